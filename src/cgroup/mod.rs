@@ -1,0 +1,2 @@
+//! The cgroup v2 tree: make, limit, kill, observe.
+#![forbid(unsafe_code)]

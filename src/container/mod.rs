@@ -1,0 +1,2 @@
+//! A container: Pod and image → OCI runtime `Spec` → plan → process.
+#![forbid(unsafe_code)]

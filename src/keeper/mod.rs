@@ -1,0 +1,2 @@
+//! keeper
+#![forbid(unsafe_code)]

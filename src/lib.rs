@@ -1,0 +1,28 @@
+//! podkeep keeps Pods running on one Linux machine from a folder of manifests.
+//!
+//! `docs/ARCHITECTURE.md` is the map. No module imports from one that stands above it in this list.
+
+#![deny(unsafe_code)]
+
+pub mod cli;
+
+pub mod api;
+pub mod keeper;
+pub mod node;
+
+pub mod config;
+pub mod source;
+
+pub mod pod;
+
+pub mod manifest;
+
+pub mod container;
+pub mod image;
+pub mod logs;
+pub mod network;
+pub mod volume;
+
+pub mod cgroup;
+
+pub mod sys;

@@ -1,0 +1,2 @@
+//! Containers' output in CRI format: written, rotated, read back.
+#![forbid(unsafe_code)]

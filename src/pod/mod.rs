@@ -1,0 +1,2 @@
+//! pod
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! source
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! volume
+#![forbid(unsafe_code)]
