@@ -1,2 +1,21 @@
 //! A container: Pod and image → OCI runtime `Spec` → plan → process.
+//!
+//! [`spec()`] says what the container is, [`plan()`] how the kernel makes it (a list of steps, every string
+//! and number ready), [`spawn()`] clones the process that carries the steps out. Neither of the first two
+//! needs a privilege.
 #![forbid(unsafe_code)]
+
+mod expand;
+mod namespaces;
+mod plan;
+mod recipe;
+mod spawn;
+mod spec;
+pub mod user;
+
+pub use namespaces::{NamespaceError, Namespaces};
+pub use plan::{Plan, PlanError, Root, Stdio, plan};
+pub use recipe::{Bind, ImageConfig, Recipe};
+pub use spawn::{Parent, SpawnError, Spawned, StartError, spawn};
+pub use spec::{Error, spec};
+pub use user::ResolvedUser;

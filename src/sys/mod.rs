@@ -2,5 +2,8 @@
 #![allow(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+<<<<<<< ours
+
 pub mod inherited;
+pub mod interface;
 pub mod wait;
