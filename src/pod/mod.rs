@@ -1,2 +1,4 @@
 //! pod
 #![forbid(unsafe_code)]
+
+pub mod set;
