@@ -5,7 +5,6 @@
 //! `node` and nothing else.
 #![forbid(unsafe_code)]
 
-<<<<<<< HEAD
 pub mod backoff;
 pub mod container;
 pub mod event;
@@ -17,6 +16,4 @@ pub use event::{Command, Event, Exit, ImageProblem, StartFailure};
 pub use machine::Machine;
 pub use status::{ContainerStatus, Phase, PodStatus};
 pub use time::BootTime;
-=======
 pub mod set;
->>>>>>> source

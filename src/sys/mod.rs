@@ -2,8 +2,6 @@
 #![allow(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
-<<<<<<< ours
-
 pub mod inherited;
 pub mod interface;
 pub mod wait;
