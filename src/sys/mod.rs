@@ -5,3 +5,4 @@
 pub mod inherited;
 pub mod interface;
 pub mod wait;
+pub mod shared_map;

@@ -1,0 +1,151 @@
+//! What becomes of the logs of Pods and runs that are gone: kept for a while, so that `--previous` can tell why they
+//! died, then removed.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, unlinkat};
+
+use crate::manifest::Uid;
+
+use super::Error;
+use super::layout::{last_written, list, log_files, uid_of_folder};
+
+/// How long the logs of a Pod that is gone are kept: over a weekend.
+pub const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
+
+/// How much disk all logs of Pods that are gone may use together: a few Pods that filled their files (10 MiB, five
+/// files a container, by default). Bytes.
+pub const MAX_BYTES: u64 = 256 << 20;
+
+/// What [`sweep`] did.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Folders that are gone now.
+    pub removed: Vec<PathBuf>,
+    /// Folders that could not be removed; they are tried again at the next sweep.
+    pub failed: Vec<Error>,
+    /// When the next of the folders that stay gets too old; `None` if none will. Call again then, and when a Pod goes.
+    pub next: Option<SystemTime>,
+}
+
+/// A folder of a Pod that is gone.
+struct Dead {
+    path: PathBuf,
+    modified: SystemTime,
+    /// On disk.
+    bytes: u64,
+}
+
+/// Removes the folders of Pods that are gone and too old, then the oldest ones until the rest is within `max_bytes`.
+///
+/// Only folders named `<namespace>_<name>_<uid>` are looked at, with a uid as podkeep (and the kubelet, for static
+/// Pods) makes them. It reads and deletes: call it on a thread, not in the loop.
+///
+/// # Errors
+/// [`Error::Path`] if `root` is there and cannot be listed.
+pub fn sweep(
+    root: &Path,
+    alive: &dyn Fn(&Uid) -> bool,
+    max_age: Duration,
+    max_bytes: u64,
+    now: SystemTime,
+) -> Result<Swept, Error> {
+    let mut swept = Swept::default();
+    let mut kept_bytes = 0;
+    for dead in dead_folders(root, alive)? {
+        let expires = dead.modified + max_age;
+        if expires > now && kept_bytes + dead.bytes <= max_bytes {
+            kept_bytes += dead.bytes;
+            swept.next = Some(swept.next.map_or(expires, |next| next.min(expires)));
+            continue;
+        }
+        // Whatever is older goes too.
+        kept_bytes = kept_bytes.max(max_bytes);
+        match remove_pod_folder(&dead.path) {
+            Ok(()) => swept.removed.push(dead.path),
+            Err(source) => {
+                swept.failed.push(Error::Path { action: "remove old logs", path: dead.path, source });
+            }
+        }
+    }
+    Ok(swept)
+}
+
+/// Newest first.
+fn dead_folders(root: &Path, alive: &dyn Fn(&Uid) -> bool) -> Result<Vec<Dead>, Error> {
+    let mut dead: Vec<Dead> = list(root)?
+        .into_iter()
+        .filter(|(_, name)| uid_of_folder(name.as_ref()).is_some_and(|uid| !alive(&uid)))
+        .map(|(path, _)| Dead { modified: last_written(&path), bytes: bytes_on_disk(&path), path })
+        .collect();
+    dead.sort_by_key(|folder| std::cmp::Reverse(folder.modified));
+    Ok(dead)
+}
+
+fn bytes_on_disk(pod: &Path) -> u64 {
+    let containers = list(pod).unwrap_or_default().into_iter();
+    let files = containers.flat_map(|(container, _)| list(&container).unwrap_or_default());
+    // st_blocks counts 512 bytes on every file system.
+    files.filter_map(|(file, _)| fs::symlink_metadata(file).ok()).map(|meta| meta.blocks() * 512).sum()
+}
+
+/// Removes the files of all runs of a container but `current` and the one before it.
+///
+/// # Errors
+/// [`Error::Path`] if the folder cannot be listed or a file not removed.
+pub fn prune_restarts(dir: &Path, current: u32) -> Result<(), Error> {
+    let files = log_files(dir)?;
+    let previous = files.iter().map(|file| file.restart).filter(|&restart| restart < current).max();
+    for file in files.iter().filter(|file| file.restart < current && Some(file.restart) != previous) {
+        match fs::remove_file(&file.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other.map_err(Error::path("remove old log", &file.path))?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes files and one level of folders: the tree is never deeper. Follows no link and leaves no device.
+fn remove_pod_folder(path: &Path) -> io::Result<()> {
+    let pod = open_folder(CWD, path.as_os_str().as_bytes())?;
+    let device = fstat(&pod)?.st_dev;
+    for (name, is_folder) in names(&pod)? {
+        if is_folder {
+            let container = open_folder(&pod, &name)?;
+            if fstat(&container)?.st_dev != device {
+                return Err(io::ErrorKind::CrossesDevices.into());
+            }
+            for (file, _) in names(&container)? {
+                unlinkat(&container, file.as_slice(), AtFlags::empty())?;
+            }
+            unlinkat(&pod, name.as_slice(), AtFlags::REMOVEDIR)?;
+        } else {
+            unlinkat(&pod, name.as_slice(), AtFlags::empty())?;
+        }
+    }
+    fs::remove_dir(path)
+}
+
+fn open_folder(parent: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(parent, name, flags, Mode::empty())?)
+}
+
+/// The names in a folder, and which are folders themselves.
+fn names(dir: &OwnedFd) -> io::Result<Vec<(Vec<u8>, bool)>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push((name.to_owned(), entry.file_type() == FileType::Directory));
+        }
+    }
+    Ok(names)
+}
