@@ -5,4 +5,6 @@
 pub mod inherited;
 pub mod interface;
 pub mod wait;
+pub mod pidfd;
 pub mod shared_map;
+pub mod signal;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -54,6 +54,15 @@ impl SharedMap {
         // SAFETY: the mapping is page-aligned, exactly this long and lives as long as `self`; every bit pattern is
         // an `AtomicU64`, and atomics may change under us.
         unsafe { self.address.as_ref() }
+    }
+}
+
+impl SharedMap {
+    /// The same page as 32-bit words, which is what the kernel writes a PID into. A file is used through one of the two
+    /// views only, never through both.
+    pub fn half_words(&self) -> &[AtomicU32; 2 * WORDS] {
+        // SAFETY: as in `words`: the mapping is page-aligned, exactly this long and lives as long as `self`.
+        unsafe { self.address.cast().as_ref() }
     }
 }
 
