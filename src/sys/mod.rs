@@ -8,3 +8,4 @@ pub mod wait;
 pub mod pidfd;
 pub mod shared_map;
 pub mod signal;
+pub mod remove_tree;
