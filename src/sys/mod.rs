@@ -2,4 +2,9 @@
 #![allow(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+pub mod child;
+pub mod clone;
+pub mod inroot;
 pub mod interface;
+pub mod mount;
+pub mod step;
