@@ -1,9 +1,13 @@
 //! Plan → process.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU32;
 
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::pipe::{PipeFlags, pipe_with};
+
 use super::plan::Plan;
+use crate::sys::clone::{self, Birth};
 
 /// Whose child the container becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +51,21 @@ pub enum StartError {
 /// # Errors
 /// When the kernel refuses the clone; what the process does afterwards is in [`Spawned::report`].
 pub fn spawn(
-    _plan: &Plan,
-    _cgroup: BorrowedFd<'_>,
-    _parent: Parent,
-    _pid_out: Option<&AtomicU32>,
+    plan: &Plan,
+    cgroup: BorrowedFd<'_>,
+    parent: Parent,
+    pid_out: Option<&AtomicU32>,
 ) -> Result<Spawned, SpawnError> {
-    Err(SpawnError::Clone(std::io::ErrorKind::Unsupported.into()))
+    // The child's end is closed here when this returns, so that the child alone decides when the report ends.
+    let (report, childs_end) = report_pipe().map_err(SpawnError::Pipe)?;
+    let birth = Birth { cgroup, sibling: parent == Parent::CallersParent, pid_out };
+    let (pid, pidfd) =
+        clone::spawn(&plan.steps, plan.slots, childs_end.as_raw_fd(), birth).map_err(SpawnError::Clone)?;
+    Ok(Spawned { pid, pidfd, report })
+}
+
+fn report_pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    fcntl_setfl(&read, OFlags::NONBLOCK)?;
+    Ok((read, write))
 }
