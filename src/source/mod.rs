@@ -5,13 +5,24 @@
 //! [`Source::deadline`] has come. Every `now` is time since boot (`CLOCK_BOOTTIME`).
 #![forbid(unsafe_code)]
 
+mod file;
+mod folder;
+mod watch;
+
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
+
+pub use folder::Source;
 
 /// The largest manifest that is read, in bytes, as in the kubelet.
 pub const MAX_FILE_BYTES: u64 = 10 << 20;
+
+/// How long a removed file may be away before it counts as removed: editors and `mv` replace files in two steps.
+pub const REMOVAL_DELAY: Duration = Duration::from_millis(100);
+
+/// How long a file's size and times must have rested where the kernel cannot say whether somebody is writing it.
+pub const SETTLE_TIME: Duration = Duration::from_secs(1);
 
 /// What the source learned, in order. `file` is the folder's path joined with the file's name.
 #[derive(Debug)]
@@ -24,7 +35,7 @@ pub enum Change {
     Gone { file: PathBuf },
     /// The file is there and cannot be read. It removes nothing: what was read last stays true.
     Unreadable { file: PathBuf, error: FileError },
-    /// The folder is missing or cannot be listed. It removes nothing. Sent once for each new reason.
+    /// The folder is missing, or cannot be listed or watched. It removes nothing. Sent once for each new reason.
     FolderUnreadable { error: FolderError },
     /// The folder can be listed again; what changed meanwhile follows.
     FolderBack,
@@ -51,6 +62,9 @@ pub enum FileError {
 pub enum FolderError {
     #[error("list {folder}: {source}")]
     Io { folder: PathBuf, source: io::Error },
+    /// The files are read all the same, but changes are noticed only by the rescan.
+    #[error("watch {folder}: {source}")]
+    Unwatched { folder: PathBuf, source: io::Error },
     #[error("list {folder}: its file system was unmounted and what lies beneath is empty")]
     Unmounted { folder: PathBuf },
 }
@@ -62,49 +76,4 @@ pub enum OpenError {
     Inotify { path: PathBuf, source: io::Error },
     #[error("watch {path}: {source}")]
     Path { path: PathBuf, source: io::Error },
-}
-
-/// A folder of manifests, or one manifest, kept under watch.
-#[derive(Debug)]
-pub struct Source {
-    inotify: inotify::Inotify,
-}
-
-impl Source {
-    /// Starts to watch `path`. Nothing is read before the first [`Source::step`], which is due at once.
-    ///
-    /// A path that is no folder, or that is missing and ends as a manifest does (`.yaml`, `.yml`, `.json`), is a single
-    /// file; its parent is then the folder that is watched, for this one name.
-    ///
-    /// # Errors
-    /// When inotify cannot be started (usually `fs.inotify.max_user_instances`) or a relative path cannot be made
-    /// absolute; never because `path` is missing.
-    pub fn open(path: &Path, rescan_every: Duration, now: Duration) -> Result<Source, OpenError> {
-        let _ = (rescan_every, now);
-        let inotify = inotify::Inotify::init()
-            .map_err(|source| OpenError::Inotify { path: path.to_owned(), source })?;
-        Ok(Source { inotify })
-    }
-
-    /// Readable when something happened. Put it into the loop's epoll set, level-triggered, for reading.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
-    }
-
-    /// When [`Source::step`] shall be called at the latest, whether or not the fd is readable.
-    pub fn deadline(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    /// Takes what inotify has to say, does what is due, and tells what came of it.
-    pub fn step(&mut self, now: Duration) -> Vec<Change> {
-        let _ = now;
-        Vec::new()
-    }
-
-    /// Compares the whole folder now (`SIGHUP`).
-    pub fn rescan(&mut self, now: Duration) -> Vec<Change> {
-        let _ = now;
-        Vec::new()
-    }
 }

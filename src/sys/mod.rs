@@ -15,3 +15,4 @@ pub mod inroot;
 pub mod interface;
 pub mod mount;
 pub mod step;
+pub mod lease;
