@@ -16,7 +16,7 @@ const MAX_RECORD: u64 = MAX_PIECE as u64 + 256;
 
 /// `<restart>.log` of a container, which both of its streams share.
 ///
-/// It is made when the first line is written. podkeep is the file's only writer; an administrator may empty or remove
+/// podkeep is the file's only writer; an administrator may empty or remove
 /// it at any time.
 #[derive(Debug)]
 pub struct ContainerLog {
@@ -47,7 +47,7 @@ pub(super) struct End {
 }
 
 impl ContainerLog {
-    /// Touches no disk: a full one must not keep a container from starting.
+    /// Touches no disk yet.
     pub(super) fn new(dir: &Path, restart: u32, policy: Policy) -> ContainerLog {
         let path = log_path(dir, restart, &Rotation::Current);
         ContainerLog { dir: dir.to_owned(), restart, policy, path, current: None, lost: None }
@@ -187,4 +187,13 @@ fn whole_records(file: &File, length: u64) -> io::Result<u64> {
 /// Writes a batch again that a killed worker may have written in part.
 pub(super) fn rewrite(path: &Path, inode: u64, offset: u64, records: &[u8]) -> io::Result<()> {
     Current::reopen(path, inode, offset)?.append(records)
+}
+
+#[cfg(test)]
+impl ContainerLog {
+    /// Lets the file be another, whatever its name.
+    pub(super) fn write_to(&mut self, path: &str) {
+        let file = options().open(path).expect("open");
+        self.current = Some(Current { file, inode: 0, length: 0 });
+    }
 }

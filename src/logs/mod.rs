@@ -18,6 +18,8 @@ mod layout;
 mod pump;
 pub mod read;
 pub mod retain;
+#[cfg(test)]
+mod testing;
 
 use std::num::NonZeroU64;
 

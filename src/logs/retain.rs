@@ -149,3 +149,92 @@ fn names(dir: &OwnedFd) -> io::Result<Vec<(Vec<u8>, bool)>> {
     }
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::symlink;
+
+    use super::super::pod_log_dir;
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    struct Logs {
+        root: tempfile::TempDir,
+        now: SystemTime,
+    }
+
+    impl Logs {
+        fn new() -> Logs {
+            Logs { root: tempfile::tempdir().expect("a temporary folder"), now: SystemTime::now() }
+        }
+
+        /// A Pod that wrote 8 KiB, last so many hours ago.
+        fn pod(&self, digit: u32, hours: u32) -> (Uid, PathBuf) {
+            let uid = Uid::parse(&digit.to_string().repeat(32)).expect("a uid");
+            let pod = pod_log_dir(self.root.path(), "ns", "web", &uid);
+            fs::create_dir_all(pod.join("app")).expect("make");
+            let path = pod.join("app/0.log");
+            fs::write(&path, [b'x'; 8192]).expect("write");
+            for path in [&path, &pod.join("app"), &pod] {
+                File::open(path)
+                    .and_then(|file| file.set_modified(self.now - HOUR * hours))
+                    .expect("set time");
+            }
+            (uid, pod)
+        }
+
+        fn sweep(&self, alive: &[&Uid], max_bytes: u64) -> Swept {
+            let alive = |uid: &Uid| alive.contains(&uid);
+            sweep(self.root.path(), &alive, 10 * HOUR, max_bytes, self.now).expect("sweep")
+        }
+    }
+
+    #[test]
+    fn what_is_too_old_goes_and_what_lives_stays() {
+        let logs = Logs::new();
+        let (alive, living) = logs.pod(1, 100);
+        let (_, old) = logs.pod(2, 11);
+        let (_, young) = logs.pod(3, 9);
+        let swept = logs.sweep(&[&alive], u64::MAX);
+        assert_eq!(swept.removed, [old]);
+        assert!(swept.failed.is_empty() && living.exists() && young.exists());
+        assert_eq!(swept.next, Some(logs.now + HOUR));
+    }
+
+    #[test]
+    fn what_is_too_much_goes_oldest_first() {
+        let logs = Logs::new();
+        let pods: Vec<PathBuf> = (1..=4).map(|hours| logs.pod(hours, hours).1).collect();
+        let swept = logs.sweep(&[], 2 * 8192);
+        assert_eq!(swept.removed, pods[2..]);
+        assert!(pods[0].exists() && pods[1].exists());
+    }
+
+    #[test]
+    fn links_are_not_followed_and_foreign_folders_are_left_alone() {
+        let logs = Logs::new();
+        let (_, pod) = logs.pod(1, 11);
+        let outside = logs.root.path().join("outside");
+        fs::create_dir(&outside).expect("make");
+        fs::write(outside.join("precious"), "").expect("write");
+        symlink(&outside, pod.join("link")).expect("link");
+        symlink(&outside, logs.root.path().join(format!("ns_x_{}", "9".repeat(32)))).expect("link");
+        let swept = logs.sweep(&[], 0);
+        assert_eq!(swept.removed, [pod]);
+        assert_eq!(swept.failed.len(), 1, "the link is refused");
+        assert!(outside.join("precious").exists());
+    }
+
+    #[test]
+    fn the_run_before_is_kept_even_if_a_number_is_missing() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        for name in ["0.log", "0.log.20260101-000000", "3.log", "3.log.20260101-000000", "5.log", "6.log"] {
+            fs::write(dir.path().join(name), "").expect("write");
+        }
+        prune_restarts(dir.path(), 5).expect("prune");
+        let kept: Vec<u32> = log_files(dir.path()).expect("list").iter().map(|file| file.restart).collect();
+        assert_eq!(kept, [3, 3, 5, 6]);
+    }
+}
