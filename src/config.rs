@@ -1,2 +1,16 @@
 //! config
 #![forbid(unsafe_code)]
+use std::path::PathBuf;
+use std::time::Duration;
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    pub static_pod_path: Option<PathBuf>,
+    pub file_check_frequency: Duration,
+    pub pod_logs_dir: PathBuf,
+    pub cgroup_root: Option<String>,
+    pub container_log_max_size: Option<u64>,
+    pub container_log_max_files: u32,
+    pub max_pods: Option<u32>,
+    pub pod_pids_limit: Option<u64>,
+    pub require_cgroup_controllers: bool,
+}

@@ -57,7 +57,9 @@ pub enum Error {
     #[error("the manifest lists {layers} layers, the configuration {diff_ids}")]
     LayerCount { layers: usize, diff_ids: usize },
 
-    #[error("{count} images have no name, so none can be called after the file: tag them when they are saved")]
+    #[error(
+        "{count} images have no name, so none can be called after the file: tag them when they are saved"
+    )]
     Unnamed { count: usize },
 
     #[error("an index inside an index inside an index is not followed further than {limit} levels")]

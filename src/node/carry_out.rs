@@ -7,6 +7,7 @@ use super::pod_run::PodNumber;
 use super::worker::Worker;
 use crate::pod::event::Index;
 use crate::pod::{Command, Event, StartFailure};
+use crate::sys;
 
 /// Why a start failed, and how far it came.
 pub type Failed = (StartFailure, String);
@@ -40,9 +41,9 @@ impl Worker {
     fn signal(&mut self, number: PodNumber, container: Index) {
         let Some(run) = self.pods.get(&number) else { return };
         let Some(process) = run.containers.get(container).and_then(|c| c.process.as_ref()) else { return };
-        let named = run.containers[container].image.as_ref().and_then(|i| i.config.stop_signal.as_deref());
-        let signal = named.and_then(stop_signal).unwrap_or(Signal::TERM);
-        match pidfd_send_signal(&process.pidfd, signal) {
+        let Some(pidfd) = &process.pidfd else { return };
+        let signal = process.run.stop_signal.as_deref().and_then(stop_signal).unwrap_or(Signal::TERM);
+        match pidfd_send_signal(pidfd, signal) {
             // It has ended by itself: its exit is on the way.
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(errno) => log::error!("{}: send {signal:?}: {errno}", run.name_of(container)),
@@ -63,21 +64,16 @@ impl Worker {
 fn stop_signal(text: &str) -> Option<Signal> {
     let text = text.trim();
     if let Ok(number) = text.parse::<i32>() {
-        return Signal::from_named_raw(number).or_else(|| real_time(number));
+        return Signal::from_named_raw(number).or_else(|| sys::signal::real_time(number));
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     if let Some(offset) = name.strip_prefix("RTMIN") {
         let offset = if offset.is_empty() { 0 } else { offset.strip_prefix('+')?.parse::<i32>().ok()? };
-        return real_time(libc::SIGRTMIN() + offset);
+        return sys::signal::real_time(libc::SIGRTMIN() + offset);
     }
     let signal: nix::sys::signal::Signal = format!("SIG{name}").parse().ok()?;
     Signal::from_named_raw(signal as i32)
-}
-
-/// A real-time signal by its number, as programs that use them (systemd) count them.
-fn real_time(number: i32) -> Option<Signal> {
-    crate::sys::signal::real_time(number)
 }
 
 #[cfg(test)]

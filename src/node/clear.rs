@@ -38,11 +38,14 @@ impl Worker {
     /// inherited it, unless the kernel tells it to the holder of a pidfd.
     pub fn adopted_process_ended(&mut self, number: PodNumber, container: Index) {
         let Some(run) = self.pods.get_mut(&number) else { return };
-        let Some(process) = run.containers.get_mut(container).and_then(|c| c.process.as_mut()) else { return };
+        let Some(process) = run.containers.get_mut(container).and_then(|c| c.process.as_mut()) else {
+            return;
+        };
         let Some(watch) = process.watch.take() else { return };
-        self.poller.remove(&process.pidfd, watch);
+        let Some(fd) = &process.pidfd else { return };
+        self.poller.remove(fd, watch);
         let ended = status_of_zombie(process.run.pid, process.run.start_time)
-            .or_else(|| pidfd::exit_status(process.pidfd.as_fd()));
+            .or_else(|| pidfd::exit_status(fd.as_fd()));
         let exit = ended.map_or(Exit::Unknown, exit_of);
         self.tell(number, Event::Exited { container, exit });
     }
@@ -71,7 +74,9 @@ impl Worker {
         let Some(c) = run.containers.get_mut(container) else { return Ok(()) };
         let (Some(group), Some(emptying)) = (&c.group, &c.emptying) else { return Ok(()) };
         // Reading it also ends the alarm that brought us here.
-        if crate::cgroup::populated_in(emptying.inner.as_fd()).unwrap_or(false) || group.populated().unwrap_or(false) {
+        if crate::cgroup::populated_in(emptying.inner.as_fd()).unwrap_or(false)
+            || group.populated().unwrap_or(false)
+        {
             return Ok(());
         }
         if let Some(emptying) = c.emptying.take() {
@@ -93,7 +98,9 @@ impl Worker {
     fn remove_group(&mut self, number: PodNumber, container: Index) -> bool {
         let Some(run) = self.pods.get_mut(&number) else { return false };
         let name = run.name_of(container);
-        let Some(group) = run.containers.get_mut(container).and_then(|c| c.group.take()) else { return false };
+        let Some(group) = run.containers.get_mut(container).and_then(|c| c.group.take()) else {
+            return false;
+        };
         let kills = group.oom_kills().unwrap_or_else(|error| {
             log::warn!("{name}: {error}");
             0
@@ -115,8 +122,8 @@ impl Worker {
         }
         if let Some(process) = c.process.take() {
             self.processes.remove(&process.run.pid);
-            if let Some(watch) = process.watch {
-                self.poller.remove(&process.pidfd, watch);
+            if let (Some(watch), Some(pidfd)) = (process.watch, &process.pidfd) {
+                self.poller.remove(pidfd, watch);
             }
         }
         if let Some(output) = c.output.take() {

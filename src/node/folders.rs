@@ -19,6 +19,8 @@ impl Folders {
     pub const DEFAULT_ROOT: &str = "/var/lib/podkeep";
     pub const DEFAULT_RUN: &str = "/run/podkeep";
 
+    pub const DEFAULT_LOGS: &str = "/var/log/pods";
+
     pub fn lock_in(dir: &Path) -> PathBuf {
         dir.join("lock")
     }

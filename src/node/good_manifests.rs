@@ -34,12 +34,17 @@ pub fn forget(dir: &Path, file: &Path) -> Result<(), Error> {
     }
 }
 
-/// All that was kept: each file with its Pods as this node sees them, and in words what could not be used.
-pub fn load_all(dir: &Path, node_name: &str) -> (Vec<(PathBuf, Vec<Arc<Pod>>)>, Vec<String>) {
+/// A file and what it asked for.
+pub type Good = (PathBuf, Vec<Arc<Pod>>);
+
+/// All that was kept, as this node sees it, and in words what could not be used.
+pub fn load_all(dir: &Path, node_name: &str) -> (Vec<Good>, Vec<String>) {
     let (mut good, mut unusable) = (Vec::new(), Vec::new());
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> =
-        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .collect();
     paths.sort();
     for path in paths {
         match load_one(&path, node_name) {
@@ -50,7 +55,7 @@ pub fn load_all(dir: &Path, node_name: &str) -> (Vec<(PathBuf, Vec<Arc<Pod>>)>, 
     (good, unusable)
 }
 
-fn load_one(path: &Path, node_name: &str) -> Result<(PathBuf, Vec<Arc<Pod>>), String> {
+fn load_one(path: &Path, node_name: &str) -> Result<Good, String> {
     let saved: Saved = state::load(path).map_err(|error| error.to_string())?;
     let decode = |pod: &SavedPod| match manifest::from_source(&pod.source, node_name) {
         Ok(pod) => Ok(Arc::new(pod)),

@@ -28,7 +28,9 @@ impl Worker {
     pub fn pump(&mut self, number: PodNumber, container: Index, stream: Stream) -> Result<()> {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let name = run.name_of(container);
-        let Some(output) = run.containers.get_mut(container).and_then(|c| c.output.as_mut()) else { return Ok(()) };
+        let Some(output) = run.containers.get_mut(container).and_then(|c| c.output.as_mut()) else {
+            return Ok(());
+        };
         let fifo = match stream {
             Stream::Stdout => &output.stdout.inner,
             Stream::Stderr => &output.stderr.inner,
@@ -55,8 +57,11 @@ impl Worker {
     pub fn finish_output(&mut self, number: PodNumber, container: Index) -> Result<()> {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let name = run.name_of(container);
-        let Some(output) = run.containers.get_mut(container).and_then(|c| c.output.as_mut()) else { return Ok(()) };
-        for (stream, fifo) in [(Stream::Stdout, &output.stdout.inner), (Stream::Stderr, &output.stderr.inner)] {
+        let Some(output) = run.containers.get_mut(container).and_then(|c| c.output.as_mut()) else {
+            return Ok(());
+        };
+        for (stream, fifo) in [(Stream::Stdout, &output.stdout.inner), (Stream::Stderr, &output.stderr.inner)]
+        {
             let pumped = self.pump.finish(fifo, stream, &mut output.log).with_context(|| name.clone())?;
             if let Some(lost) = pumped.lost {
                 log::error!("{name}: {} log lines lost: {}", lost.lines, lost.cause.desc());
@@ -77,7 +82,9 @@ impl Worker {
                 Ok(swept) => {
                     swept.failed.iter().for_each(|error| log::warn!("{error}"));
                     // A minute more, so that the clock's grain never makes it a second try.
-                    let wait = |at: SystemTime| at.duration_since(wall).unwrap_or_default() + Duration::from_secs(60);
+                    let wait = |at: SystemTime| {
+                        at.duration_since(wall).unwrap_or_default() + Duration::from_secs(60)
+                    };
                     Done::Swept { next: swept.next.map(|at| now + wait(at)) }
                 }
                 Err(error) => Done::Finished(Err(error.to_string())),

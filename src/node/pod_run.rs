@@ -76,7 +76,8 @@ pub struct ContainerRun {
 /// The first process of a container.
 pub struct Process {
     pub run: SavedRun,
-    pub pidfd: OwnedFd,
+    /// `None` if it had ended before it was taken over.
+    pub pidfd: Option<OwnedFd>,
     /// Set where the process is not the keeper's child, so that nobody tells us of its end.
     pub watch: Option<Registration>,
 }
@@ -131,10 +132,7 @@ impl PodRun {
     }
 
     pub fn saved(&self) -> SavedState {
-        let run = |c: &ContainerRun| c.process.as_ref().map(|process| process.run);
-        SavedState {
-            machine: self.machine.state().clone(),
-            runs: self.containers.iter().map(run).collect(),
-        }
+        let run = |c: &ContainerRun| c.process.as_ref().map(|process| process.run.clone());
+        SavedState { machine: self.machine.state().clone(), runs: self.containers.iter().map(run).collect() }
     }
 }

@@ -74,7 +74,9 @@ impl Worker {
         let fds = [&run.namespaces.net, &run.namespaces.ipc, &run.namespaces.uts];
         for (kind, fd) in NAMESPACES.iter().zip(fds) {
             if let Some(fd) = fd {
-                self.link.hold(&namespace_key(run.uid(), kind), fd.as_fd()).context("hand over a namespace")?;
+                self.link
+                    .hold(&namespace_key(run.uid(), kind), fd.as_fd())
+                    .context("hand over a namespace")?;
             }
         }
         Ok(())

@@ -9,7 +9,11 @@ use std::{io, sync::Mutex};
 use rustix::event::{EventfdFlags, eventfd};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::folders::Folders;
+use crate::cgroup::Controller;
+use crate::logs::pod_log_dir;
 use crate::manifest::Pod;
+use crate::manifest::pod::Amounts;
 use crate::pod::{BootTime, PodStatus};
 
 /// How long the node may take to answer before the asker is told that it hangs.
@@ -51,6 +55,32 @@ pub struct PodSnapshot {
     pub cgroup: Option<PathBuf>,
     /// What of this Pod's wishes this machine cannot enforce.
     pub not_enforced: Vec<String>,
+}
+
+/// Puts together what others may see of a Pod.
+pub fn pod_snapshot(
+    pod: Arc<Pod>,
+    status: PodStatus,
+    file: Option<PathBuf>,
+    folders: &Folders,
+    cgroup: Option<PathBuf>,
+    missing: &[Controller],
+) -> PodSnapshot {
+    let log_dir = pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid);
+    let not_enforced = missing.iter().filter_map(|controller| unmet_wish(&pod, *controller)).collect();
+    PodSnapshot { pod, status, file, log_dir, cgroup, not_enforced }
+}
+
+/// What the Pod asks for that needs this controller.
+fn unmet_wish(pod: &Pod, missing: Controller) -> Option<String> {
+    let asked = |wish: fn(&Amounts) -> bool| {
+        pod.containers.iter().any(|c| wish(&c.resources.limits) || wish(&c.resources.requests))
+    };
+    match missing {
+        Controller::Memory => asked(|amounts| amounts.memory.is_some()).then(|| "memory".to_owned()),
+        Controller::Cpu => asked(|amounts| amounts.cpu_milli.is_some()).then(|| "cpu".to_owned()),
+        Controller::Pids => None,
+    }
 }
 
 /// What others ask of the node.

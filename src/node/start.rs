@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::carry_out::Failed;
 use super::folders::Folders;
 use super::output::fifo_key;
-use super::pod_run::{Key, Output, PodNumber, PodRun, Process, Starting, Watched};
+use super::pod_run::{Key, Output, PodNumber, Process, Starting, Watched};
 use super::poller::{Interest, Poller};
 use super::state::SavedRun;
 use super::worker::Worker;
@@ -71,7 +71,10 @@ impl Worker {
         let spec = &pod.containers[container];
         let pod_group = run.group.as_ref().context("the Pod has no cgroup")?;
         let group = pod_group.child(&spec.name, &ContainerLimits::of(spec))?;
-        let log_dir = container_log_dir(&pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid), &spec.name);
+        let log_dir = container_log_dir(
+            &pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid),
+            &spec.name,
+        );
         if attempt > 0 {
             prune_restarts(&log_dir, attempt)?;
         }
@@ -91,12 +94,13 @@ impl Worker {
             cgroup: group.path().to_owned(),
         };
         let oci = container::spec(&recipe)?;
-        let seccomp = (!spec.security.privileged).then(|| container::seccomp_for(&oci));
-        let plan = container::plan(&oci, &root, &run.namespaces, stdio, seccomp)?;
+        let plan =
+            container::plan(&oci, &root, &run.namespaces, &stdio, container::seccomp_filter(&oci, spec))?;
         let c = &mut run.containers[container];
         c.group = Some(group);
         let watch = |poller: &mut Poller<Key>, fifo: Fifo, stream| {
-            let registration = poller.add(&fifo, Interest::NewData, Key::Output(number, container, stream))?;
+            let registration =
+                poller.add(&fifo, Interest::NewData, Key::Output(number, container, stream))?;
             std::io::Result::Ok(Watched { inner: fifo, registration })
         };
         let stdout = watch(&mut self.poller, stdout, Stream::Stdout)?;
@@ -108,7 +112,9 @@ impl Worker {
     /// The keeper holds the pipes open before anything can be written into them.
     fn hold_output(&self, number: PodNumber, container: Index) -> Result<()> {
         let Some(run) = self.pods.get(&number) else { return Ok(()) };
-        let Some(output) = run.containers.get(container).and_then(|c| c.output.as_ref()) else { return Ok(()) };
+        let Some(output) = run.containers.get(container).and_then(|c| c.output.as_ref()) else {
+            return Ok(());
+        };
         for stream in [Stream::Stdout, Stream::Stderr] {
             let key = fifo_key(run.uid(), container, stream);
             self.link.hold(&key, output.fifo(stream).inner.as_fd()).context("hand over a log pipe")?;
@@ -122,9 +128,10 @@ impl Worker {
         let pid_out = self.start_journal.begin(run.uid(), container, attempt);
         let spawned = container::spawn(&plan, group.dir(), Parent::CallersParent, Some(pid_out))?;
         let Spawned { pid, pidfd, report } = spawned;
+        let stop_signal = run.containers[container].image.as_ref().and_then(|i| i.config.stop_signal.clone());
         let process = Process {
-            run: SavedRun { attempt, pid, start_time: keeper::start_time(pid) },
-            pidfd,
+            run: SavedRun { attempt, pid, start_time: keeper::start_time(pid), stop_signal },
+            pidfd: Some(pidfd),
             watch: None,
         };
         self.processes.insert(pid, (number, container));

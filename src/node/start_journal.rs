@@ -59,7 +59,8 @@ impl StartJournal {
     pub fn entry(&self) -> Option<Entry> {
         let words = self.page.half_words();
         let pid = words[PID].load(Ordering::Acquire);
-        let uid: String = words[UID].iter().map(|word| format!("{:08x}", word.load(Ordering::Relaxed))).collect();
+        let uid: String =
+            words[UID].iter().map(|word| format!("{:08x}", word.load(Ordering::Relaxed))).collect();
         Some(Entry {
             uid: Uid::parse(&uid).filter(|_| pid != 0)?,
             container: words[CONTAINER].load(Ordering::Relaxed) as Index,

@@ -44,12 +44,14 @@ pub struct SavedState {
 }
 
 /// The process of a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedRun {
     pub attempt: u32,
     pub pid: u32,
     /// Clock ticks since boot; 0 if unknown. With the PID it names a process for good.
     pub start_time: u64,
+    /// The image's.
+    pub stop_signal: Option<String>,
 }
 
 /// Which boot and which keeper the take-over state belongs to.
@@ -59,6 +61,16 @@ pub struct Reign {
     pub boot_id: String,
     pub keeper_pid: u32,
     pub keeper_start_time: u64,
+    /// Where the Pods' cgroups and logs are: what a configuration read anew cannot move.
+    pub cgroup_root: Option<String>,
+    pub pod_logs_dir: PathBuf,
+}
+
+impl Reign {
+    /// Whether the processes of that reign are children of this one's keeper.
+    pub fn same_keeper(&self, other: &Reign) -> bool {
+        (self.keeper_pid, self.keeper_start_time) == (other.keeper_pid, other.keeper_start_time)
+    }
 }
 
 /// Take-over state as it was found.
@@ -124,8 +136,11 @@ pub fn load_reign(folders: &Folders) -> Option<Reign> {
 /// Keeps what the next boot must know of a Pod. Slow: off the loop.
 pub fn save_survival(folders: &Folders, uid: &Uid, survival: &machine::Survival) -> Result<(), Error> {
     let dir = folders.pod(uid);
-    if !dir.is_dir() {
-        // The Pod was released while this waited for its turn.
+    if survival.finished.is_some() {
+        // All else of the Pod has been released.
+        fs::create_dir_all(&dir).map_err(error("make", &dir))?;
+    } else if !dir.is_dir() {
+        // It was released while this waited for its turn.
         return Ok(());
     }
     save(&dir.join(SURVIVAL), survival, Durability::Disk)

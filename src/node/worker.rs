@@ -1,6 +1,6 @@
 //! The worker's loop and what it holds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::begin;
+use super::clock;
 use super::folders::Folders;
 use super::images::Images;
 use super::output::Chatty;
@@ -17,7 +18,6 @@ use super::snapshot::{Handle, Request, Requests, Snapshot};
 use super::start_journal::StartJournal;
 use super::state::{self, Reign};
 use super::tasks::Tasks;
-use super::clock;
 use crate::cgroup::Tree;
 use crate::config::Config;
 use crate::container::Namespaces;
@@ -27,7 +27,7 @@ use crate::manifest::Uid;
 use crate::pod::event::Index;
 use crate::pod::machine::Settings;
 use crate::pod::set::{Set, SetEvent};
-use crate::pod::{BootTime, Event};
+use crate::pod::{BootTime, Command, Event};
 use crate::source::Source;
 
 /// What `podkeep run` asks of the worker.
@@ -45,10 +45,18 @@ pub struct Options {
 
 /// What came of slow work.
 pub enum Done {
-    Prepared { pod: PodNumber, result: Result<Namespaces, String> },
-    Imported { source: PathBuf, result: Result<usize, crate::image::Error> },
+    Prepared {
+        pod: PodNumber,
+        result: Result<Namespaces, String>,
+    },
+    Imported {
+        source: PathBuf,
+        result: Result<usize, crate::image::Error>,
+    },
     /// Old logs were swept; the next sweep is due then, if one is.
-    Swept { next: Option<BootTime> },
+    Swept {
+        next: Option<BootTime>,
+    },
     /// Something was written or deleted; why not, if it was not.
     Finished(Result<(), String>),
 }
@@ -64,6 +72,8 @@ pub struct Worker {
     pub numbers: HashMap<Uid, PodNumber>,
     pub last_number: u32,
     pub events: Events,
+    /// What machines that were just added asked for first.
+    pub begun: VecDeque<(PodNumber, Command)>,
     /// First processes of containers that are the keeper's children.
     pub processes: HashMap<u32, (PodNumber, Index)>,
     pub cgroups: Tree,
@@ -122,8 +132,14 @@ impl Worker {
 
     /// Lets the machines take in every event and carries out what they ask for, then writes down how things stand.
     pub fn settle(&mut self) -> Result<()> {
-        while let Some((number, event)) = self.events.pop_front() {
-            self.take_in(number, event)?;
+        loop {
+            if let Some((number, command)) = self.begun.pop_front() {
+                self.carry_out(number, command)?;
+            } else if let Some((number, event)) = self.events.pop_front() {
+                self.take_in(number, event)?;
+            } else {
+                break;
+            }
         }
         self.save_states();
         self.start_journal.clear();
@@ -243,6 +259,13 @@ impl Worker {
         log::info!("{}: gone", run.pod().id);
         self.numbers.remove(&uid);
         self.sweep_logs();
+        // After what may still be queued to be saved there.
+        let folders = self.options.folders.clone();
+        let folder = folders.pod(&uid);
+        self.disk.add(move || {
+            let thrown = super::prepare::throw_away(&folder, &folders.trash());
+            Done::Finished(thrown.map_err(|error| format!("{error:#}")))
+        });
         let commands = self.set.step(SetEvent::PodGone { uid });
         self.heed_set(commands);
     }

@@ -127,6 +127,11 @@ impl Machine {
         self.state.stage == PodStage::Gone
     }
 
+    /// What is being released, or was, will not come back under this uid as it is.
+    pub fn is_ending_for_good(&self) -> bool {
+        self.is_terminating()
+    }
+
     pub fn is_finished(&self) -> bool {
         self.state.stage == PodStage::Finished
     }
@@ -204,6 +209,9 @@ impl Machine {
             }
             Event::ImagesChanged => self.images_changed(&mut todo),
             Event::Started { container, pid } => self.started(container, pid, now, &mut todo),
+            Event::Adopted { container, attempt, pid } => {
+                self.adopted(container, attempt, pid, now, &mut todo)
+            }
             Event::StartFailed { container, failure, message } => {
                 self.start_failed(container, failure, message, now, &mut todo);
             }
@@ -267,6 +275,18 @@ impl Machine {
         let stopping = self.state.stage == PodStage::Stopping;
         let grace = self.pod.termination_grace;
         let Some(c) = self.container_in(container, |s| matches!(s, Stage::Starting)) else { return };
+        c.started(pid, now);
+        if stopping {
+            stop_running(container, c, grace, now, todo);
+        }
+    }
+
+    fn adopted(&mut self, container: Index, attempt: u32, pid: u32, now: BootTime, todo: &mut Vec<Command>) {
+        let stopping = self.state.stage == PodStage::Stopping;
+        let grace = self.pod.termination_grace;
+        let unknown = |s: &Stage| !matches!(s, Stage::Running { .. } | Stage::Clearing { .. });
+        let Some(c) = self.container_in(container, unknown) else { return };
+        c.restarts = attempt;
         c.started(pid, now);
         if stopping {
             stop_running(container, c, grace, now, todo);
@@ -351,7 +371,10 @@ impl Machine {
             PodStage::ReleaseBackOff { until, .. } => {
                 self.state.stage = PodStage::ReleaseBackOff { until, then: Rest::Gone };
             }
-            PodStage::Finished => self.state.stage = PodStage::Gone,
+            PodStage::Finished => {
+                self.state.stage = PodStage::Releasing { then: Rest::Gone };
+                todo.push(Command::Release);
+            }
             PodStage::StoppingEarly | PodStage::Stopping | PodStage::Gone => {}
         }
     }

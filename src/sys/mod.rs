@@ -2,17 +2,16 @@
 #![allow(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
-pub mod inherited;
-pub mod interface;
-pub mod wait;
-pub mod pidfd;
-pub mod shared_map;
-pub mod signal;
-pub mod remove_tree;
 pub mod child;
 pub mod clone;
+pub mod inherited;
 pub mod inroot;
 pub mod interface;
-pub mod mount;
-pub mod step;
 pub mod lease;
+pub mod mount;
+pub mod pidfd;
+pub mod remove_tree;
+pub mod shared_map;
+pub mod signal;
+pub mod step;
+pub mod wait;

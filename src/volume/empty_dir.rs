@@ -20,9 +20,8 @@ pub(super) fn prepare(
     size_limit: Option<u64>,
     path: &Path,
 ) -> Result<(), Error> {
-    let error = |doing| {
-        move |cause| Error::Io { volume: volume.name.clone(), doing, path: path.to_owned(), cause }
-    };
+    let error =
+        |doing| move |cause| Error::Io { volume: volume.name.clone(), doing, path: path.to_owned(), cause };
     fs::create_dir_all(path).map_err(error("make"))?;
     if medium == Medium::Memory && !is_mount_point(path).map_err(error("look at"))? {
         mount_tmpfs(path, size_limit).map_err(error("mount a tmpfs on"))?;
@@ -31,7 +30,8 @@ pub(super) fn prepare(
 }
 
 pub(super) fn unmount(volume: &Volume, path: &Path) -> Result<(), Error> {
-    let failed = |doing, cause| Error::Io { volume: volume.name.clone(), doing, path: path.to_owned(), cause };
+    let failed =
+        |doing, cause| Error::Io { volume: volume.name.clone(), doing, path: path.to_owned(), cause };
     match is_mount_point(path) {
         Ok(true) => {}
         Ok(false) => return Ok(()),

@@ -12,9 +12,8 @@ const DIRECTORY_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o644;
 
 pub(super) fn check(volume: &Volume, path: &Path, kind: HostPathKind) -> Result<(), Error> {
-    let error = |doing| {
-        move |cause| Error::Io { volume: volume.name.clone(), doing, path: path.to_owned(), cause }
-    };
+    let error =
+        |doing| move |cause| Error::Io { volume: volume.name.clone(), doing, path: path.to_owned(), cause };
     match kind {
         HostPathKind::Unchecked | HostPathKind::DirectoryOrCreate => {
             make_directory(path).map_err(error("make the hostPath directory"))?;

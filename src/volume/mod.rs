@@ -49,7 +49,9 @@ pub fn release(pod: &Pod, folder: &Path) -> Result<(), Error> {
 /// Where a volume lies on the host.
 pub fn host_source(volume: &Volume, folder: &Path) -> PathBuf {
     match &volume.kind {
-        VolumeKind::EmptyDir { .. } => folder.join("volumes").join("kubernetes.io~empty-dir").join(&volume.name),
+        VolumeKind::EmptyDir { .. } => {
+            folder.join("volumes").join("kubernetes.io~empty-dir").join(&volume.name)
+        }
         VolumeKind::HostPath { path, .. } => PathBuf::from(path),
     }
 }
