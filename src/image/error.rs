@@ -107,6 +107,8 @@ pub enum EntryError {
     LeavesRoot,
     #[error("its parent is reached over a symlink that leads out of the root or to nowhere")]
     ParentLeavesRoot,
+    #[error("its parent is not a folder")]
+    ParentNotFolder,
     #[error("its path is longer than {limit} bytes or deeper than {depth} folders")]
     PathTooLong { limit: usize, depth: usize },
     #[error("its name contains a zero byte")]

@@ -4,19 +4,28 @@
 //! brings layers and configuration into the [`Store`], and the reference is written last. What the store lists is therefore whole.
 #![forbid(unsafe_code)]
 
+mod compression;
 mod config;
 mod digest;
+mod entry;
 mod error;
 mod folder;
 mod import;
+mod layer;
 mod limits;
 mod lookup;
+mod manifest;
+mod pax;
+mod platform;
 mod reference;
+mod source;
 mod store;
+mod tap;
+mod tree;
 
 pub use config::Config;
 pub use digest::{Digest, InvalidDigest};
-pub use error::Error;
+pub use error::{EntryError, Error, LayerError};
 pub use folder::Folder;
 pub use reference::{InvalidReference, Reference};
 pub use store::Store;

@@ -246,7 +246,10 @@ impl Store {
         let configuration = self.configuration(id)?;
         let mut layers = Vec::new();
         for diff_id in configuration.rootfs().diff_ids() {
-            layers.push(self.stored_layer(id, &diff_id.parse()?)?.dir);
+            let dir = self.stored_layer(id, &diff_id.parse()?)?.dir;
+            // Overlayfs refuses a folder that is given twice (ELOOP). The upper one hides the lower one wholly.
+            layers.retain(|lower| *lower != dir);
+            layers.push(dir);
         }
         Ok(Image { reference, id: id.clone(), config: Config::from_oci(&configuration), layers })
     }
@@ -309,6 +312,11 @@ impl Store {
         if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(());
         }
+        self.empty_tmp()
+    }
+
+    /// The caller holds the lock: what lies in `tmp` is nobody else's.
+    pub(super) fn empty_tmp(&self) -> Result<(), Error> {
         let tmp = &self.folders.tmp;
         let dir = File::open(tmp).map_err(Error::io("open", tmp))?;
         for entry in fs::read_dir(tmp).map_err(Error::io("list", tmp))? {
