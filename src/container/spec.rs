@@ -109,4 +109,4 @@ fn namespaces(recipe: &Recipe<'_>) -> Vec<LinuxNamespace> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
