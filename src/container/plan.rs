@@ -74,7 +74,7 @@ pub fn plan(
     spec: &Spec,
     root: &Root,
     namespaces: &Namespaces,
-    stdio: &Stdio,
+    stdio: Stdio,
     seccomp: Option<Vec<libc::sock_filter>>,
 ) -> Result<Plan, PlanError> {
     let process = spec.process().as_ref().ok_or(PlanError::Missing("process"))?;
@@ -84,7 +84,7 @@ pub fn plan(
     let mut steps = vec![Step::ResetSignals, Step::NewSession];
     steps.extend(joins(namespaces)?);
     steps.push(Step::NewCgroupNamespace);
-    steps.extend(redirections(stdio)?);
+    steps.extend(redirections(&stdio)?);
     steps.push(Step::SetUmask(process.user().umask().unwrap_or(0o022)));
     steps.push(Step::MakeMountsPrivate);
     steps.extend(mounts.sources);

@@ -105,7 +105,7 @@ impl Bench {
         }
     }
 
-    fn plan(&self, namespaces: &Namespaces, stdio: &Stdio) -> Plan {
+    fn plan(&self, namespaces: &Namespaces, stdio: Stdio) -> Plan {
         let recipe = Recipe {
             pod: &self.pod,
             container: &self.pod.containers[0],
@@ -129,7 +129,7 @@ impl Bench {
         let namespaces = Namespaces::create(self.pod.hostname.as_deref(), self.pod.host_network).unwrap();
         let (output, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let stdio = Stdio { stdout: theirs.try_clone().unwrap(), stderr: theirs };
-        let plan = self.plan(&namespaces, &stdio);
+        let plan = self.plan(&namespaces, stdio);
         let cgroup = File::open(&self.cgroup).unwrap();
         let begin = Instant::now();
         let spawned = container::spawn(&plan, cgroup.as_fd(), parent, pid_out).unwrap();

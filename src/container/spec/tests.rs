@@ -240,9 +240,9 @@ fn a_pod_on_the_hosts_network_has_the_hosts_name() {
         linux.namespaces().iter().flatten().map(|namespace| namespace.typ().to_string()).collect::<Vec<_>>()
     };
     let mut ingredients = Ingredients::new();
-    assert_eq!(kinds(&ingredients), ["mount", "pid", "cgroup", "ipc", "uts", "network"]);
+    assert_eq!(kinds(&ingredients), ["mnt", "pid", "cgroup", "ipc", "uts", "net"]);
     ingredients.pod.host_network = true;
     ingredients.pod.hostname = None;
-    assert_eq!(kinds(&ingredients), ["mount", "pid", "cgroup", "ipc"]);
+    assert_eq!(kinds(&ingredients), ["mnt", "pid", "cgroup", "ipc"]);
     assert!(ingredients.environment().contains(&"HOSTNAME=edge7".to_owned()));
 }
