@@ -1,2 +1,30 @@
 //! The cgroup v2 tree: make, limit, kill, observe.
+//!
+//! ```text
+//! /podkeep                              Tree: one root of ours
+//! ├── guaranteed/                       a QoS class
+//! ├── burstable/
+//! │   └── default_web-edge7_0a1b2c3d/   a Pod     (Group): sums of limits, pids.max
+//! │       └── nginx/                    a container (Group): limits, oom.group; made anew for every start
+//! └── besteffort/
+//! ```
+//!
+//! Nothing here starts or reaps a process. A group is held by a file descriptor of its directory, and its interface
+//! files are opened below that descriptor, so that no path is joined or walked twice.
 #![forbid(unsafe_code)]
+
+mod controllers;
+mod error;
+mod group;
+mod interface;
+mod limits;
+mod mount;
+mod name;
+mod tree;
+
+pub use controllers::Controller;
+pub use error::Error;
+pub use group::Group;
+pub use limits::{ContainerLimits, PodLimits};
+pub use name::PodCgroupName;
+pub use tree::{ExistingPod, Tree};

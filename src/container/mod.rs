@@ -19,3 +19,4 @@ pub use recipe::{Bind, ImageConfig, Recipe};
 pub use spawn::{Parent, SpawnError, Spawned, StartError, spawn};
 pub use spec::{Error, spec};
 pub use user::ResolvedUser;
+pub mod seccomp;

@@ -1,0 +1,130 @@
+//! What a Pod's resources mean to the kernel: pure functions from the checked Pod to values of interface files.
+//!
+//! The rules are the kubelet's, save that `cpu.weight` has one formula at every level (the kubelet writes its old linear
+//! one for Pods and QoS classes, so that its two levels disagree).
+
+use crate::manifest::{Container, Pod};
+
+/// The period of `cpu.max` in microseconds (`cpuCFSQuotaPeriod`, default 100 ms).
+const CPU_PERIOD_US: u64 = 100_000;
+/// The kernel refuses a quota below 1 ms.
+const MIN_CPU_QUOTA_US: u64 = 1_000;
+
+/// The bounds of cgroup v1's `cpu.shares`, which `cpu.weight` is computed from.
+const MIN_SHARES: u64 = 2;
+const MAX_SHARES: u64 = 262_144;
+
+/// The limits of one container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContainerLimits {
+    /// Thousandths of a core; zero where none is requested.
+    pub cpu_request_milli: u64,
+    /// Thousandths of a core.
+    pub cpu_limit_milli: Option<u64>,
+    /// Bytes.
+    pub memory_limit: Option<u64>,
+}
+
+impl ContainerLimits {
+    /// A limit of zero is no limit, and a request that is not given is that of the limit, as in Kubernetes.
+    pub fn of(container: &Container) -> ContainerLimits {
+        let resources = &container.resources;
+        let cpu_limit_milli = resources.limits.cpu_milli.filter(|milli| *milli > 0);
+        ContainerLimits {
+            cpu_request_milli: resources.requests.cpu_milli.or(cpu_limit_milli).unwrap_or(0),
+            cpu_limit_milli,
+            memory_limit: resources.limits.memory.filter(|bytes| *bytes > 0),
+        }
+    }
+}
+
+/// The limits of a Pod: what its containers share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodLimits {
+    /// Thousandths of a core: the sum of the containers' requests.
+    pub cpu_request_milli: u64,
+    /// Thousandths of a core: the sum, if every container has a limit.
+    pub cpu_limit_milli: Option<u64>,
+    /// Bytes: the sum, if every container has a limit.
+    pub memory_limit: Option<u64>,
+    /// Processes and threads together: the node's `podPidsLimit`.
+    pub pids_max: Option<u64>,
+}
+
+impl PodLimits {
+    /// `pids_max` is the node's `podPidsLimit`, `None` where it sets none (−1).
+    pub fn of(pod: &Pod, pids_max: Option<u64>) -> PodLimits {
+        let containers: Vec<_> = pod.containers.iter().map(ContainerLimits::of).collect();
+        PodLimits {
+            cpu_request_milli: containers.iter().fold(0, |sum, c| sum.saturating_add(c.cpu_request_milli)),
+            cpu_limit_milli: sum_if_all(containers.iter().map(|c| c.cpu_limit_milli)),
+            memory_limit: sum_if_all(containers.iter().map(|c| c.memory_limit)),
+            pids_max,
+        }
+    }
+}
+
+fn sum_if_all(mut limits: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    limits.try_fold(0u64, |sum, limit| Some(sum.saturating_add(limit?)))
+}
+
+/// `cpu.weight` (1…10000) for a request: by way of cgroup v1's shares, as OCI runtimes convert them
+/// (`ceil(10^((L² + 125 L) / 612 − 7/34))` with L = log2(shares), which maps 2 to 1, 1024 to 100, 262144 to 10000).
+pub(super) fn cpu_weight(request_milli: u64) -> u64 {
+    let shares = request_milli.saturating_mul(1024) / 1000;
+    match shares {
+        ..=MIN_SHARES => 1,
+        MAX_SHARES.. => 10_000,
+        _ => {
+            let l = (shares as f64).log2();
+            10f64.powf((l * l + 125.0 * l) / 612.0 - 7.0 / 34.0).ceil() as u64
+        }
+    }
+}
+
+/// `cpu.max` for a limit: quota and period in microseconds.
+pub(super) fn cpu_max(limit_milli: u64) -> String {
+    let quota = (limit_milli.saturating_mul(CPU_PERIOD_US) / 1000).max(MIN_CPU_QUOTA_US);
+    format!("{quota} {CPU_PERIOD_US}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_those_of_oci_runtimes() {
+        let vectors = [
+            (0, 1),
+            (10, 4),
+            (100, 17),
+            (250, 35),
+            (500, 59),
+            (1000, 100),
+            (2000, 174),
+            (4000, 303),
+            (16_000, 942),
+        ];
+        for (milli, weight) in vectors {
+            assert_eq!(cpu_weight(milli), weight, "{milli} m");
+        }
+        assert_eq!(cpu_weight(2), 1);
+        assert_eq!(cpu_weight(256_000), 10_000);
+        assert_eq!(cpu_weight(u64::MAX), 10_000);
+    }
+
+    #[test]
+    fn a_quota_is_a_share_of_100_ms_and_never_below_1_ms() {
+        assert_eq!(cpu_max(500), "50000 100000");
+        assert_eq!(cpu_max(2500), "250000 100000");
+        assert_eq!(cpu_max(10), "1000 100000");
+        assert_eq!(cpu_max(1), "1000 100000");
+    }
+
+    #[test]
+    fn a_pod_has_a_limit_only_if_every_container_has_one() {
+        assert_eq!(sum_if_all([Some(1), Some(2)].into_iter()), Some(3));
+        assert_eq!(sum_if_all([Some(1), None].into_iter()), None);
+        assert_eq!(sum_if_all([Some(u64::MAX), Some(2)].into_iter()), Some(u64::MAX));
+    }
+}

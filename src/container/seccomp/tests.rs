@@ -1,0 +1,179 @@
+//! The compiled programs, run by an interpreter on every number, against the profile and the table.
+
+use libc::sock_filter;
+
+use super::assembler::*;
+use super::compile::compile;
+use super::profile::{Condition, Profile, Test, Verdict};
+use super::program::Program;
+use super::table::{Architecture, Table};
+
+const SYS_CHROOT: u64 = 1 << 18;
+const SYS_ADMIN: u64 = 1 << 21;
+/// The 14 default capabilities of containerd, as a mask.
+const USUAL: u64 = 0xa804_25fb;
+/// Beyond the highest number of every architecture.
+const BEYOND: u32 = 1024;
+
+/// `struct seccomp_data`, as far as the programs look at it.
+struct Call {
+    architecture: u32,
+    number: u32,
+    arguments: [u64; 6],
+}
+
+impl Call {
+    fn new(architecture: Architecture, number: u32, first: u64) -> Call {
+        Call { architecture: architecture.audit_value(), number, arguments: [first, 0, 0, 0, 0, 0] }
+    }
+
+    fn field(&self, offset: u32) -> u32 {
+        match offset {
+            0 => self.number,
+            4 => self.architecture,
+            16..64 if offset.is_multiple_of(8) => self.arguments[(offset as usize - 16) / 8] as u32,
+            _ => panic!("a load from offset {offset}"),
+        }
+    }
+}
+
+/// What the kernel does with a program (Documentation/networking/filter.rst), for the instructions we use.
+/// Any jump out of the program is a panic here; the kernel's checker would refuse it.
+fn run(program: &Program, call: &Call) -> (u32, usize) {
+    let (mut place, mut loaded, mut steps) = (0, 0, 0);
+    loop {
+        let sock_filter { code, jt, jf, k } = program.instructions()[place];
+        steps += 1;
+        place += 1;
+        let skip = |holds: bool| usize::from(if holds { jt } else { jf });
+        match code {
+            RETURN => return (k, steps),
+            LOAD => loaded = call.field(k),
+            JUMP => place += k as usize,
+            JUMP_IF_EQUAL => place += skip(loaded == k),
+            JUMP_IF_AT_LEAST => place += skip(loaded >= k),
+            JUMP_IF_BITS => place += skip(loaded & k != 0),
+            _ => panic!("code {code:#x}"),
+        }
+    }
+}
+
+fn sources() -> (Profile, Table) {
+    let table = Table::parse(include_str!("syscalls.table")).unwrap();
+    (Profile::parse(include_str!("default.profile"), &table).unwrap(), table)
+}
+
+fn expected(verdict: &Verdict, first: u64) -> u32 {
+    match verdict {
+        Verdict::Allow => libc::SECCOMP_RET_ALLOW,
+        Verdict::Refuse(errno) => libc::SECCOMP_RET_ERRNO | u32::from(*errno),
+        Verdict::AllowIf(Condition { argument: 0, test }) if test.holds(first as u32) => {
+            libc::SECCOMP_RET_ALLOW
+        }
+        Verdict::AllowIf(_) => libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+    }
+}
+
+/// Values at and around everything that a condition of the profile names.
+fn interesting(verdict: &Verdict) -> Vec<u64> {
+    let Verdict::AllowIf(Condition { test, .. }) = verdict else { return vec![0, u64::MAX] };
+    let named: Vec<u32> = match test {
+        Test::OneOf(values) => values.clone(),
+        Test::Not(value) => vec![*value],
+        Test::NoneOf { mask } => (0..32).map(|bit| 1 << bit).chain([*mask, !*mask]).collect(),
+    };
+    let around = named.iter().flat_map(|v| [*v, v.wrapping_add(1), v.wrapping_sub(1)]);
+    around.flat_map(|v| [u64::from(v), u64::from(v) | 1 << 32]).collect()
+}
+
+#[test]
+fn every_number_of_every_architecture_gets_the_profiles_answer() {
+    let (profile, table) = sources();
+    for capabilities in [0, USUAL, SYS_CHROOT, SYS_ADMIN, profile.capabilities(), u64::MAX] {
+        let program = compile(&profile, &table, capabilities, &Architecture::ALL);
+        for architecture in Architecture::ALL {
+            let calls = table.calls(architecture);
+            for number in 0..BEYOND {
+                let verdict = match calls.get(&number) {
+                    Some(name) => profile.verdict(name, architecture, capabilities),
+                    None => Verdict::Refuse(libc::ENOSYS as u16),
+                };
+                for first in interesting(&verdict) {
+                    let (action, _) = run(&program, &Call::new(architecture, number, first));
+                    assert_eq!(
+                        action,
+                        expected(&verdict, first),
+                        "{architecture:?} {number} {first:#x}\n{program}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn numbers_beyond_the_table_and_x32_are_unknown() {
+    let (profile, table) = sources();
+    let program = compile(&profile, &table, u64::MAX, &Architecture::ALL);
+    for number in [BEYOND, 0x4000_0000, 0x4000_0001, 0x4000_0208, i32::MAX as u32, u32::MAX] {
+        for architecture in Architecture::ALL {
+            let (action, _) = run(&program, &Call::new(architecture, number, 0));
+            assert_eq!(action, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32, "{architecture:?} {number:#x}");
+        }
+    }
+}
+
+#[test]
+fn a_foreign_architecture_is_killed() {
+    let (profile, table) = sources();
+    let program = compile(&profile, &table, 0, &[Architecture::X86_64, Architecture::I386]);
+    let (action, _) = run(&program, &Call::new(Architecture::Aarch64, 0, 0));
+    assert_eq!(action, libc::SECCOMP_RET_KILL_PROCESS);
+}
+
+#[test]
+fn a_program_is_short_and_quick() {
+    let (profile, table) = sources();
+    let program = compile(&profile, &table, 0, &Architecture::ALL);
+    assert!(program.instructions().len() < 1500, "{} instructions", program.instructions().len());
+    let steps = |number| run(&program, &Call::new(Architecture::X86_64, number, 0)).1;
+    let slowest = (0..BEYOND).map(steps).max().unwrap();
+    assert!(slowest <= 24, "{slowest} steps");
+}
+
+#[test]
+fn long_jumps_go_where_short_ones_cannot() {
+    // A chain of 600 comparisons, all of which go on to one return at the far end.
+    let mut assembler = Assembler::default();
+    let allow = assembler.ret(libc::SECCOMP_RET_ALLOW);
+    let far = assembler.load(field_argument(1), allow);
+    let mut next = assembler.ret(libc::SECCOMP_RET_KILL_PROCESS);
+    for value in 0..600 {
+        next = assembler.branch(JUMP_IF_EQUAL, value, far, next);
+    }
+    assembler.load(FIELD_NUMBER, next);
+    let program = assembler.finish();
+    for number in 0..700 {
+        let action = if number < 600 { libc::SECCOMP_RET_ALLOW } else { libc::SECCOMP_RET_KILL_PROCESS };
+        assert_eq!(run(&program, &Call::new(Architecture::X86_64, number, 0)).0, action, "{number}");
+    }
+}
+
+#[test]
+fn a_program_is_compiled_once_for_what_makes_a_difference() {
+    let audit_write = 1 << 29;
+    let first = super::default_profile(USUAL);
+    assert!(std::sync::Arc::ptr_eq(&first, &super::default_profile(USUAL & !audit_write)));
+    assert!(!std::sync::Arc::ptr_eq(&first, &super::default_profile(USUAL | SYS_ADMIN)));
+}
+
+#[test]
+fn a_person_can_read_a_program() {
+    let (profile, table) = sources();
+    let text = compile(&profile, &table, 0, &[Architecture::X86_64]).to_string();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("   0  load architecture"));
+    assert!(lines.next().unwrap().starts_with("   1  if it is 0xc000003e go to "));
+    assert!(text.contains("if it has a bit of 0x7e020000 go to "));
+    assert!(text.contains("errno 38"));
+}
