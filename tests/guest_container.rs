@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use harness::Bench;
+use harness::{Bench, Seccomp};
 use podkeep::container::{Bind, Parent, ResolvedUser};
 
 /// Capabilities of a container of containerd.
@@ -328,18 +328,36 @@ fn links_of_the_image_lead_nowhere_else() {
 }
 
 #[test]
-fn a_filter_is_installed_with_and_without_new_privileges() {
-    const ALLOW: libc::sock_filter =
-        libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
+fn the_default_profile_holds_with_and_without_new_privileges() {
     for no_new_privileges in [false, true] {
         let mut bench = Bench::new();
         bench.user = nobody();
-        bench.seccomp = Some(vec![ALLOW]);
         bench.no_new_privileges = no_new_privileges;
         let status = bench.shell("cat /proc/self/status").output;
         assert_eq!(field(&status, "Seccomp"), "2");
         assert_eq!(field(&status, "NoNewPrivs"), if no_new_privileges { "1" } else { "0" });
     }
+    let mount = "mount -t tmpfs x /bin 2>&1 | grep -c 'not permitted'";
+    assert_eq!(Bench::new().shell(mount).output, "1\n");
+    let mut bench = Bench::new();
+    bench.seccomp = Seccomp::Off;
+    assert_eq!(field(&bench.shell("cat /proc/self/status").output, "Seccomp"), "0");
+}
+
+#[test]
+fn a_device_of_the_host_can_be_made_but_not_opened() {
+    let disk = rustix::fs::stat("/dev/vda").unwrap().st_rdev;
+    let (major, minor) = (rustix::fs::major(disk), rustix::fs::minor(disk));
+    let script = format!(
+        "mknod /disk b {major} {minor} && mknod /nothing c 1 3 && echo made
+         dd if=/disk of=/dev/null count=1 2>&1 | grep -o 'not permitted'
+         echo x >/nothing && echo harmless"
+    );
+    assert_eq!(Bench::new().shell(&script).output, "made\nnot permitted\nharmless\n");
+
+    let mut bench = Bench::new();
+    bench.container().security.privileged = true;
+    assert_eq!(bench.shell("dd if=/dev/vda count=1 2>/dev/null | wc -c").output, "512\n");
 }
 
 #[test]

@@ -97,6 +97,14 @@ pub fn plan(
     Ok(Plan { steps, slots })
 }
 
+/// The program of the default profile for the capabilities of this spec: what [`plan()`] takes as `seccomp` for
+/// a container that is not privileged.
+pub fn default_filter(spec: &Spec) -> Vec<libc::sock_filter> {
+    let sets = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    let permitted = sets.and_then(|sets| sets.permitted().as_ref()).map_or(0, capability_mask);
+    super::seccomp::default_profile(permitted).instructions().to_vec()
+}
+
 fn joins(namespaces: &Namespaces) -> Result<Vec<Step>, PlanError> {
     [("ipc", &namespaces.ipc), ("uts", &namespaces.uts), ("net", &namespaces.net)]
         .into_iter()

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use oci_spec::runtime::Spec;
 use podkeep::container::{
-    self, Bind, ImageConfig, Namespaces, Parent, Plan, Recipe, ResolvedUser, Root, Spawned, StartError, Stdio,
+    self, Bind, ImageConfig, Namespaces, Parent, Recipe, ResolvedUser, Root, Spawned, StartError, Stdio,
 };
 use podkeep::manifest::pod::{Container, Pod, PodId, PullPolicy, Resources, RestartPolicy, Security, Uid};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -30,9 +31,16 @@ pub struct Bench {
     pub user: ResolvedUser,
     pub binds: Vec<Bind>,
     pub lower: Vec<String>,
-    pub seccomp: Option<Vec<libc::sock_filter>>,
+    /// The default profile unless the container is privileged.
+    pub seccomp: Seccomp,
     pub no_new_privileges: bool,
     pub cgroup: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seccomp {
+    Off,
+    Default,
 }
 
 /// What became of a container that ran to its end.
@@ -67,7 +75,7 @@ impl Bench {
             user: ResolvedUser { uid: 0, gid: 0, additional_gids: vec![0], home: "/root".to_owned() },
             binds: Vec::new(),
             lower: vec!["a".to_owned()],
-            seccomp: None,
+            seccomp: Seccomp::Default,
             no_new_privileges: false,
             cgroup,
         };
@@ -105,7 +113,7 @@ impl Bench {
         }
     }
 
-    fn plan(&self, namespaces: &Namespaces, stdio: Stdio) -> Plan {
+    fn spec(&self) -> Spec {
         let recipe = Recipe {
             pod: &self.pod,
             container: &self.pod.containers[0],
@@ -118,7 +126,7 @@ impl Bench {
         let mut spec = container::spec(&recipe).unwrap();
         let process = spec.process_mut().as_mut().unwrap();
         process.set_no_new_privileges(Some(self.no_new_privileges));
-        container::plan(&spec, &self.root(), namespaces, stdio, self.seccomp.clone()).unwrap()
+        spec
     }
 
     pub fn start(&self) -> Result<Running, StartError> {
@@ -129,8 +137,12 @@ impl Bench {
         let namespaces = Namespaces::create(self.pod.hostname.as_deref(), self.pod.host_network).unwrap();
         let (output, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let stdio = Stdio { stdout: theirs.try_clone().unwrap(), stderr: theirs };
-        let plan = self.plan(&namespaces, stdio);
+        let spec = self.spec();
+        let confined = self.seccomp == Seccomp::Default && !self.pod.containers[0].security.privileged;
+        let filter = confined.then(|| container::default_filter(&spec));
+        let plan = container::plan(&spec, &self.root(), &namespaces, stdio, filter).unwrap();
         let cgroup = File::open(&self.cgroup).unwrap();
+        container::limit_devices(&spec, cgroup.as_fd()).unwrap();
         let begin = Instant::now();
         let spawned = container::spawn(&plan, cgroup.as_fd(), parent, pid_out).unwrap();
         let report = read_report(&spawned.report);
