@@ -2,9 +2,10 @@
 //!
 //! [`spec()`] says what the container is, [`plan()`] how the kernel makes it (a list of steps, every string
 //! and number ready), [`spawn()`] clones the process that carries the steps out. Neither of the first two
-//! needs a privilege.
+//! needs a privilege. [`limit_devices`] comes before the process is there.
 #![forbid(unsafe_code)]
 
+mod devices;
 mod expand;
 mod namespaces;
 mod plan;
@@ -14,8 +15,9 @@ mod spawn;
 mod spec;
 pub mod user;
 
+pub use devices::{DeviceError, limit_devices};
 pub use namespaces::{NamespaceError, Namespaces};
-pub use plan::{Plan, PlanError, Root, Stdio, plan};
+pub use plan::{Plan, PlanError, Root, Stdio, default_filter, plan};
 pub use recipe::{Bind, ImageConfig, Recipe};
 pub use spawn::{Parent, SpawnError, Spawned, StartError, spawn};
 pub use spec::{Error, spec};

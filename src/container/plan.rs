@@ -74,7 +74,7 @@ pub fn plan(
     spec: &Spec,
     root: &Root,
     namespaces: &Namespaces,
-    stdio: &Stdio,
+    stdio: Stdio,
     seccomp: Option<Vec<libc::sock_filter>>,
 ) -> Result<Plan, PlanError> {
     let process = spec.process().as_ref().ok_or(PlanError::Missing("process"))?;
@@ -84,7 +84,7 @@ pub fn plan(
     let mut steps = vec![Step::ResetSignals, Step::NewSession];
     steps.extend(joins(namespaces)?);
     steps.push(Step::NewCgroupNamespace);
-    steps.extend(redirections(stdio)?);
+    steps.extend(redirections(&stdio)?);
     steps.push(Step::SetUmask(process.user().umask().unwrap_or(0o022)));
     steps.push(Step::MakeMountsPrivate);
     steps.extend(mounts.sources);
@@ -95,6 +95,14 @@ pub fn plan(
     steps.extend(identity(process, seccomp)?);
     steps.push(command::step(process)?);
     Ok(Plan { steps, slots })
+}
+
+/// The program of the default profile for the capabilities of this spec: what [`plan()`] takes as `seccomp` for
+/// a container that is not privileged.
+pub fn default_filter(spec: &Spec) -> Vec<libc::sock_filter> {
+    let sets = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    let permitted = sets.and_then(|sets| sets.permitted().as_ref()).map_or(0, capability_mask);
+    super::seccomp::default_profile(permitted).instructions().to_vec()
 }
 
 fn joins(namespaces: &Namespaces) -> Result<Vec<Step>, PlanError> {

@@ -5,7 +5,7 @@ mod devices;
 mod mounts;
 mod process;
 
-use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Root, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, LinuxResources, Root, Spec};
 
 use super::recipe::Recipe;
 pub(super) use capabilities::mask as capability_mask;
@@ -65,13 +65,20 @@ fn linux(recipe: &Recipe<'_>) -> Result<Linux, Error> {
     let privileged = recipe.container.security.privileged;
     let mut linux = Linux::default();
     linux
-        .set_resources(None)
+        .set_resources(if privileged { None } else { Some(resources()) })
         .set_cgroups_path(Some(recipe.cgroup.clone()))
         .set_namespaces(Some(namespaces(recipe)))
         .set_devices(if privileged { Some(devices::of_the_host().map_err(Error::Devices)?) } else { None })
         .set_masked_paths(if privileged { None } else { Some(masked()) })
         .set_readonly_paths(if privileged { None } else { Some(READ_ONLY.map(str::to_owned).into()) });
     Ok(linux)
+}
+
+/// Only what no cgroup file says: limits are the node's to write, before the process exists.
+fn resources() -> LinuxResources {
+    let mut resources = LinuxResources::default();
+    resources.set_devices(Some(super::devices::default_rules()));
+    resources
 }
 
 fn masked() -> Vec<String> {
@@ -109,4 +116,4 @@ fn namespaces(recipe: &Recipe<'_>) -> Vec<LinuxNamespace> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

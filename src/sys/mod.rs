@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+pub mod bpf;
 pub mod child;
 pub mod clone;
 pub mod inherited;
