@@ -364,9 +364,9 @@ impl Machine {
         let Some(pods) = self.files.get(&from).cloned() else { return };
         let mut commands = self.file_is(to, pods);
         commands.extend(self.file_goes(from));
-        let alone =
-            |commands: &[SetCommand]| words(commands.to_vec()).iter().all(|word| !word.starts_with("start"));
-        assert!(alone(&commands), "a rename starts {commands:?}");
+        let touched =
+            commands.iter().any(|command| matches!(command, SetCommand::Start(_) | SetCommand::Stop { .. }));
+        assert!(!touched, "a rename leads to {commands:?}");
     }
 }
 
