@@ -1,4 +1,4 @@
-//! A folder of manifests, or one manifest in its folder: what is known of each file, and what is due when.
+//! A folder of manifests, or one manifest in its folder: when to list, look, retry, and what to tell in which order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -9,18 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Dir, Mode, OFlags};
-use sha2::{Digest, Sha256};
 
 use super::file::{self, Found, Outcome, Stamp};
+use super::known::{Known, State};
 use super::watch::{Heard, Watch};
-use super::{Change, FileError, FolderError, OpenError, REMOVAL_DELAY, SETTLE_TIME};
-
-/// A file that stays open for writing is tried again after this time, then after twice as long, up to the rescan:
-/// a writer on another mount of a network file system gives no event when it is done.
-const WRITER_RETRY: Duration = Duration::from_secs(1);
-
-/// The file is reported as held open after so many tries: 7 seconds.
-const TRIES_BEFORE_REPORT: u32 = 3;
+use super::{Change, FolderError, OpenError, REMOVAL_DELAY};
 
 /// A rescan more often than this would be polling.
 const SHORTEST_RESCAN: Duration = Duration::from_secs(1);
@@ -57,41 +50,6 @@ enum Listed {
     /// Told then, so that a file that is just being replaced is not missing from it.
     Due(Duration),
     Told,
-}
-
-/// What is known of one file.
-#[derive(Debug, Default)]
-struct Known {
-    /// As it was when it was last read.
-    stamp: Option<Stamp>,
-    /// The hash of the content that was handed out last; none after trouble was reported.
-    sent: Option<[u8; 32]>,
-    /// The error that was reported last, and still holds.
-    trouble: Option<String>,
-    /// Whether the other side has heard of this file.
-    told: bool,
-    /// A stamp that is watched for changes, and since when.
-    resting: Option<(Stamp, Duration)>,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-enum State {
-    #[default]
-    Quiet,
-    /// To be read once it is whole; tried again `at`.
-    Waiting { at: Duration, tries: u32, stamp: Stamp },
-    /// Not there; gone `at`.
-    Missing { at: Duration },
-}
-
-impl State {
-    fn due(&self) -> Option<Duration> {
-        match *self {
-            State::Quiet => None,
-            State::Waiting { at, .. } | State::Missing { at } => Some(at),
-        }
-    }
 }
 
 /// Whether a file with the stamp that it had before is read again.
@@ -231,10 +189,7 @@ impl Source {
     /// Nothing can be said of any file until the folder is back; then all are compared.
     fn folder_trouble(&mut self, error: FolderError, changes: &mut Vec<Change>) {
         for known in self.files.values_mut() {
-            if let State::Waiting { .. } = known.state {
-                known.stamp = None;
-            }
-            known.state = State::Quiet;
+            known.is_out_of_sight();
         }
         if let Listed::Due(_) = self.listed {
             self.listed = Listed::NotYet;
@@ -351,78 +306,8 @@ impl Source {
             }
             Outcome::Unsettled(stamp) => known.is_unsettled(stamp, now),
             Outcome::Missing => known.is_missing(now),
-            Outcome::Failed(error) => {
-                known.state = State::Quiet;
-                changes.extend(known.report(error, path));
-            }
+            Outcome::Failed(error) => changes.extend(known.has_failed(error, path)),
         }
-    }
-}
-
-impl Known {
-    fn is_as_read(&self, stamp: Stamp) -> bool {
-        let waiting = matches!(self.state, State::Waiting { .. });
-        self.stamp == Some(stamp) && self.trouble.is_none() && !waiting
-    }
-
-    /// The stamp that has not changed for [`SETTLE_TIME`].
-    fn rested(&self, now: Duration) -> Option<Stamp> {
-        self.resting.filter(|(_, since)| now >= *since + SETTLE_TIME).map(|(stamp, _)| stamp)
-    }
-
-    fn is_missing(&mut self, now: Duration) {
-        if !matches!(self.state, State::Missing { .. }) {
-            self.state = State::Missing { at: now + REMOVAL_DELAY };
-        }
-    }
-
-    fn is_whole(&mut self, bytes: Vec<u8>, stamp: Stamp, path: impl Fn() -> PathBuf) -> Option<Change> {
-        let hash = Sha256::digest(&bytes).into();
-        self.stamp = Some(stamp);
-        self.state = State::Quiet;
-        self.resting = None;
-        self.trouble = None;
-        self.told = true;
-        (self.sent.replace(hash) != Some(hash)).then(|| Change::Read { file: path(), bytes })
-    }
-
-    fn is_unsettled(&mut self, stamp: Stamp, now: Duration) {
-        let since = match self.resting {
-            Some((resting, since)) if resting == stamp => since,
-            _ => now,
-        };
-        self.resting = Some((stamp, since));
-        self.state = State::Waiting { at: since + SETTLE_TIME, tries: 0, stamp };
-    }
-
-    fn is_being_written(
-        &mut self,
-        stamp: Stamp,
-        now: Duration,
-        longest: Duration,
-        path: impl Fn() -> PathBuf,
-    ) -> Option<Change> {
-        let tries = match self.state {
-            // An event or a rescan in between does not bring the next try forward, nor put it off.
-            State::Waiting { at, tries, .. } if tries > 0 && at > now => {
-                self.state = State::Waiting { at, tries, stamp };
-                return None;
-            }
-            State::Waiting { tries, .. } => tries,
-            State::Quiet | State::Missing { .. } => 0,
-        };
-        let pause = WRITER_RETRY.saturating_mul(1 << tries.min(16)).min(longest);
-        self.state = State::Waiting { at: now + pause, tries: tries + 1, stamp };
-        (tries >= TRIES_BEFORE_REPORT)
-            .then(|| self.report(FileError::OpenForWriting { file: path() }, path))?
-    }
-
-    /// Says what is wrong, unless it was said before.
-    fn report(&mut self, error: FileError, path: impl Fn() -> PathBuf) -> Option<Change> {
-        self.sent = None;
-        self.told = true;
-        let text = error.to_string();
-        (self.trouble.replace(text.clone()) != Some(text)).then(|| Change::Unreadable { file: path(), error })
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod file;
 mod folder;
+mod known;
 mod watch;
 
 use std::io;
