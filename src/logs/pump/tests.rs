@@ -4,7 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::num::NonZeroU64;
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+
+use rustix::fs::OFlags;
 
 use super::super::read::{From, Reader};
 use super::super::testing::Bench;
@@ -68,12 +69,19 @@ fn the_budget_ends_a_call_and_more_says_so() {
     assert_eq!(bench.records().len(), 30_000);
 }
 
+/// A writer each of whose writes becomes a packet.
+fn packets(fifo: &Fifo) -> File {
+    let end = fifo.container_end().expect("the container's end");
+    // A FIFO refuses this flag when it is opened.
+    rustix::fs::fcntl_setfl(&end, OFlags::RDWR | OFlags::DIRECT).expect("packet mode");
+    File::from(end)
+}
+
 /// Each write of a pipe in packet mode takes a slot of its own: 16 bytes fill the pipe.
 #[test]
 fn a_pipe_full_of_an_unfinished_line_is_emptied() {
     let mut bench = Bench::new(unlimited());
-    let packets = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(bench.fifo.path());
-    let mut packets = packets.expect("open");
+    let mut packets = packets(&bench.fifo);
     for _ in 0..16 {
         assert_eq!(bench.pump().taken, 0);
         packets.write_all(b"x").expect("write");
@@ -89,8 +97,7 @@ fn a_pipe_full_of_an_unfinished_line_is_emptied() {
 fn a_newline_behind_what_can_be_seen_is_not_waited_for() {
     let mut bench = Bench::new(unlimited());
     fcntl_setpipe_size(&bench.fifo, 4 * BATCH).expect("a larger pipe");
-    let packets = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(bench.fifo.path());
-    let mut packets = packets.expect("open");
+    let mut packets = packets(&bench.fifo);
     for _ in 0..17 {
         packets.write_all(b"x").expect("write");
     }
