@@ -51,12 +51,11 @@ pub fn print(request: &Request<'_>, out: impl Write) -> Result<(), Error> {
     let run = request.run()?;
     let mut terminal = Terminal::new(out);
     for entry in Reader::open(&run.dir, run.restart, request.from())? {
-        match terminal.print(&entry?) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            other => other.map_err(Error::Output)?,
+        if !arrived(terminal.print(&entry?))? {
+            return Ok(());
         }
     }
-    ignore_broken_pipe(terminal.out.flush())
+    arrived(terminal.out.flush()).map(drop)
 }
 
 /// Prints what is there and then what comes, over restarts, until the Pod's logs are gone or it is not `alive`.
@@ -67,28 +66,28 @@ pub fn follow(request: &Request<'_>, out: impl Write, mut alive: impl FnMut() ->
     let run = request.run()?;
     let mut follower = Follower::open(&run.dir, run.restart, request.from())?;
     let mut terminal = Terminal::new(out);
-    let mut gone = false;
+    // Flushed only when nothing more is there at once.
+    let (mut quiet, mut ended) = (false, false);
     loop {
-        let printed = match follower.next(Some(Duration::ZERO))? {
-            Followed::Entry(entry) => terminal.print(&entry),
-            Followed::Gone => return ignore_broken_pipe(terminal.out.flush()),
-            Followed::Idle if gone => return ignore_broken_pipe(terminal.out.flush()),
-            Followed::Idle => match terminal.out.flush() {
-                Ok(()) => match follower.next(Some(ALIVE_CHECK))? {
-                    Followed::Entry(entry) => terminal.print(&entry),
-                    Followed::Gone => return Ok(()),
-                    // Looked at once more afterwards: its last lines may have come since.
-                    Followed::Idle => {
-                        gone = !alive();
-                        Ok(())
-                    }
-                },
-                error => error,
-            },
+        let wait = if quiet { ALIVE_CHECK } else { Duration::ZERO };
+        let reading = match follower.next(Some(wait))? {
+            Followed::Entry(entry) => {
+                quiet = false;
+                arrived(terminal.print(&entry))?
+            }
+            Followed::Idle if !quiet => {
+                quiet = true;
+                arrived(terminal.out.flush())?
+            }
+            // One look after the Pod's end: its last lines may have come since the look before.
+            Followed::Idle if !ended => {
+                ended = !alive();
+                true
+            }
+            Followed::Idle | Followed::Gone => return arrived(terminal.out.flush()).map(drop),
         };
-        match printed {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            other => other.map_err(Error::Output)?,
+        if !reading {
+            return Ok(());
         }
     }
 }
@@ -164,9 +163,114 @@ impl<W: Write> Terminal<W> {
     }
 }
 
-fn ignore_broken_pipe(result: io::Result<()>) -> Result<(), Error> {
+/// False if whoever read our output went away (`podkeep logs web | head`).
+fn arrived(result: io::Result<()>) -> Result<bool, Error> {
     match result {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(Error::Output),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::Output(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const TIME: &str = "2026-01-02T03:04:05.000000006+00:00";
+
+    struct Logs {
+        root: tempfile::TempDir,
+        pod: PodId,
+        uid: Uid,
+    }
+
+    impl Logs {
+        /// Each file is given as its name and its records without times.
+        fn new(files: &[(&str, &[&str])]) -> Logs {
+            let root = tempfile::tempdir().expect("a temporary folder");
+            let pod = PodId { namespace: "default".into(), name: "web-edge7".into() };
+            let uid = Uid::parse(&"a".repeat(32)).expect("a uid");
+            let folder = pod_log_dir(root.path(), &pod.namespace, &pod.name, &uid);
+            for (name, records) in files {
+                let path = folder.join(name);
+                fs::create_dir_all(path.parent().unwrap_or(&folder)).expect("make");
+                let text: String = records.iter().map(|record| format!("{TIME} {record}\n")).collect();
+                fs::write(path, text).expect("write");
+            }
+            Logs { root, pod, uid }
+        }
+
+        fn request(&self) -> Request<'_> {
+            Request {
+                root: self.root.path(),
+                pod: &self.pod,
+                uid: Some(&self.uid),
+                container: None,
+                previous: false,
+                tail: None,
+            }
+        }
+    }
+
+    fn printed(request: &Request<'_>) -> String {
+        let mut out = Vec::new();
+        print(request, &mut out).expect("print");
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    const TWO_RUNS: &[(&str, &[&str])] = &[
+        ("app/0.log", &["stdout F first", "stderr P died of"]),
+        ("app/1.log", &["stdout P sec", "stdout F ond", "stderr F third"]),
+    ];
+
+    #[test]
+    fn both_streams_go_to_the_output_with_parts_joined() {
+        let logs = Logs::new(TWO_RUNS);
+        let request = logs.request();
+        assert_eq!(printed(&request), "second\nthird\n");
+        assert_eq!(printed(&Request { tail: Some(1), ..request.clone() }), "third\n");
+        assert_eq!(printed(&Request { previous: true, ..request.clone() }), "first\ndied of");
+        assert_eq!(printed(&Request { uid: None, ..request }), "second\nthird\n");
+    }
+
+    #[test]
+    fn following_goes_on_into_the_next_run_and_ends_with_the_pod() {
+        let logs = Logs::new(TWO_RUNS);
+        let mut out = Vec::new();
+        let request = Request { previous: true, ..logs.request() };
+        follow(&request, &mut out, || false).expect("follow");
+        assert_eq!(String::from_utf8_lossy(&out), "first\ndied of\nsecond\nthird\n");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let logs = Logs::new(&[("app/0.log", &["stdout F x"]), ("side/0.log", &["stdout F y"])]);
+        let fails =
+            |request: &Request<'_>| print(request, io::sink()).expect_err("nothing to print").to_string();
+        let request = logs.request();
+        assert_eq!(
+            fails(&request),
+            "Pod default/web-edge7 has several containers, choose one with -c: app, side"
+        );
+        let side = Request { container: Some("side"), ..request.clone() };
+        assert_eq!(printed(&side), "y\n");
+        let previous = fails(&Request { previous: true, ..side });
+        assert_eq!(previous, "no logs of a previous run of container side of Pod default/web-edge7");
+        assert!(
+            fails(&Request { container: Some("x"), ..request.clone() }).starts_with("no logs of container x")
+        );
+        let other = PodId { namespace: "default".into(), name: "db".into() };
+        assert!(fails(&Request { pod: &other, ..request }).starts_with("no logs of Pod default/db in /"));
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_ends_it_quietly() {
+        let logs = Logs::new(TWO_RUNS);
+        let (read, write) = io::pipe().expect("pipe");
+        drop(read);
+        print(&logs.request(), write.try_clone().expect("dup")).expect("print");
+        follow(&logs.request(), write, || true).expect("follow");
     }
 }
