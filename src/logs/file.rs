@@ -99,7 +99,8 @@ impl ContainerLog {
         let keep = usize::try_from(self.policy.max_files.saturating_sub(1)).unwrap_or(usize::MAX);
         let surplus = rotated.len().saturating_sub(keep);
         for (_, path) in &rotated[..surplus] {
-            ignore_missing(fs::remove_file(path))?;
+            // What stays is counted again at the next rotation; no line is lost for it.
+            let _ = fs::remove_file(path);
         }
         Ok(())
     }
@@ -115,13 +116,6 @@ impl ContainerLog {
                 Rotation::Current => None,
             })
             .collect())
-    }
-}
-
-fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }
 

@@ -59,10 +59,11 @@ pub fn sweep(
     let mut swept = Swept::default();
     let mut kept_bytes = 0;
     for dead in dead_folders(root, alive)? {
-        let expires = dead.modified + max_age;
-        if expires > now && kept_bytes + dead.bytes <= max_bytes {
+        let expires = dead.modified.checked_add(max_age);
+        if expires.is_none_or(|expires| expires > now) && kept_bytes + dead.bytes <= max_bytes {
             kept_bytes += dead.bytes;
-            swept.next = Some(swept.next.map_or(expires, |next| next.min(expires)));
+            // The oldest of them comes last.
+            swept.next = expires;
             continue;
         }
         // Whatever is older goes too.

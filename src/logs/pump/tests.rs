@@ -3,9 +3,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::num::NonZeroU64;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::OFlags;
+use rustix::pipe::fcntl_setpipe_size;
 
 use super::super::read::{From, Reader};
 use super::super::testing::Bench;
@@ -96,7 +97,7 @@ fn a_pipe_full_of_an_unfinished_line_is_emptied() {
 #[test]
 fn a_newline_behind_what_can_be_seen_is_not_waited_for() {
     let mut bench = Bench::new(unlimited());
-    fcntl_setpipe_size(&bench.fifo, 4 * BATCH).expect("a larger pipe");
+    fcntl_setpipe_size(&bench.fifo, 4 * pipes::BATCH).expect("a larger pipe");
     let mut packets = packets(&bench.fifo);
     for _ in 0..17 {
         packets.write_all(b"x").expect("write");
@@ -208,14 +209,15 @@ fn killed_while_writing(written: &[u8], committed: bool) -> (Bench, Option<Recov
         lost: None,
     };
     bench.pump.journal.begin(&target);
-    bench.pump.hold(&bench.fifo, 8).expect("hold");
+    bench.pump.pipes.hold(&bench.fifo, 8).expect("hold");
     let mut file = OpenOptions::new().append(true).open(bench.log.path()).expect("open");
     file.write_all(written).expect("write");
     if committed {
         bench.pump.journal.commit();
     }
     let copy = |fd: &OwnedFd| fd.as_fd().try_clone_to_owned().expect("dup");
-    let holding = Holding { read: copy(&bench.pump.holding.read), write: copy(&bench.pump.holding.write) };
+    let holding =
+        Holding { read: copy(&bench.pump.pipes.holding.read), write: copy(&bench.pump.pipes.holding.write) };
     let (pump, recovered) = Pump::open(&bench.journal(), holding).expect("open again");
     bench.pump = pump;
     bench.log = bench.pump.open_log(bench.dir(), 0, unlimited()).expect("open");
@@ -248,7 +250,7 @@ fn a_committed_batch_is_not_written_again() {
 fn a_container_that_reads_its_own_output_harms_only_itself() {
     let mut bench = Bench::new(unlimited());
     bench.end.write_all(b"one\ntwo\n").expect("write");
-    bench.pump.peek(&bench.fifo).expect("peek");
+    bench.pump.pipes.peek(&bench.fifo).expect("peek");
     let mut thief = bench.end.try_clone().expect("dup");
     thief.read_exact(&mut [0; 4]).expect("read");
     let end = bench.log.end().expect("end");
