@@ -159,7 +159,7 @@ fn a_record_torn_by_a_power_cut_is_cut_off() {
     let mut bench = Bench::new(unlimited());
     bench.say("a\n");
     let mut file = OpenOptions::new().append(true).open(bench.log.path()).expect("open");
-    file.write_all(b"2026-01-02T03:04").expect("write");
+    file.write_all(b"2026-01-02T03:04:05+00:00 stdout F to").expect("write");
     bench.log = bench.pump.open_log(bench.dir(), 0, unlimited()).expect("open");
     bench.say("b\n");
     assert_eq!(bench.records(), ["stdout F a", "stdout F b"]);
