@@ -25,7 +25,7 @@ const CONTAINERS: usize = 3;
 const KILLS: usize = 300;
 
 /// Small enough that rotation happens between any two kills, and no file is ever removed.
-const POLICY: Policy = Policy { max_size: std::num::NonZeroU64::new(256 * 1024), max_files: u32::MAX };
+const POLICY: Policy = Policy { max_size: std::num::NonZeroU64::new(64 * 1024), max_files: u32::MAX };
 
 const STREAMS: [(Stream, &str); 2] = [(Stream::Stdout, "out"), (Stream::Stderr, "err")];
 

@@ -99,7 +99,8 @@ impl ContainerLog {
         let keep = usize::try_from(self.policy.max_files.saturating_sub(1)).unwrap_or(usize::MAX);
         let surplus = rotated.len().saturating_sub(keep);
         for (_, path) in &rotated[..surplus] {
-            ignore_missing(fs::remove_file(path))?;
+            // What stays is counted again at the next rotation; no line is lost for it.
+            let _ = fs::remove_file(path);
         }
         Ok(())
     }
@@ -115,13 +116,6 @@ impl ContainerLog {
                 Rotation::Current => None,
             })
             .collect())
-    }
-}
-
-fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }
 
@@ -195,5 +189,24 @@ impl ContainerLog {
     pub(super) fn write_to(&mut self, path: &str) {
         let file = options().open(path).expect("open");
         self.current = Some(Current { file, inode: 0, length: 0 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+    use super::*;
+
+    #[test]
+    fn what_a_failed_write_left_is_taken_back() {
+        let file = File::from(memfd_create("log", MemfdFlags::ALLOW_SEALING).expect("memfd"));
+        file.write_all_at(&[0; 4096], 0).expect("write");
+        // The first 4,000 bytes can be written, then the file would have to grow.
+        fcntl_add_seals(&file, SealFlags::GROW).expect("seal");
+        let mut current = Current { file, inode: 0, length: 96 };
+        let error = current.append(&[b'x'; 5000]).expect_err("the file is sealed");
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        assert_eq!((current.length, current.file.metadata().expect("stat").len()), (96, 96));
     }
 }

@@ -49,13 +49,18 @@ pub fn folders_of(root: &Path, namespace: &str, name: &str) -> Result<Vec<PodFol
 /// The newest modification time of a Pod's folder, its containers' folders and their files.
 pub(super) fn last_written(pod: &Path) -> SystemTime {
     let mut newest = modified(pod);
-    for (container, _) in list(pod).unwrap_or_default() {
+    for (container, _) in list(pod).unwrap_or_default().into_iter().filter(|(path, _)| is_folder(path)) {
         newest = newest.max(modified(&container));
         for (file, _) in list(&container).unwrap_or_default() {
             newest = newest.max(modified(&file));
         }
     }
     newest
+}
+
+/// A link to a folder is none.
+pub(super) fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
 }
 
 fn modified(path: &Path) -> SystemTime {

@@ -1,21 +1,21 @@
 //! From the containers' FIFOs into their log files, exactly once.
 
+mod pipes;
+
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice, tee};
+
+use pipes::Pipes;
+
+pub use pipes::Holding;
 
 use super::clock::{Clock, Moment};
 use super::cri::{self, Formatted, Tail};
 use super::file::{self, ContainerLog, End};
 use super::journal::{Journal, MAX_PATH, State, Target};
 use super::{Error, Fifo, Policy, Stream};
-
-/// What one batch reads at most, and the capacity of the two pipes. Bytes; the kernel's default for a pipe.
-const BATCH: usize = 64 * 1024;
 
 /// What one batch writes at most: a batch of empty lines would become 45 times its size. Bytes.
 const MAX_OUTPUT: usize = 256 * 1024;
@@ -54,23 +54,6 @@ pub struct Recovered {
     pub lost: Option<Lost>,
 }
 
-/// The pipe in which a batch lies while it is written. The keeper has both ends open too, so that the batch outlives
-/// the worker; nobody but a [`Pump`] may read or write it.
-#[derive(Debug)]
-pub struct Holding {
-    pub read: OwnedFd,
-    pub write: OwnedFd,
-}
-
-impl Holding {
-    /// # Errors
-    /// [`Error::Pipe`] if the kernel has no more descriptors.
-    pub fn new() -> Result<Holding, Error> {
-        let (read, write) = new_pipe()?;
-        Ok(Holding { read, write })
-    }
-}
-
 /// Moves batches of lines from FIFOs to log files; one per worker, one batch at a time.
 ///
 /// | step | | if the worker is killed after it, the next one finds | and does |
@@ -97,12 +80,9 @@ impl Holding {
 /// An unfinished line stays in the FIFO. Where it can never be finished because the pipe is full (each of a pipe's 16
 /// slots may hold a single byte, if written with `O_DIRECT` or `splice`), it is taken as a part.
 pub struct Pump {
-    holding: Holding,
-    scratch: (OwnedFd, OwnedFd),
+    pipes: Pipes,
     journal: Journal,
     clock: Clock,
-    /// The bytes last peeked at.
-    view: Vec<u8>,
     /// The records made of them.
     output: Vec<u8>,
 }
@@ -115,11 +95,9 @@ impl Pump {
     /// written is in [`Recovered::lost`].
     pub fn open(journal: &Path, holding: Holding) -> Result<(Pump, Option<Recovered>), Error> {
         let mut pump = Pump {
-            holding,
-            scratch: new_pipe()?,
+            pipes: Pipes::new(holding)?,
             journal: Journal::open(journal).map_err(Error::path("open log journal", journal))?,
             clock: Clock::new(),
-            view: Vec::with_capacity(BATCH),
             output: Vec::new(),
         };
         let recovered = pump.recover()?;
@@ -198,11 +176,11 @@ impl Pump {
         log: &mut ContainerLog,
         tail: Tail,
     ) -> Result<Pumped, Error> {
-        let ready = self.peek_ready(fifo, tail)?;
+        let ready = self.pipes.peek_ready(fifo, tail)?;
         if ready == 0 {
             return Ok(Pumped::default());
         }
-        self.view.truncate(ready);
+        self.pipes.view.truncate(ready);
         let now = self.clock.now();
         match self.prepare(stream, log, &now) {
             Ok((end, formatted)) => self.write_batch(fifo, stream, log, &now, end, formatted),
@@ -228,14 +206,14 @@ impl Pump {
         Ok((end, self.format(stream, log.lost, now, limit(end))))
     }
 
-    /// Fills `output` from `view`, after a line about those that were lost.
+    /// Fills `output` from what was peeked at, after a line about those that were lost.
     fn format(&mut self, stream: Stream, lost: Option<Lost>, now: &Moment, limit: usize) -> Formatted {
         self.output.clear();
         if let Some(lost) = lost {
             let text = format!("podkeep: {} lines lost: {}", lost.lines, lost.cause.desc());
             cri::record(&now.line, Stream::Stderr, true, text.as_bytes(), &mut self.output);
         }
-        cri::format(&self.view, &now.line, stream, limit, &mut self.output)
+        cri::format(&self.pipes.view, &now.line, stream, limit, &mut self.output)
     }
 
     /// Steps 4 to 9.
@@ -256,9 +234,9 @@ impl Pump {
             lost: log.lost,
         };
         self.journal.begin(&target);
-        let moved = self.hold(fifo, formatted.taken)?;
+        let moved = self.pipes.hold(fifo, formatted.taken)?;
         if moved != formatted.taken {
-            self.peek_holding()?;
+            self.pipes.peek_holding()?;
             formatted = self.format(stream, log.lost, now, usize::MAX);
         }
         let lost = match log.append(&self.output) {
@@ -275,93 +253,25 @@ impl Pump {
 
     /// Takes the bytes out of the FIFO and forgets them.
     fn drop_batch(&mut self, fifo: &Fifo, log: &mut ContainerLog, cause: Errno) -> Result<Pumped, Error> {
-        let ends = self.view.iter().filter(|&&b| b == b'\n').count() as u64;
+        let ends = self.pipes.view.iter().filter(|&&b| b == b'\n').count() as u64;
         self.journal.commit();
-        let moved = self.hold(fifo, self.view.len())?;
+        let moved = self.pipes.hold(fifo, self.pipes.view.len())?;
         self.settle()?;
         let lost = Some(Lost { lines: ends.max(1), cause });
         log.lost = add(log.lost, lost);
         Ok(Pumped { taken: moved, more: false, lost })
     }
 
-    /// Step 5. Fewer bytes than asked for are moved if the container itself read from the FIFO meanwhile.
-    fn hold(&self, fifo: &Fifo, bytes: usize) -> Result<usize, Error> {
-        none_if_empty(splice(fifo, None, &self.holding.write, None, bytes, SpliceFlags::NONBLOCK))
-            .map_err(Error::pipe("move log lines to the holding pipe"))
-    }
-
     /// Steps 7 to 9.
     fn settle(&mut self) -> Result<(), Error> {
         self.journal.commit();
-        self.drain()?;
+        self.pipes.drain()?;
         self.journal.clear();
         Ok(())
     }
 
-    fn drain(&mut self) -> Result<(), Error> {
-        self.view.resize(BATCH, 0);
-        while none_if_empty(rustix::io::read(&self.holding.read, &mut self.view[..]))
-            .map_err(Error::pipe("drain the holding pipe"))?
-            > 0
-        {}
-        Ok(())
-    }
-
-    /// Step 1: fills `view` and says how many of its bytes can be taken.
-    fn peek_ready(&mut self, fifo: &Fifo, tail: Tail) -> Result<usize, Error> {
-        let mut seen = self.peek(fifo)?;
-        loop {
-            let ready = cri::ready(&self.view, tail);
-            if ready > 0 || seen == 0 {
-                return Ok(ready);
-            }
-            if is_full(fifo)? {
-                return Ok(seen);
-            }
-            let pending =
-                rustix::io::ioctl_fionread(fifo).map_err(Error::pipe("ask how full a log FIFO is"))?;
-            if pending <= seen as u64 {
-                return Ok(0);
-            }
-            // Either more was written since, or `tee` ran out of slots before it saw all: then a second look shows
-            // no more, and a newline behind what can be seen must not be waited for.
-            let before = std::mem::replace(&mut seen, self.peek(fifo)?);
-            if seen <= before && cri::ready(&self.view, tail) == 0 {
-                return Ok(seen);
-            }
-        }
-    }
-
-    fn peek(&mut self, fifo: &Fifo) -> Result<usize, Error> {
-        let seen = none_if_empty(tee(fifo, &self.scratch.1, BATCH, SpliceFlags::NONBLOCK))
-            .map_err(Error::pipe("look into a log FIFO"))?;
-        self.read_scratch(seen)
-    }
-
-    fn peek_holding(&mut self) -> Result<usize, Error> {
-        let seen = none_if_empty(tee(&self.holding.read, &self.scratch.1, BATCH, SpliceFlags::NONBLOCK))
-            .map_err(Error::pipe("look into the holding pipe"))?;
-        self.read_scratch(seen)
-    }
-
-    /// One read gives all, except from a pipe in packet mode (`O_DIRECT`): there it gives one packet.
-    fn read_scratch(&mut self, bytes: usize) -> Result<usize, Error> {
-        self.view.resize(bytes, 0);
-        let mut filled = 0;
-        while filled < bytes {
-            match rustix::io::read(&self.scratch.0, &mut self.view[filled..]) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(Error::pipe("read the scratch pipe")(error)),
-            }
-        }
-        self.view.truncate(filled);
-        Ok(filled)
-    }
-
     fn recover(&mut self) -> Result<Option<Recovered>, Error> {
-        let bytes = self.peek_holding()?;
+        let bytes = self.pipes.peek_holding()?;
         let recovered = match self.journal.state() {
             _ if bytes == 0 => None,
             State::Clear | State::Committed => Some(Recovered { path: None, bytes, lost: None }),
@@ -371,9 +281,9 @@ impl Pump {
         Ok(recovered)
     }
 
-    /// Step 6 for a batch of the last worker, whose bytes are in `view`.
+    /// Step 6 for a batch of the last worker, which was peeked at.
     fn write_again(&mut self, target: Target) -> Recovered {
-        let bytes = self.view.len();
+        let bytes = self.pipes.view.len();
         let now = self.clock.now();
         let formatted = self.format(target.stream, target.lost, &now, usize::MAX);
         let lost = file::rewrite(&target.path, target.inode, target.offset, &self.output)
@@ -386,28 +296,6 @@ impl Pump {
 /// How long the records of one batch may get.
 fn limit(end: End) -> usize {
     usize::try_from(end.room.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).min(MAX_OUTPUT)
-}
-
-fn new_pipe() -> Result<(OwnedFd, OwnedFd), Error> {
-    let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(Error::pipe("make a log pipe"))?;
-    // Smaller only for a user without privileges who has over 1,000 pipes; then batches are smaller too.
-    let _ = fcntl_setpipe_size(&pipe.0, BATCH);
-    Ok(pipe)
-}
-
-/// Whether the next writer would have to wait.
-fn is_full(fifo: &Fifo) -> Result<bool, Error> {
-    let mut fds = [PollFd::new(fifo, PollFlags::OUT)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&now)).map_err(Error::pipe("ask whether a log FIFO is full"))?;
-    Ok(!fds[0].revents().contains(PollFlags::OUT))
-}
-
-fn none_if_empty(result: rustix::io::Result<usize>) -> rustix::io::Result<usize> {
-    match result {
-        Err(rustix::io::Errno::AGAIN) => Ok(0),
-        other => other,
-    }
 }
 
 fn errno(error: &io::Error) -> Errno {

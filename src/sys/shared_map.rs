@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -38,7 +38,9 @@ impl SharedMap {
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(path)?;
         if file.metadata()?.len() != BYTES as u64 {
-            file.set_len(BYTES as u64)?;
+            file.set_len(0)?;
+            // Written, not only lengthened: a store into a hole of a tmpfs that is full ends in SIGBUS.
+            file.write_all_at(&[0; BYTES], 0)?;
         }
         // SAFETY: a null hint lets the kernel choose free addresses, so no memory in use is replaced; the length is
         // that of the file.
@@ -55,9 +57,7 @@ impl SharedMap {
         // an `AtomicU64`, and atomics may change under us.
         unsafe { self.address.as_ref() }
     }
-}
 
-impl SharedMap {
     /// The same page as 32-bit words, which is what the kernel writes a PID into. A file is used through one of the two
     /// views only, never through both.
     pub fn half_words(&self) -> &[AtomicU32; 2 * WORDS] {
@@ -65,6 +65,9 @@ impl SharedMap {
         unsafe { self.address.cast().as_ref() }
     }
 }
+
+// SAFETY: the mapping belongs to no thread, and all access goes through atomics.
+unsafe impl Send for SharedMap {}
 
 impl Drop for SharedMap {
     fn drop(&mut self) {

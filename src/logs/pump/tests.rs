@@ -3,8 +3,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::num::NonZeroU64;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::OFlags;
+use rustix::pipe::fcntl_setpipe_size;
 
 use super::super::read::{From, Reader};
 use super::super::testing::Bench;
@@ -68,12 +70,19 @@ fn the_budget_ends_a_call_and_more_says_so() {
     assert_eq!(bench.records().len(), 30_000);
 }
 
+/// A writer each of whose writes becomes a packet.
+fn packets(fifo: &Fifo) -> File {
+    let end = fifo.container_end().expect("the container's end");
+    // A FIFO refuses this flag when it is opened.
+    rustix::fs::fcntl_setfl(&end, OFlags::RDWR | OFlags::DIRECT).expect("packet mode");
+    File::from(end)
+}
+
 /// Each write of a pipe in packet mode takes a slot of its own: 16 bytes fill the pipe.
 #[test]
 fn a_pipe_full_of_an_unfinished_line_is_emptied() {
     let mut bench = Bench::new(unlimited());
-    let packets = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(bench.fifo.path());
-    let mut packets = packets.expect("open");
+    let mut packets = packets(&bench.fifo);
     for _ in 0..16 {
         assert_eq!(bench.pump().taken, 0);
         packets.write_all(b"x").expect("write");
@@ -88,9 +97,8 @@ fn a_pipe_full_of_an_unfinished_line_is_emptied() {
 #[test]
 fn a_newline_behind_what_can_be_seen_is_not_waited_for() {
     let mut bench = Bench::new(unlimited());
-    fcntl_setpipe_size(&bench.fifo, 4 * BATCH).expect("a larger pipe");
-    let packets = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(bench.fifo.path());
-    let mut packets = packets.expect("open");
+    fcntl_setpipe_size(&bench.fifo, 4 * pipes::BATCH).expect("a larger pipe");
+    let mut packets = packets(&bench.fifo);
     for _ in 0..17 {
         packets.write_all(b"x").expect("write");
     }
@@ -151,7 +159,7 @@ fn a_record_torn_by_a_power_cut_is_cut_off() {
     let mut bench = Bench::new(unlimited());
     bench.say("a\n");
     let mut file = OpenOptions::new().append(true).open(bench.log.path()).expect("open");
-    file.write_all(b"2026-01-02T03:04").expect("write");
+    file.write_all(b"2026-01-02T03:04:05+00:00 stdout F to").expect("write");
     bench.log = bench.pump.open_log(bench.dir(), 0, unlimited()).expect("open");
     bench.say("b\n");
     assert_eq!(bench.records(), ["stdout F a", "stdout F b"]);
@@ -201,14 +209,15 @@ fn killed_while_writing(written: &[u8], committed: bool) -> (Bench, Option<Recov
         lost: None,
     };
     bench.pump.journal.begin(&target);
-    bench.pump.hold(&bench.fifo, 8).expect("hold");
+    bench.pump.pipes.hold(&bench.fifo, 8).expect("hold");
     let mut file = OpenOptions::new().append(true).open(bench.log.path()).expect("open");
     file.write_all(written).expect("write");
     if committed {
         bench.pump.journal.commit();
     }
     let copy = |fd: &OwnedFd| fd.as_fd().try_clone_to_owned().expect("dup");
-    let holding = Holding { read: copy(&bench.pump.holding.read), write: copy(&bench.pump.holding.write) };
+    let holding =
+        Holding { read: copy(&bench.pump.pipes.holding.read), write: copy(&bench.pump.pipes.holding.write) };
     let (pump, recovered) = Pump::open(&bench.journal(), holding).expect("open again");
     bench.pump = pump;
     bench.log = bench.pump.open_log(bench.dir(), 0, unlimited()).expect("open");
@@ -241,7 +250,7 @@ fn a_committed_batch_is_not_written_again() {
 fn a_container_that_reads_its_own_output_harms_only_itself() {
     let mut bench = Bench::new(unlimited());
     bench.end.write_all(b"one\ntwo\n").expect("write");
-    bench.pump.peek(&bench.fifo).expect("peek");
+    bench.pump.pipes.peek(&bench.fifo).expect("peek");
     let mut thief = bench.end.try_clone().expect("dup");
     thief.read_exact(&mut [0; 4]).expect("read");
     let end = bench.log.end().expect("end");

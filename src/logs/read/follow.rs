@@ -1,12 +1,13 @@
 //! Reading along: what is there, then what comes, over rotations and into the container's next runs.
 
+use std::io::ErrorKind;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::super::Error;
 use super::{Entry, From, Lines};
@@ -38,13 +39,14 @@ impl Follower {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
             .map_err(Error::path("watch log folder", dir))?;
         // Watched first: what is written from here on either is read or wakes us.
-        let events = WatchFlags::MODIFY
-            | WatchFlags::CREATE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::ONLYDIR;
-        inotify::add_watch(&inotify, dir, events).map_err(Error::path("watch log folder", dir))?;
+        let watch = |path: &Path, events| {
+            inotify::add_watch(&inotify, path, events | WatchFlags::ONLYDIR)
+                .map_err(Error::path("watch log folder", path))
+        };
+        watch(dir, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
+        // A folder does not report its own end while a file that was in it is open, as ours is: its parent does.
+        let parent = dir.parent().unwrap_or(dir);
+        watch(parent, WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVE_SELF)?;
         Ok(Follower { lines: Lines::open(dir, restart, from)?, inotify, dir: dir.to_owned(), gone: false })
     }
 
@@ -82,21 +84,18 @@ impl Follower {
             Err(error) => return Err(Error::path("watch log folder", &self.dir)(error)),
         }
         self.take_events()?;
+        self.gone = self.dir.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
         Ok(true)
     }
 
-    /// Which file changed does not matter, only whether the folder is still there.
+    /// What happened does not matter, only that something did.
     fn take_events(&mut self) -> Result<(), Error> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
         loop {
             match events.next() {
-                Ok(event) => {
-                    let end = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED;
-                    self.gone |= event.events().intersects(end);
-                }
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return Ok(()),
-                Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(Error::path("watch log folder", &self.dir)(error)),
             }
         }

@@ -10,15 +10,16 @@ mod tail;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use crate::manifest::Uid;
+use crate::manifest::{PodId, Uid};
 
 use files::Files;
 use join::Joiner;
 
 pub use follow::{Followed, Follower};
 
-use super::layout::{container_log_dir, folders_of, log_files};
+use super::layout::{PodFolder, container_log_dir, folders_of, is_folder, list, log_files, pod_log_dir};
 use super::{Error, Stream, cri};
 
 /// A line of a container, its parts joined.
@@ -51,33 +52,60 @@ pub struct Run {
     pub restart: u32,
 }
 
-/// The runs of a container that have logs, the newest first: those of this Pod, then those of the Pods that had its
-/// name before. With `uid`, only that Pod's and older ones' count; without, the newest folder is the Pod's.
-///
-/// The first is what `podkeep logs` shows, the second what `--previous` does.
+/// Which of a container's runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The last that has a log, running or ended.
+    Latest,
+    /// The one before; the last one of the Pod that had this name before if this Pod has none.
+    Previous,
+}
+
+/// Finds a run's log; `None` if there is none. Without `uid`, the Pod is the one whose logs were written to last.
 ///
 /// # Errors
 /// [`Error::Path`] if a folder cannot be listed.
-pub fn runs(
+pub fn find(
     root: &Path,
-    namespace: &str,
-    name: &str,
+    pod: &PodId,
     uid: Option<&Uid>,
     container: &str,
-) -> Result<Vec<Run>, Error> {
-    let mut folders = folders_of(root, namespace, name)?;
+    which: Which,
+) -> Result<Option<Run>, Error> {
+    let mut folders = folders_of(root, &pod.namespace, &pod.name)?;
     if let Some(uid) = uid {
         // The Pod's own folder is the newest there is, even if an old one was written to since.
-        folders.sort_by_key(|folder| folder.uid != *uid);
+        folders.retain(|folder| folder.uid != *uid);
+        let path = pod_log_dir(root, &pod.namespace, &pod.name, uid);
+        folders.insert(0, PodFolder { uid: uid.clone(), path, modified: SystemTime::UNIX_EPOCH });
     }
-    let mut runs = Vec::new();
-    for folder in folders {
-        let dir = container_log_dir(&folder.path, container);
-        let mut restarts: Vec<u32> = log_files(&dir)?.into_iter().map(|file| file.restart).collect();
-        restarts.dedup();
-        runs.extend(restarts.into_iter().rev().map(|restart| Run { dir: dir.clone(), restart }));
+    let mut folders = folders.iter().map(|folder| runs(&container_log_dir(&folder.path, container)));
+    let mut own = folders.next().transpose()?.unwrap_or_default().into_iter();
+    if which == Which::Latest {
+        return Ok(own.next());
     }
-    Ok(runs)
+    match own.nth(1) {
+        Some(run) => Ok(Some(run)),
+        None => Ok(folders.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().next()),
+    }
+}
+
+/// Newest first.
+fn runs(dir: &Path) -> Result<Vec<Run>, Error> {
+    let mut restarts: Vec<u32> = log_files(dir)?.into_iter().map(|file| file.restart).collect();
+    restarts.dedup();
+    Ok(restarts.into_iter().rev().map(|restart| Run { dir: dir.to_owned(), restart }).collect())
+}
+
+/// The names of the containers that have logs in a Pod's folder.
+///
+/// # Errors
+/// [`Error::Path`] if the folder is there and cannot be listed.
+pub fn containers(pod_log_dir: &Path) -> Result<Vec<String>, Error> {
+    let mut names: Vec<String> =
+        list(pod_log_dir)?.into_iter().filter(|(path, _)| is_folder(path)).map(|(_, name)| name).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// Reads one run up to where its log ended when reading began: an iterator of entries.

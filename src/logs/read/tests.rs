@@ -13,6 +13,8 @@ use super::*;
 
 const TIME: &str = "2026-01-02T03:04:05.000000006+00:00";
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Fails a test instead of hanging it.
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 
@@ -101,23 +103,29 @@ fn an_endless_line_comes_in_pieces() {
 }
 
 #[test]
-fn runs_of_the_pod_come_before_those_of_its_predecessors() {
+fn the_run_before_may_be_one_of_the_pod_before() {
     let root = tempfile::tempdir().expect("a temporary folder");
-    let [old, new] = [0, 1].map(|i| Uid::parse(&i.to_string().repeat(32)).expect("a uid"));
-    for (uid, restarts) in [(&old, &[0, 1][..]), (&new, &[3, 4])] {
-        let dir = container_log_dir(&super::super::pod_log_dir(root.path(), "ns", "web", uid), "app");
-        fs::create_dir_all(&dir).expect("make");
+    let [old, new, coming] = [0, 1, 2].map(|i| Uid::parse(&i.to_string().repeat(32)).expect("a uid"));
+    let folder = |uid| container_log_dir(&pod_log_dir(root.path(), "ns", "web", uid), "app");
+    for (uid, restarts) in [(&old, &[0, 1][..]), (&new, &[4])] {
+        fs::create_dir_all(folder(uid)).expect("make");
         for restart in restarts {
-            write_records(&dir, &format!("{restart}.log"), &["oFx"]);
+            write_records(&folder(uid), &format!("{restart}.log"), &["oFx"]);
         }
     }
-    let order = |uid| {
-        let runs = runs(root.path(), "ns", "web", Some(uid), "app").expect("list");
-        runs.into_iter().map(|run| run.restart).collect::<Vec<_>>()
-    };
-    assert_eq!(order(&new), [4, 3, 1, 0]);
-    assert_eq!(order(&old), [1, 0, 4, 3]);
-    assert!(runs(root.path(), "ns", "we", None, "app").expect("list").is_empty());
+    let pod = PodId { namespace: "ns".into(), name: "web".into() };
+    let found = |uid, which| find(root.path(), &pod, uid, "app", which).expect("list");
+    let run = |uid, restart| Some(Run { dir: folder(uid), restart });
+    assert_eq!(found(Some(&new), Which::Latest), run(&new, 4));
+    assert_eq!(found(Some(&new), Which::Previous), run(&old, 1));
+    assert_eq!(found(Some(&old), Which::Previous), run(&old, 0));
+    assert_eq!(found(Some(&coming), Which::Latest), None);
+    assert!(found(Some(&coming), Which::Previous).is_some());
+    fs::File::open(folder(&old))
+        .and_then(|dir| dir.set_modified(SystemTime::now() + 9 * SECOND))
+        .expect("set");
+    assert_eq!(found(None, Which::Latest), run(&old, 1));
+    assert_eq!(containers(folder(&old).parent().expect("a parent")).expect("list"), ["app"]);
 }
 
 #[test]
