@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # scripts/vm sets the globals that are read here
 # Guest tests: builds one, brings it into the guest with podkeep and the sample images, and runs it there.
 # Sourced by scripts/vm.
 
