@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # scripts/vm and cache.sh set the globals that are read here
 # One run of the guest: its disks, its initramfs, QEMU, and what came back. Sourced by scripts/vm.
 
 # run_guest run|shell COMMAND [ARG…]: boots as often as `boots` says, and exits with COMMAND's status.
@@ -101,7 +101,7 @@ qemu_arguments() {
   [[ ! -e $run_folder/files.tar ]] || add_disk "$run_folder/files.tar" format=raw,readonly=on
   case $1 in
     run) qemu+=(-serial "file:$run_folder/console.log") ;;
-    shell) qemu+=(-chardev stdio,id=console,signal=off -serial chardev:console) ;;
+    shell) qemu+=(-chardev 'stdio,id=console,signal=off' -serial chardev:console) ;;
   esac
 }
 

@@ -124,6 +124,7 @@ build_root_debian() {
   local tree=$1/tree packages mirror
   [[ $EUID == 0 ]] || die "the Debian root can only be built as root (once; then it is cached)"
   packages=$(sed 's/#.*//' "$HELPERS/debian-packages" | xargs | tr ' ' ,)
+  # shellcheck disable=SC2016 # apt expands it
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
   say "building the Debian root: $packages"
   # mmdebstrap mounts /proc and its like while it works: in a mount namespace of its own, so that the host sees none.

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # scripts/vm sets the globals that are read here
 # Guest tests: builds one, brings it into the guest with podkeep and the sample images, and runs it there.
 # Sourced by scripts/vm.
 
@@ -21,8 +21,7 @@ run_test() {
   [[ ${#arguments[@]} -gt 0 ]] || arguments=(--test-threads=1 --nocapture)
 
   prepare
-  [[ ! -x $PROJECT/scripts/images ]] || "$PROJECT/scripts/images" || die "the sample images could not be made"
-  mkdir -p "$PROJECT/target/images"
+  "$PROJECT/scripts/images" || die "the sample images could not be made"
   build_test "$name"
   copies+=("$test_binary:/podkeep/$name" "$podkeep_binary:/podkeep/podkeep" "$PROJECT/target/images:/podkeep/images")
   environment+=(PODKEEP_BIN=/podkeep/podkeep PODKEEP_IMAGES=/podkeep/images)
