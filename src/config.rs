@@ -14,3 +14,13 @@ pub struct Config {
     pub pod_pids_limit: Option<u64>,
     pub require_cgroup_controllers: bool,
 }
+
+pub struct Decoded {
+    pub config: Config,
+    pub no_effect: Vec<String>,
+}
+impl Config {
+    pub fn decode(_f: &std::path::Path, _b: &[u8]) -> Result<Decoded, Vec<crate::manifest::Diagnostic>> {
+        Err(Vec::new())
+    }
+}

@@ -218,7 +218,9 @@ impl StateView {
             ContainerState::Waiting { reason, message } => {
                 StateView::Waiting { reason: (*reason).to_owned(), message: message.clone() }
             }
-            ContainerState::Running { started_at } => StateView::Running { started_at: moment(*started_at, node) },
+            ContainerState::Running { started_at } => {
+                StateView::Running { started_at: moment(*started_at, node) }
+            }
             ContainerState::Terminated(end) => StateView::terminated(end, node),
         }
     }

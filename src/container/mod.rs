@@ -22,20 +22,3 @@ pub use recipe::{Bind, ImageConfig, Recipe};
 pub use spawn::{Parent, SpawnError, Spawned, StartError, spawn};
 pub use spec::{Error, spec};
 pub use user::ResolvedUser;
-
-use crate::manifest::Container;
-
-/// The filter of the container's seccomp profile: `RuntimeDefault`, for what it may do with the capabilities it has.
-/// A privileged container has none.
-pub fn seccomp_filter(
-    spec: &oci_spec::runtime::Spec,
-    container: &Container,
-) -> Option<Vec<libc::sock_filter>> {
-    if container.security.privileged {
-        return None;
-    }
-    let capabilities = spec.process().as_ref()?.capabilities().as_ref()?.bounding().as_ref()?;
-    let mask = capabilities.iter().filter_map(|name| name.to_string().parse::<caps::Capability>().ok());
-    let mask = mask.fold(0, |mask, capability| mask | 1u64 << capability.index());
-    Some(seccomp::default_profile(mask).instructions().to_vec())
-}

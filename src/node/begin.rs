@@ -119,7 +119,7 @@ fn make_folders(folders: &Folders) -> Result<()> {
 
 /// Finds out whether the take-over state is of this boot and this keeper; what is of an earlier boot is removed.
 fn establish_reign(options: &mut Options) -> Result<(Reign, bool)> {
-    let before = state::load_reign(&options.folders);
+    let before = state::load_reign(&options.folders.run);
     let keeper_pid = std::os::unix::process::parent_id();
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the boot's id")?;
     let mut reign = Reign {

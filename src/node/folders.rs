@@ -26,7 +26,11 @@ impl Folders {
     }
 
     pub fn images(&self) -> PathBuf {
-        self.root.join("images")
+        Self::images_in(&self.root)
+    }
+
+    pub fn images_in(root: &Path) -> PathBuf {
+        root.join("images")
     }
 
     /// The last good version of every manifest.
@@ -48,7 +52,11 @@ impl Folders {
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.run.join("podkeep.sock")
+        Self::socket_in(&self.run)
+    }
+
+    pub fn socket_in(run: &Path) -> PathBuf {
+        run.join("podkeep.sock")
     }
 
     /// An empty folder: every container's root is mounted on it, each in its own mount namespace.

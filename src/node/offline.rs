@@ -1,6 +1,6 @@
 //! The node as its files show it, for when nobody answers: `podkeep ps` while the node is down.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,12 +14,8 @@ use crate::pod::machine::Settings;
 
 /// Reads what the last worker wrote down. Pods whose record cannot be used are left out and named in `problems`.
 pub fn snapshot(run_dir: &Path, root_dir: &Path) -> Result<Snapshot, Error> {
-    let mut folders =
-        Folders { root: root_dir.to_owned(), run: run_dir.to_owned(), logs: Folders::DEFAULT_LOGS.into() };
-    let reign = state::load_reign(&folders);
-    if let Some(reign) = &reign {
-        folders.logs.clone_from(&reign.pod_logs_dir);
-    }
+    let folders = Folders { root: root_dir.to_owned(), run: run_dir.to_owned(), logs: log_root(run_dir) };
+    let reign = state::load_reign(run_dir);
     let mut snapshot = Snapshot {
         node_name: String::new(),
         keeper_pid: reign.map_or(0, |reign| reign.keeper_pid),
@@ -41,6 +37,11 @@ pub fn snapshot(run_dir: &Path, root_dir: &Path) -> Result<Snapshot, Error> {
     }
     snapshot.pods.sort_by(|a, b| a.pod.id.cmp(&b.pod.id));
     Ok(snapshot)
+}
+
+/// The folder of all logs, as the last worker wrote it down.
+pub fn log_root(run_dir: &Path) -> PathBuf {
+    state::load_reign(run_dir).map_or_else(|| Folders::DEFAULT_LOGS.into(), |reign| reign.pod_logs_dir)
 }
 
 fn machine_of(found: state::Found) -> Result<Machine, String> {

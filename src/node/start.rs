@@ -94,8 +94,9 @@ impl Worker {
             cgroup: group.path().to_owned(),
         };
         let oci = container::spec(&recipe)?;
-        let plan =
-            container::plan(&oci, &root, &run.namespaces, &stdio, container::seccomp_filter(&oci, spec))?;
+        let seccomp = (!spec.security.privileged).then(|| container::default_filter(&oci));
+        let plan = container::plan(&oci, &root, &run.namespaces, stdio, seccomp)?;
+        container::limit_devices(&oci, group.dir())?;
         let c = &mut run.containers[container];
         c.group = Some(group);
         let watch = |poller: &mut Poller<Key>, fifo: Fifo, stream| {

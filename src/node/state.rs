@@ -129,8 +129,8 @@ pub fn save_reign(folders: &Folders, reign: &Reign) -> Result<(), Error> {
 }
 
 /// `None` if there is none, or one that cannot be read: then nothing in the run folder can be trusted.
-pub fn load_reign(folders: &Folders) -> Option<Reign> {
-    load(&folders.run.join(REIGN)).ok()
+pub fn load_reign(run_dir: &Path) -> Option<Reign> {
+    load(&run_dir.join(REIGN)).ok()
 }
 
 /// Keeps what the next boot must know of a Pod. Slow: off the loop.
