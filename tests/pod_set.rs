@@ -248,6 +248,20 @@ fn those_beyond_the_limit_wait_in_order_and_a_replacement_keeps_its_place() {
 }
 
 #[test]
+fn a_replacement_goes_before_one_that_came_earlier_and_waits() {
+    story(
+        Set::new(&[FOLDER], Some(1)),
+        vec![
+            (restored("a", &["old1"]), &[]),
+            (read("b", &["web1"]), &["start web1"]),
+            (listed(&["a", "b"]), &["waits old"]),
+            (read("b", &["web2"]), &["replace web1"]),
+            (pod_gone("web1"), &["start web2"]),
+        ],
+    );
+}
+
+#[test]
 fn a_restored_pod_starts_when_nothing_newer_is_to_be_had() {
     story(
         set(),

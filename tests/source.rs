@@ -377,6 +377,19 @@ fn a_folder_renamed_away_and_back_removes_nothing() {
 }
 
 #[test]
+fn the_listing_waits_for_a_folder_that_vanishes_right_after_the_start() {
+    let root = tempfile::tempdir().unwrap();
+    sh(root.path(), "mkdir manifests; printf one >manifests/a.yaml");
+    let mut world = World::on(root, "manifests");
+    let away = world.root.path().join("away");
+    assert_eq!(world.step(), ["read a.yaml one"]);
+    fs::rename(world.folder(), &away).unwrap();
+    assert_eq!(world.after(REMOVAL_DELAY), ["folder: entity not found"]);
+    fs::rename(&away, world.folder()).unwrap();
+    assert_eq!(world.settle(), ["folder back", "listed a.yaml"]);
+}
+
+#[test]
 fn a_replaced_folder_is_compared_and_watched() {
     let mut world = World::with(&[("a.yaml", "one"), ("b.yaml", "two")]);
     sh(world.root.path(), "mv manifests old; mkdir manifests; cp old/b.yaml manifests");
@@ -443,7 +456,7 @@ fn an_overflown_queue_leads_to_a_rescan() {
         fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
     let mut world = World::with(&[("a.yaml", "one")]);
     // Two names in turn, because equal events in a row are merged.
-    for _ in 0..limit / 4 + 1 {
+    for _ in 0..limit / 2 + 1 {
         fs::write(world.file("x"), "").unwrap();
         fs::write(world.file("y"), "").unwrap();
     }
