@@ -57,7 +57,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 fn is_manifest(file: &Path) -> bool {
-    file.file_name().is_some_and(source::is_manifest_name)
+    file.file_name().is_some_and(source::is_manifest)
 }
 
 /// The diagnostic, the line it is about, and a caret below the place.

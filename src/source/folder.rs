@@ -320,7 +320,8 @@ impl Names {
     }
 }
 
-fn is_manifest(name: &OsStr) -> bool {
+/// Whether a file of this name in a folder is read: `*.yaml`, `*.yml`, `*.json`, not beginning with a dot.
+pub fn is_manifest(name: &OsStr) -> bool {
     let suffixes = [".yaml", ".yml", ".json"];
     let bytes = name.as_bytes();
     !bytes.starts_with(b".") && suffixes.iter().any(|suffix| bytes.ends_with(suffix.as_bytes()))

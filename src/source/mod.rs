@@ -14,7 +14,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use folder::Source;
+pub use folder::{Source, is_manifest};
 
 /// The largest manifest that is read, in bytes, as in the kubelet.
 pub const MAX_FILE_BYTES: u64 = 10 << 20;
