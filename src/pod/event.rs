@@ -31,6 +31,12 @@ pub enum Event {
         container: Index,
         pid: u32,
     },
+    /// A new worker has found the process of this run, whatever the machine knew of it when it was saved.
+    Adopted {
+        container: Index,
+        attempt: u32,
+        pid: u32,
+    },
     StartFailed {
         container: Index,
         failure: StartFailure,

@@ -204,6 +204,9 @@ impl Machine {
             }
             Event::ImagesChanged => self.images_changed(&mut todo),
             Event::Started { container, pid } => self.started(container, pid, now, &mut todo),
+            Event::Adopted { container, attempt, pid } => {
+                self.adopted(container, attempt, pid, now, &mut todo)
+            }
             Event::StartFailed { container, failure, message } => {
                 self.start_failed(container, failure, message, now, &mut todo);
             }
@@ -268,6 +271,16 @@ impl Machine {
         let grace = self.pod.termination_grace;
         let Some(c) = self.container_in(container, |s| matches!(s, Stage::Starting)) else { return };
         c.started(pid, now);
+        if stopping {
+            stop_running(container, c, grace, now, todo);
+        }
+    }
+
+    fn adopted(&mut self, container: Index, attempt: u32, pid: u32, now: BootTime, todo: &mut Vec<Command>) {
+        let stopping = self.state.stage == PodStage::Stopping;
+        let (grace, pace) = (self.pod.termination_grace, self.settings.crash_loop);
+        let Some(c) = self.state.containers.get_mut(container).filter(|c| c.missed(attempt)) else { return };
+        c.adopted(attempt, pid, now, pace);
         if stopping {
             stop_running(container, c, grace, now, todo);
         }
@@ -533,3 +546,6 @@ fn kill(container: Index, ending: &mut Option<Ending>, now: BootTime, todo: &mut
     *ending = Some(Ending::Killed { diagnose_at: now + STUCK_AFTER, stuck: None });
     todo.push(Command::Kill { container });
 }
+
+#[cfg(test)]
+mod tests;
