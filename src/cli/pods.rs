@@ -13,20 +13,14 @@ use crate::api::view::PodList;
 use crate::manifest::{PodId, Uid};
 use crate::node::{Folders, offline};
 
-/// The Pods, and whether a running node told of them.
-pub struct Known {
-    pub list: PodList,
-    pub live: bool,
-}
-
-/// Asks the node; where it is down, reads what it wrote, and says so.
-pub fn known(node: &NodeArgs) -> Result<Known> {
+/// Asks the node for its Pods; where it is down, reads what it wrote, and says so.
+pub fn known(node: &NodeArgs) -> Result<PodList> {
     match client::pods(&Folders::socket_in(&node.run_dir)) {
-        Ok(list) => Ok(Known { list, live: true }),
+        Ok(list) => Ok(list),
         Err(client::Error::Down(socket)) => {
             eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
             let snapshot = offline::snapshot(&node.run_dir, &node.root_dir)?;
-            Ok(Known { list: PodList::of(&snapshot), live: false })
+            Ok(PodList::of(&snapshot))
         }
         Err(error) => Err(error.into()),
     }
@@ -56,11 +50,11 @@ fn resolve(list: &PodList, pod: &str, node: &NodeArgs) -> (PodId, Option<Uid>) {
 
 /// `podkeep logs`.
 pub fn logs(options: &LogsArgs, node: &NodeArgs) -> Result<ExitCode> {
-    let known = known(node)?;
-    let root = log_root(&known, node);
-    let (mut pod, uid) = resolve(&known.list, &options.pod, node);
+    let list = known(node)?;
+    let root = log_root(&list, node);
+    let (mut pod, uid) = resolve(&list, &options.pod, node);
     if uid.is_none() {
-        pod = removed_pod(&root, pod, &known.list.podkeep.node_name);
+        pod = removed_pod(&root, pod, &list.podkeep.node_name);
     }
     let request = logs::Request {
         root: &root,
@@ -94,7 +88,7 @@ fn removed_pod(root: &Path, typed: PodId, node_name: &str) -> PodId {
 }
 
 /// The folder of all logs: as any Pod of the list tells it, else as the node wrote it down.
-fn log_root(known: &Known, node: &NodeArgs) -> std::path::PathBuf {
-    let told = known.list.items.first().and_then(|item| item.podkeep.log_dir.parent());
+fn log_root(list: &PodList, node: &NodeArgs) -> std::path::PathBuf {
+    let told = list.items.first().and_then(|item| item.podkeep.log_dir.parent());
     told.map(Path::to_owned).unwrap_or_else(|| offline::log_root(&node.run_dir))
 }

@@ -10,19 +10,19 @@ use super::{images, pods, table};
 use crate::api::view::{ContainerView, PodList, PodView, StateView};
 
 pub fn ps(options: &PsArgs, node: &NodeArgs) -> Result<ExitCode> {
-    let mut known = pods::known(node)?;
+    let mut list = pods::known(node)?;
     if let Some(namespace) = &node.namespace {
-        known.list.items.retain(|pod| pod.metadata.namespace == *namespace);
+        list.items.retain(|pod| pod.metadata.namespace == *namespace);
     }
     match options.output {
         PsOutput::Json => {
-            serde_json::to_writer_pretty(io::stdout().lock(), &known.list)?;
+            serde_json::to_writer_pretty(io::stdout().lock(), &list)?;
             println!();
         }
-        PsOutput::Table => print_table(&known.list, options.all)?,
-        PsOutput::Wide => print_wide(&known.list, options.all)?,
+        PsOutput::Table => print_table(&list, options.all)?,
+        PsOutput::Wide => print_wide(&list, options.all)?,
     }
-    for problem in &known.list.podkeep.problems {
+    for problem in &list.podkeep.problems {
         eprintln!("podkeep: {problem}");
     }
     Ok(ExitCode::SUCCESS)

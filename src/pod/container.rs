@@ -152,6 +152,44 @@ impl Container {
         self.stage = Stage::Running { pid, since: now, ending: None };
     }
 
+    /// Whether a process of this run is more than was known when the state was saved.
+    pub fn missed(&self, attempt: u32) -> bool {
+        match self.stage {
+            Stage::Running { .. } | Stage::Clearing { .. } | Stage::CrashBackOff { .. } | Stage::Ended => {
+                attempt > self.restarts
+            }
+            _ => attempt >= self.restarts,
+        }
+    }
+
+    /// A run that was begun after the state was saved goes on: what was missed before it is made up for.
+    pub fn adopted(&mut self, attempt: u32, pid: u32, now: BootTime, pace: Pace) {
+        if attempt > self.restarts {
+            self.end_unseen(now);
+            if let Some(last) = &self.last {
+                self.crash.step(last.finished_at, now, pace);
+            }
+            self.restarts = attempt;
+        }
+        self.started(pid, now);
+    }
+
+    /// The saved run must have ended, for a later one exists; how it ended is known only if it was being cleared.
+    fn end_unseen(&mut self, now: BootTime) {
+        let end = match &self.stage {
+            Stage::Running { since, .. } => Termination {
+                exit: Exit::Unknown,
+                oom_killed: false,
+                start_error: None,
+                started_at: Some(*since),
+                finished_at: now,
+            },
+            Stage::Clearing { end, .. } => end.clone(),
+            _ => return,
+        };
+        self.before_last = self.last.replace(end);
+    }
+
     /// Its run is over, but for what is left in its cgroup.
     pub fn ended(&mut self, exit: Exit, start_error: Option<String>, now: BootTime) {
         self.tried = true;

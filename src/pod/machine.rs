@@ -283,11 +283,9 @@ impl Machine {
 
     fn adopted(&mut self, container: Index, attempt: u32, pid: u32, now: BootTime, todo: &mut Vec<Command>) {
         let stopping = self.state.stage == PodStage::Stopping;
-        let grace = self.pod.termination_grace;
-        let unknown = |s: &Stage| !matches!(s, Stage::Running { .. } | Stage::Clearing { .. });
-        let Some(c) = self.container_in(container, unknown) else { return };
-        c.restarts = attempt;
-        c.started(pid, now);
+        let (grace, pace) = (self.pod.termination_grace, self.settings.crash_loop);
+        let Some(c) = self.state.containers.get_mut(container).filter(|c| c.missed(attempt)) else { return };
+        c.adopted(attempt, pid, now, pace);
         if stopping {
             stop_running(container, c, grace, now, todo);
         }
@@ -556,3 +554,6 @@ fn kill(container: Index, ending: &mut Option<Ending>, now: BootTime, todo: &mut
     *ending = Some(Ending::Killed { diagnose_at: now + STUCK_AFTER, stuck: None });
     todo.push(Command::Kill { container });
 }
+
+#[cfg(test)]
+mod tests;
