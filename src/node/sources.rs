@@ -41,6 +41,11 @@ impl Worker {
     fn set_event(&self, change: Change) -> Option<SetEvent> {
         let origin = |file| Origin { source: FILES, file };
         Some(match change {
+            // A copy onto a full disk leaves just that: no reason to remove a Pod.
+            Change::Read { file, bytes } if bytes.trim_ascii().is_empty() => {
+                let message = format!("{}: the file is empty", file.display());
+                SetEvent::FileBroken { origin: origin(file), message }
+            }
             Change::Read { file, bytes } => match manifest::decode(&file, &bytes, &self.options.node_name) {
                 Ok(manifest) => {
                     manifest.warnings.iter().for_each(|warning| log::warn!("{warning}"));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::clock;
 use super::output::fifo_key;
 use super::pod_run::{Key, Output, PodNumber, PodRun, Process, Watched};
 use super::poller::Interest;
@@ -155,34 +156,28 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes note of a process that was cloned in the last worker's last instants: its machine does not know of it, or
-    /// does not know that it was made.
+    /// Takes note of processes that were cloned in the last worker's last instants: their machine does not know of
+    /// them, or does not know how their start ended.
     fn adopt_unwritten(&mut self, number: PodNumber, entry: Option<&Entry>) {
         let Some(run) = self.pods.get_mut(&number) else { return };
-        if let Some(entry) = entry.filter(|entry| entry.uid == *run.uid()) {
-            let written = run.containers.get(entry.container).is_some_and(|c| c.process.is_some());
-            if let (Some(c), false) = (run.containers.get_mut(entry.container), written) {
-                let start_time = keeper::start_time(entry.pid);
-                let saved =
-                    SavedRun { attempt: entry.attempt, pid: entry.pid, start_time, stop_signal: None };
-                c.process = Some(open_process(saved));
-            }
-        }
+        let unwritten = entry.filter(|entry| entry.uid == *run.uid()).and_then(|entry| unwritten(run, entry));
+        let (mut todo, now) = (Vec::new(), clock::now());
         for (container, c) in run.containers.iter().enumerate() {
             if let Some(process) = &c.process {
                 let SavedRun { attempt, pid, .. } = process.run;
-                self.events.push_back((number, Event::Adopted { container, attempt, pid }));
+                todo.extend(run.machine.step(Event::Adopted { container, attempt, pid }, now));
             }
         }
-        // What has a process needs no new one.
-        let has_process =
-            |container: Index| run.containers.get(container).is_some_and(|c| c.process.is_some());
-        self.begun.retain(|(begun, command)| match *command {
+        // What has a process needs no new one; and of a run that the saved state did not know, what it asked for is over.
+        let is_over = |command: &Command| match *command {
             Command::Start { container, .. } | Command::FindImage { container } => {
-                *begun != number || !has_process(container)
+                run.containers.get(container).is_some_and(|c| c.process.is_some())
             }
-            _ => true,
-        });
+            Command::Clear { container } | Command::Kill { container } => unwritten == Some(container),
+            _ => false,
+        };
+        self.begun.retain(|(begun, command)| *begun != number || !is_over(command));
+        self.begun.extend(todo.into_iter().map(|command| (number, command)));
     }
 
     fn announce(&mut self, number: PodNumber) {
@@ -224,6 +219,19 @@ impl Worker {
         self.empty_trash();
         Ok(())
     }
+}
+
+/// Gives a Pod the process of the journal's entry, unless it was written down; says which container's it is.
+fn unwritten(run: &mut PodRun, entry: &Entry) -> Option<Index> {
+    let c = run.containers.get_mut(entry.container)?;
+    let is_written = |process: &Process| (process.run.pid, process.run.attempt) == (entry.pid, entry.attempt);
+    if c.process.as_ref().is_some_and(is_written) {
+        return None;
+    }
+    let start_time = keeper::start_time(entry.pid);
+    let saved = SavedRun { attempt: entry.attempt, pid: entry.pid, start_time, stop_signal: None };
+    c.process = Some(open_process(saved));
+    Some(entry.container)
 }
 
 /// The process of a run: with a pidfd if it is still there and still the same one.
