@@ -81,7 +81,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
     };
     worker.say_what_is_not_enforced();
     worker.watch_everything()?;
-    worker.take_over(held, same_keeper)?;
+    worker.take_over(held, &legacy.exits, same_keeper)?;
     worker.remove_strays()?;
     for exit in legacy.exits {
         worker.process_ended(exit);

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::pod_run::{Key, PodNumber, Watched};
 use super::poller::Interest;
 use super::prepare;
+use super::state::SavedRun;
 use super::worker::Worker;
 use crate::keeper::protocol::Exit as KeeperExit;
 use crate::logs::Stream;
@@ -23,8 +24,7 @@ impl Worker {
         let Some(&(number, container)) = self.processes.get(&exit.pid) else { return };
         let Some(run) = self.pods.get(&number) else { return };
         let Some(process) = run.containers.get(container).and_then(|c| c.process.as_ref()) else { return };
-        let known = [process.run.start_time, exit.start_time];
-        if known[0] != known[1] && known[0] != 0 && known[1] != 0 {
+        if !is_end_of(&exit, &process.run) {
             // Another process that had this PID before.
             return;
         }
@@ -156,7 +156,13 @@ impl Worker {
     }
 }
 
-fn exit_of(ended: Ended) -> Exit {
+/// Whether it is the end of this run's process: a PID may have been another's before.
+pub fn is_end_of(exit: &KeeperExit, run: &SavedRun) -> bool {
+    let known = exit.start_time != 0 && run.start_time != 0;
+    exit.pid == run.pid && (!known || exit.start_time == run.start_time)
+}
+
+pub fn exit_of(ended: Ended) -> Exit {
     match ended {
         Ended::Code(code) => Exit::Code(code),
         Ended::Signal(signal) => Exit::Signal(signal),

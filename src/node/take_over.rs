@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::clear::{exit_of, is_end_of};
 use super::clock;
 use super::output::fifo_key;
 use super::pod_run::{Key, Output, PodNumber, PodRun, Process, Watched};
@@ -19,6 +20,7 @@ use super::worker::Worker;
 use crate::cgroup::{Group, PodCgroupName};
 use crate::container::Namespaces;
 use crate::keeper;
+use crate::keeper::protocol::Exit as KeeperExit;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir};
 use crate::manifest::{self, Uid};
 use crate::pod::event::Index;
@@ -31,12 +33,12 @@ pub type Held = BTreeMap<String, OwnedFd>;
 impl Worker {
     /// Picks up every Pod that an earlier worker was keeping. `same_keeper`: its processes are still our keeper's
     /// children, so their ends will be told.
-    pub fn take_over(&mut self, mut held: Held, same_keeper: bool) -> Result<()> {
+    pub fn take_over(&mut self, mut held: Held, exits: &[KeeperExit], same_keeper: bool) -> Result<()> {
         let entry = self.start_journal.entry();
         for found in state::found(&self.options.folders)? {
             match found.map_err(anyhow::Error::from).and_then(|found| self.resume(found)) {
                 Ok(number) => {
-                    self.adopt_unwritten(number, entry.as_ref());
+                    self.adopt_unwritten(number, entry.as_ref(), exits);
                     self.reopen(number, &mut held, same_keeper)?;
                     self.announce(number);
                 }
@@ -158,10 +160,18 @@ impl Worker {
 
     /// Takes note of processes that were cloned in the last worker's last instants: their machine does not know of
     /// them, or does not know how their start ended.
-    fn adopt_unwritten(&mut self, number: PodNumber, entry: Option<&Entry>) {
+    fn adopt_unwritten(&mut self, number: PodNumber, entry: Option<&Entry>, exits: &[KeeperExit]) {
         let Some(run) = self.pods.get_mut(&number) else { return };
-        let unwritten = entry.filter(|entry| entry.uid == *run.uid()).and_then(|entry| unwritten(run, entry));
         let (mut todo, now) = (Vec::new(), clock::now());
+        let unwritten = entry.filter(|entry| entry.uid == *run.uid()).and_then(|entry| unwritten(run, entry));
+        if let Some((container, Some(before))) = &unwritten
+            && let Some(exit) = exits.iter().find(|exit| is_end_of(exit, before))
+        {
+            // The end of the run before, which the last worker had taken in but not written down.
+            let (container, exit) = (*container, exit_of(exit.how));
+            todo.extend(run.machine.step(Event::Exited { container, exit }, now));
+        }
+        let unwritten = unwritten.map(|(container, _)| container);
         for (container, c) in run.containers.iter().enumerate() {
             if let Some(process) = &c.process {
                 let SavedRun { attempt, pid, .. } = process.run;
@@ -177,6 +187,7 @@ impl Worker {
             _ => false,
         };
         self.begun.retain(|(begun, command)| *begun != number || !is_over(command));
+        todo.retain(|command| !is_over(command));
         self.begun.extend(todo.into_iter().map(|command| (number, command)));
     }
 
@@ -221,8 +232,9 @@ impl Worker {
     }
 }
 
-/// Gives a Pod the process of the journal's entry, unless it was written down; says which container's it is.
-fn unwritten(run: &mut PodRun, entry: &Entry) -> Option<Index> {
+/// Gives a Pod the process of the journal's entry, unless it was written down; says which container's it is, and which
+/// run was on record before.
+fn unwritten(run: &mut PodRun, entry: &Entry) -> Option<(Index, Option<SavedRun>)> {
     let c = run.containers.get_mut(entry.container)?;
     let is_written = |process: &Process| (process.run.pid, process.run.attempt) == (entry.pid, entry.attempt);
     if c.process.as_ref().is_some_and(is_written) {
@@ -230,8 +242,8 @@ fn unwritten(run: &mut PodRun, entry: &Entry) -> Option<Index> {
     }
     let start_time = keeper::start_time(entry.pid);
     let saved = SavedRun { attempt: entry.attempt, pid: entry.pid, start_time, stop_signal: None };
-    c.process = Some(open_process(saved));
-    Some(entry.container)
+    let before = c.process.replace(open_process(saved));
+    Some((entry.container, before.map(|process| process.run)))
 }
 
 /// The process of a run: with a pidfd if it is still there and still the same one.
