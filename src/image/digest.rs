@@ -105,7 +105,9 @@ mod tests {
     #[test]
     fn only_whole_lower_case_sha256_digests_are_accepted() {
         assert_eq!(EMPTY.parse::<Digest>().unwrap().to_string(), EMPTY);
-        for bad in ["", "sha256:", &EMPTY[..70], &EMPTY.to_uppercase(), "sha512:00", "sha256:../../etc/passwd"] {
+        for bad in
+            ["", "sha256:", &EMPTY[..70], &EMPTY.to_uppercase(), "sha512:00", "sha256:../../etc/passwd"]
+        {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

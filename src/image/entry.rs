@@ -26,7 +26,11 @@ pub(super) enum Kind {
     Symlink(Vec<u8>),
     Hardlink(EntryPath),
     /// Character or block device.
-    Device { block: bool, major: u32, minor: u32 },
+    Device {
+        block: bool,
+        major: u32,
+        minor: u32,
+    },
     Fifo,
     /// The name does not exist in this layer's image, whatever lower layers say.
     Whiteout,
@@ -192,7 +196,8 @@ fn id(number: u64) -> Option<u32> {
 /// An overlay attribute could redirect a name to another place of the lower layers, so none comes from an archive.
 /// SELinux labels belong to the machine that made them.
 fn settable(attributes: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, EntryError> {
-    let is_overlay = |name: &[u8]| name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
+    let is_overlay =
+        |name: &[u8]| name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
     if let Some((name, _)) = attributes.iter().find(|(name, _)| is_overlay(name)) {
         return Err(EntryError::OverlayAttribute { name: String::from_utf8_lossy(name).into_owned() });
     }

@@ -73,11 +73,13 @@ fn unpack_tar(plain: &mut impl Read, tap: &Tap, root: OwnedFd, limits: &Limits) 
             return Err(LayerError::TooLarge { limit: limits.bytes });
         }
         let shown = String::from_utf8_lossy(&raw.path_bytes()).into_owned();
-        add(&mut tree, &mut raw, &headers, limits).map_err(|source| LayerError::Entry { entry: shown, source })?;
+        add(&mut tree, &mut raw, &headers, limits)
+            .map_err(|source| LayerError::Entry { entry: shown, source })?;
         // What is left of the content must not count as the next entry's header.
         io::copy(&mut raw, &mut io::sink()).map_err(LayerError::Archive)?;
     }
-    tree.finish().map_err(|(path, source)| LayerError::Entry { entry: path.display().to_string(), source })?;
+    tree.finish()
+        .map_err(|(path, source)| LayerError::Entry { entry: path.display().to_string(), source })?;
     Ok(bytes)
 }
 

@@ -20,8 +20,7 @@ use super::Error;
 /// The kernel's own bound on one look-up.
 const MAX_SYMLINKS: usize = 40;
 
-const FOLDER: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// One folder of the merged view: the layers' folders that it is made of, the top one first.
 type Merged = Rc<Vec<OwnedFd>>;
@@ -56,7 +55,9 @@ fn open_layers(layers_dir: &Path, layers: &[String]) -> Result<Merged, Error> {
     let mut fds = Vec::new();
     for layer in layers.iter().rev() {
         let path = layers_dir.join(layer);
-        fds.push(rustix::fs::openat(CWD, &path, FOLDER, Mode::empty()).map_err(Error::io("open layer", &path))?);
+        fds.push(
+            rustix::fs::openat(CWD, &path, FOLDER, Mode::empty()).map_err(Error::io("open layer", &path))?,
+        );
     }
     Ok(Rc::new(fds))
 }

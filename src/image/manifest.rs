@@ -104,7 +104,11 @@ fn file_text(path: &Path) -> String {
 }
 
 /// Follows indexes down to the manifest for this machine.
-fn from_descriptor(source: &Source, reference: Reference, descriptor: &Descriptor) -> Result<Candidate, Error> {
+fn from_descriptor(
+    source: &Source,
+    reference: Reference,
+    descriptor: &Descriptor,
+) -> Result<Candidate, Error> {
     let mut manifests = Vec::new();
     let mut descriptor = descriptor.clone();
     for _ in 0..MAX_INDEX_DEPTH {
@@ -112,11 +116,13 @@ fn from_descriptor(source: &Source, reference: Reference, descriptor: &Descripto
         let bytes = source.blob_document(&digest, descriptor.size())?;
         manifests.push(digest.clone());
         match descriptor.media_type().to_string().as_str() {
-            "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json" => {
+            "application/vnd.oci.image.index.v1+json"
+            | "application/vnd.docker.distribution.manifest.list.v2+json" => {
                 let index: ImageIndex = parse(&blob_name(&digest), &bytes)?;
                 descriptor = platform::choose(index.manifests(), &reference.to_string())?.clone();
             }
-            "application/vnd.oci.image.manifest.v1+json" | "application/vnd.docker.distribution.manifest.v2+json" => {
+            "application/vnd.oci.image.manifest.v1+json"
+            | "application/vnd.docker.distribution.manifest.v2+json" => {
                 let manifest = parse(&blob_name(&digest), &bytes)?;
                 return from_manifest(source, reference, manifests, &manifest);
             }

@@ -117,7 +117,9 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         return Err("64 hex digits are an image ID, not a name");
     }
     let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest.parse().map_err(|_| "its digest is not sha256:<64 hex digits>")?)),
+        Some((rest, digest)) => {
+            (rest, Some(digest.parse().map_err(|_| "its digest is not sha256:<64 hex digits>")?))
+        }
         None => (text, None),
     };
     let (name, tag) = split_tag(rest);
@@ -154,7 +156,9 @@ fn split_domain(name: &str) -> Result<(String, String), &'static str> {
         return Err("the name must be lower-case");
     }
     if !path.split('/').all(is_path_component) {
-        return Err("each part of the name must be letters and digits, joined by single '.', one or two '_', or '-'");
+        return Err(
+            "each part of the name must be letters and digits, joined by single '.', one or two '_', or '-'",
+        );
     }
     let domain = if domain == "index.docker.io" { DEFAULT_DOMAIN } else { domain };
     let official = domain == DEFAULT_DOMAIN && !path.contains('/');
@@ -183,9 +187,9 @@ fn is_domain(text: &str) -> bool {
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
 fn is_path_component(text: &str) -> bool {
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let separators_ok = text.split(is_word).all(|separator| {
-        matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-')
-    });
+    let separators_ok = text
+        .split(is_word)
+        .all(|separator| matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-'));
     separators_ok && text.starts_with(is_word) && text.ends_with(is_word)
 }
 
@@ -221,7 +225,11 @@ mod tests {
             ("localhost/web:1", "localhost/web:1", "localhost/web:1"),
             ("localhost:5000/web", "localhost:5000/web:latest", "localhost:5000/web:latest"),
             ("[::1]:5000/web", "[::1]:5000/web:latest", "[::1]:5000/web:latest"),
-            ("example.com/a/b--c__d.e:V_1.x-y", "example.com/a/b--c__d.e:V_1.x-y", "example.com/a/b--c__d.e:V_1.x-y"),
+            (
+                "example.com/a/b--c__d.e:V_1.x-y",
+                "example.com/a/b--c__d.e:V_1.x-y",
+                "example.com/a/b--c__d.e:V_1.x-y",
+            ),
             ("Host/web", "Host/web:latest", "Host/web:latest"),
         ];
         for (text, canonical, familiar) in cases {
@@ -246,8 +254,29 @@ mod tests {
         let tag = format!("web:{}", "t".repeat(129));
         let id = "a".repeat(64);
         let cases = [
-            "", ":", "/", "web:", ":1", "Web", "web/", "/web", "a//b", "a..b", "a___b", "-a", "a-", "web:.1", "web:ä",
-            "web@sha256:12", "web@", "example.com:/a", "exa mple/a", "-x.com/a", &long, &tag, &id,
+            "",
+            ":",
+            "/",
+            "web:",
+            ":1",
+            "Web",
+            "web/",
+            "/web",
+            "a//b",
+            "a..b",
+            "a___b",
+            "-a",
+            "a-",
+            "web:.1",
+            "web:ä",
+            "web@sha256:12",
+            "web@",
+            "example.com:/a",
+            "exa mple/a",
+            "-x.com/a",
+            &long,
+            &tag,
+            &id,
         ];
         for text in cases {
             assert!(text.parse::<Reference>().is_err(), "{text}");

@@ -45,7 +45,8 @@ impl Source {
     pub(super) fn open(path: &Path, spool: &Path) -> Result<Source, Error> {
         // Without O_NONBLOCK a FIFO would be waited for.
         let flags = OFlags::NONBLOCK.bits() as i32;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(Error::io("open", path))?;
+        let file =
+            OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(Error::io("open", path))?;
         let kind = file.metadata().map_err(Error::io("examine", path))?.file_type();
         if kind.is_dir() {
             return Ok(Source::Layout(file));
@@ -125,7 +126,8 @@ fn spooled(file: File, path: &Path, spool: &Path) -> Result<File, Error> {
     let spooled = options.create_new(true).read(true).write(true).mode(0o600).open(spool);
     let mut spooled = spooled.map_err(Error::io("create", spool))?;
     fs::remove_file(spool).map_err(Error::io("unlink", spool))?;
-    let mut plain = decompress(BufReader::new(file)).map_err(Error::io("decompress", path))?.take(LIMITS.bytes + 1);
+    let mut plain =
+        decompress(BufReader::new(file)).map_err(Error::io("decompress", path))?.take(LIMITS.bytes + 1);
     let mut writer = BufWriter::with_capacity(1 << 17, &mut spooled);
     let size = io::copy(&mut plain, &mut writer).map_err(Error::io("decompress", path))?;
     writer.flush().map_err(Error::io("write", spool))?;

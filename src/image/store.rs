@@ -118,7 +118,11 @@ impl Store {
         };
         for folder in folders.all() {
             // Closed to others: layers hold set-user-ID programs of any age, which no user of the host may run.
-            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(Error::io("create", folder))?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(Error::io("create", folder))?;
         }
         let store = Store { folders: Arc::new(folders) };
         store.remove_leftovers()?;
@@ -130,13 +134,16 @@ impl Store {
     /// Archives may be compressed with gzip or zstd. Every image of the source is imported for this machine's platform, or none is.
     /// Blocks for as long as reading, unpacking and syncing take; waits while another process imports.
     pub fn import(&self, source: &Path) -> Result<Vec<Imported>, Error> {
-        import::import(self, source).map_err(|cause| Error::Import { path: source.to_owned(), source: Box::new(cause) })
+        import::import(self, source)
+            .map_err(|cause| Error::Import { path: source.to_owned(), source: Box::new(cause) })
     }
 
     /// Whether `source` was imported as it is now and what it brought is still there. Reads no more than two small files.
     pub fn is_imported(&self, source: &Path) -> Result<bool, Error> {
         let stamp = Stamp::of(source).map_err(Error::io("examine", source))?;
-        let Some(record) = read_record::<SourceRecord>(&self.source_record(source))? else { return Ok(false) };
+        let Some(record) = read_record::<SourceRecord>(&self.source_record(source))? else {
+            return Ok(false);
+        };
         let all_there = record.references.iter().all(|reference| self.reference_record(reference).exists());
         Ok(record.stamp == stamp && all_there)
     }
@@ -189,7 +196,8 @@ impl Store {
     /// Waits until nobody else writes to the store; writing ends when the file is dropped.
     pub(super) fn lock(&self) -> Result<File, Error> {
         let file = self.open_lock()?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(Error::io("lock", &self.folders.root))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(Error::io("lock", &self.folders.root))?;
         Ok(file)
     }
 
@@ -200,7 +208,8 @@ impl Store {
     /// The layer with this diff ID, if it is there and its folder too.
     pub(super) fn layer(&self, diff_id: &Digest) -> Result<Option<LayerRecord>, Error> {
         let record: Option<LayerRecord> = read_record(&self.layer_record(diff_id))?;
-        Ok(record.filter(|record| is_short_name(&record.dir) && self.folders.layers.join(&record.dir).is_dir()))
+        Ok(record
+            .filter(|record| is_short_name(&record.dir) && self.folders.layers.join(&record.dir).is_dir()))
     }
 
     /// Moves an unpacked and synced layer from `tmp` to its place. The caller holds the lock.
@@ -224,7 +233,12 @@ impl Store {
     }
 
     /// Remembers that `source` was imported when it had this `stamp`. The caller holds the lock.
-    pub(super) fn remember(&self, source: &Path, stamp: Stamp, references: Vec<Reference>) -> Result<(), Error> {
+    pub(super) fn remember(
+        &self,
+        source: &Path,
+        stamp: Stamp,
+        references: Vec<Reference>,
+    ) -> Result<(), Error> {
         self.write_record(&self.source_record(source), &SourceRecord { stamp, references })
     }
 
@@ -406,7 +420,10 @@ mod tests {
 
     #[test]
     fn short_names_count_up_in_base_36() {
-        assert_eq!(["0", "z", "10", "zz"], [0, 35, 36, 36 * 36 - 1].map(base36).each_ref().map(String::as_str));
+        assert_eq!(
+            ["0", "z", "10", "zz"],
+            [0, 35, 36, 36 * 36 - 1].map(base36).each_ref().map(String::as_str)
+        );
         let (_dir, store) = store();
         fs::create_dir(store.layers_dir().join("z")).unwrap();
         assert_eq!(store.next_short_name().unwrap(), "10");

@@ -33,7 +33,10 @@ impl Tap {
     pub(super) fn new(total: u64, header: u64) -> Tap {
         let state =
             State { position: 0, left: total, header: Some(Vec::new()), header_start: 0, too_large: false };
-        Tap { state: Rc::new(RefCell::new(state)), header_limit: usize::try_from(header).unwrap_or(usize::MAX) }
+        Tap {
+            state: Rc::new(RefCell::new(state)),
+            header_limit: usize::try_from(header).unwrap_or(usize::MAX),
+        }
     }
 
     pub(super) fn read<R>(&self, inner: R) -> TappedReader<R> {

@@ -19,8 +19,7 @@ use super::error::EntryError;
 use super::pax::timespec;
 use crate::sys::remove_tree::remove_tree;
 
-const FOLDER: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const CHUNK: usize = 1 << 17;
 
 /// A layer that is being unpacked.
@@ -101,7 +100,9 @@ impl Tree {
         attributes: &Attributes,
     ) -> Result<(), EntryError> {
         let folder = match clear(parent, name, Kind::Folder)? {
-            Before::Folder => rustix::fs::openat(parent, name, FOLDER, Mode::empty()).map_err(EntryError::io("open"))?,
+            Before::Folder => {
+                rustix::fs::openat(parent, name, FOLDER, Mode::empty()).map_err(EntryError::io("open"))?
+            }
             Before::Nothing => make_folder(parent, name)?,
             Before::Hiding => make_opaque_folder(parent, name)?,
         };
@@ -139,7 +140,8 @@ impl Tree {
             Err(Errno::XDEV | Errno::LOOP) => return Err(EntryError::LinkLeavesRoot { target: shown() }),
             other => other.map_err(EntryError::io("open the hardlink's target"))?,
         };
-        let stat = stat(&target_parent, target_name)?.filter(|stat| !is_whiteout(stat)).ok_or_else(missing)?;
+        let stat =
+            stat(&target_parent, target_name)?.filter(|stat| !is_whiteout(stat)).ok_or_else(missing)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Err(EntryError::LinkToFolder { target: shown() });
         }
@@ -193,17 +195,21 @@ fn make_parent(folder: &OwnedFd, name: &OsStr) -> Result<OwnedFd, EntryError> {
     match stat(folder, name)? {
         None => make_folder(folder, name),
         Some(stat) if is_whiteout(&stat) => {
-            rustix::fs::unlinkat(folder, name, AtFlags::empty()).map_err(EntryError::io("replace the whiteout"))?;
+            rustix::fs::unlinkat(folder, name, AtFlags::empty())
+                .map_err(EntryError::io("replace the whiteout"))?;
             make_opaque_folder(folder, name)
         }
-        Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => Err(EntryError::ParentLeavesRoot),
+        Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+            Err(EntryError::ParentLeavesRoot)
+        }
         Some(_) => Err(EntryError::ParentNotFolder),
     }
 }
 
 fn make_folder(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, EntryError> {
     rustix::fs::mkdirat(parent, name, Mode::RWXU).map_err(EntryError::io("make the folder"))?;
-    let folder = rustix::fs::openat(parent, name, FOLDER, Mode::empty()).map_err(EntryError::io("open the folder"))?;
+    let folder =
+        rustix::fs::openat(parent, name, FOLDER, Mode::empty()).map_err(EntryError::io("open the folder"))?;
     // The process's umask has no say.
     rustix::fs::fchmod(&folder, Mode::from_raw_mode(0o755)).map_err(EntryError::io("set the mode"))?;
     Ok(folder)
@@ -216,15 +222,19 @@ fn make_opaque_folder(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, EntryEr
 }
 
 fn set_opaque(folder: &OwnedFd) -> Result<(), EntryError> {
-    rustix::fs::fsetxattr(folder, "trusted.overlay.opaque", b"y", XattrFlags::empty())
-        .map_err(EntryError::io("mark the folder as opaque (this needs root and a file system with trusted attributes)"))
+    rustix::fs::fsetxattr(folder, "trusted.overlay.opaque", b"y", XattrFlags::empty()).map_err(
+        EntryError::io(
+            "mark the folder as opaque (this needs root and a file system with trusted attributes)",
+        ),
+    )
 }
 
 /// A layer's own entry wins over its whiteout, which is meant for lower layers; a folder stays and hides theirs.
 fn add_whiteout(parent: &OwnedFd, name: &OsStr) -> Result<(), EntryError> {
     match stat(parent, name)? {
         Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-            let folder = rustix::fs::openat(parent, name, FOLDER, Mode::empty()).map_err(EntryError::io("open"))?;
+            let folder =
+                rustix::fs::openat(parent, name, FOLDER, Mode::empty()).map_err(EntryError::io("open"))?;
             set_opaque(&folder)
         }
         Some(_) => Ok(()),
@@ -233,9 +243,15 @@ fn add_whiteout(parent: &OwnedFd, name: &OsStr) -> Result<(), EntryError> {
     }
 }
 
-fn add_symlink(parent: &OwnedFd, name: &OsStr, target: &[u8], attributes: &Attributes) -> Result<(), EntryError> {
+fn add_symlink(
+    parent: &OwnedFd,
+    name: &OsStr,
+    target: &[u8],
+    attributes: &Attributes,
+) -> Result<(), EntryError> {
     clear(parent, name, Kind::File)?;
-    rustix::fs::symlinkat(OsStr::from_bytes(target), parent, name).map_err(EntryError::io("make the symlink"))?;
+    rustix::fs::symlinkat(OsStr::from_bytes(target), parent, name)
+        .map_err(EntryError::io("make the symlink"))?;
     chown(parent, name, attributes)?;
     set_extended_by_name(parent, name, attributes)?;
     set_times_by_name(parent, name, attributes)

@@ -241,7 +241,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("a/b")).unwrap();
         for name in ["", ".", "..", "a/b", "/", "/tmp"] {
-            assert!(matches!(remove(dir.path(), name).unwrap_err().reason, RemoveTreeReason::InvalidName), "{name}");
+            assert!(
+                matches!(remove(dir.path(), name).unwrap_err().reason, RemoveTreeReason::InvalidName),
+                "{name}"
+            );
         }
         assert!(dir.path().join("a/b").exists());
         remove(dir.path(), "not there").unwrap();
