@@ -195,3 +195,14 @@ fn files_are_read_through_the_layers() {
     assert!(world.store.read_file(&image, "loop", 16).is_err());
     assert!(world.store.read_file(&image, "etc/passwd", 2).is_err());
 }
+
+#[test]
+fn an_opaque_root_leaves_no_layer_below() {
+    let world = World::new();
+    let layers = [Layer::new().file("old", ""), Layer::new().file(".wh..wh..opq", "").file("new", "")];
+    world.import_layers(&layers.map(Layer::finish)).unwrap();
+    let image = world.find("web:1").unwrap();
+    assert_eq!(image.layers.len(), 1);
+    assert_eq!(world.store.read_file(&image, "old", 1).unwrap(), None);
+    assert!(world.store.read_file(&image, "new", 1).unwrap().is_some());
+}
