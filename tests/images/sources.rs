@@ -212,7 +212,7 @@ fn a_source_is_known_until_it_changes() {
     fs::create_dir(world.path("images")).unwrap();
     let archive = world.path("images/web.tar");
     fs::write(&archive, docker_archive(json!({}), &simple("1"), json!(["web:1"]))).unwrap();
-    assert_eq!(folder.candidates().unwrap(), [archive.clone()]);
+    assert_eq!(folder.candidates().unwrap(), std::slice::from_ref(&archive));
     assert!(!world.store.is_imported(&archive).unwrap());
     world.store.import(&archive).unwrap();
     let reopened = Store::open(&world.path("store")).unwrap();
