@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::error::EntryError;
 use super::limits::Limits;
-use super::pax::Extended;
+use super::pax::{Extended, ExtendedAttribute};
 
 /// A path below the layer's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(super) struct Attributes {
     pub(super) mode: u32,
     /// Seconds and nanoseconds.
     pub(super) modified: (i64, i64),
-    pub(super) extended: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) extended: Vec<ExtendedAttribute>,
 }
 
 impl EntryPath {
@@ -195,7 +195,7 @@ fn id(number: u64) -> Option<u32> {
 
 /// An overlay attribute could redirect a name to another place of the lower layers, so none comes from an archive.
 /// SELinux labels belong to the machine that made them.
-fn settable(attributes: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, EntryError> {
+fn settable(attributes: Vec<ExtendedAttribute>) -> Result<Vec<ExtendedAttribute>, EntryError> {
     let is_overlay =
         |name: &[u8]| name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
     if let Some((name, _)) = attributes.iter().find(|(name, _)| is_overlay(name)) {

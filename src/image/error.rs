@@ -1,4 +1,7 @@
 //! Why an image cannot be read, unpacked or found.
+//!
+//! Each error says its own part; the sources below it say the rest, so the whole sentence is the chain
+//! (`import web.tar: layer sha256:…: entry "etc/../../x": leaves the root`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +18,7 @@ pub enum Error {
     #[error("{path} is neither an OCI layout nor an image archive: {reason}", path = path.display())]
     NotAnImage { path: PathBuf, reason: String },
 
-    #[error("{path}: {source}", path = path.display())]
+    #[error("import {path}", path = path.display())]
     Import { path: PathBuf, source: Box<Error> },
 
     #[error("{member} is missing")]
@@ -65,7 +68,7 @@ pub enum Error {
     #[error("an index inside an index inside an index is not followed further than {limit} levels")]
     NestedIndex { limit: usize },
 
-    #[error("layer {diff_id}: {source}")]
+    #[error("layer {diff_id}")]
     Layer { diff_id: Digest, source: Box<LayerError> },
 
     #[error("image {image} is damaged in the store: {path}: {reason}", path = path.display())]
@@ -78,10 +81,10 @@ pub enum Error {
 /// Why a layer cannot be unpacked. Nothing outside the layer's folder was touched.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
-    #[error("the archive cannot be read: {0}")]
-    Archive(io::Error),
+    #[error("read the archive")]
+    Archive(#[source] io::Error),
 
-    #[error("entry {entry:?}: {source}")]
+    #[error("entry {entry:?}")]
     Entry { entry: String, source: EntryError },
 
     #[error("it holds more than {limit} entries")]
@@ -96,7 +99,7 @@ pub enum LayerError {
     #[error("the blob is {actual} bytes long, not {expected}")]
     WrongSize { expected: u64, actual: u64 },
 
-    #[error("{action}: {source}")]
+    #[error("{action}")]
     Io { action: &'static str, source: io::Error },
 }
 
@@ -137,7 +140,7 @@ pub enum EntryError {
     PaxSparse,
     #[error("the archive ends after {read} of its {size} bytes")]
     Truncated { read: u64, size: u64 },
-    #[error("{action}: {source}")]
+    #[error("{action}")]
     Io { action: &'static str, source: io::Error },
 }
 

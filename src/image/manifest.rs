@@ -142,7 +142,7 @@ fn from_manifest(
     let is_config = *described.media_type() == MediaType::ImageConfig
         || described.media_type().to_string() == "application/vnd.docker.container.image.v1+json";
     if !is_config {
-        return Err(media_type(&reference, &described.media_type().to_string()));
+        return Err(media_type(&reference, described.media_type().as_ref()));
     }
     let id = digest_of(described)?;
     let config = source.blob_document(&id, described.size())?;

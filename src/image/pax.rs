@@ -4,6 +4,9 @@ use rustix::fs::Timespec;
 
 use super::error::EntryError;
 
+/// Name and value.
+pub(super) type ExtendedAttribute = (Vec<u8>, Vec<u8>);
+
 /// What the extended header of one entry says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Extended {
@@ -15,7 +18,7 @@ pub(super) struct Extended {
     /// Seconds and nanoseconds.
     pub(super) modified: Option<(i64, i64)>,
     /// From `SCHILY.xattr.*`, in the archive's order.
-    pub(super) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) attributes: Vec<ExtendedAttribute>,
     /// Whether the content is a map of a sparse file and its data (`GNU.sparse.*`).
     pub(super) sparse: bool,
 }

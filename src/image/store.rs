@@ -249,6 +249,10 @@ impl Store {
             let dir = self.stored_layer(id, &diff_id.parse()?)?.dir;
             // Overlayfs refuses a folder that is given twice (ELOOP). The upper one hides the lower one wholly.
             layers.retain(|lower| *lower != dir);
+            // Nor does it look at the mark on a layer's own root.
+            if lookup::is_opaque_layer(&self.folders.layers.join(&dir)) {
+                layers.clear();
+            }
             layers.push(dir);
         }
         Ok(Image { reference, id: id.clone(), config: Config::from_oci(&configuration), layers })

@@ -321,7 +321,8 @@ fn copy(content: &mut impl Read, file: &mut File, chunk: &mut [u8]) -> io::Resul
 /// Owner before mode, since chown clears set-user-ID; attributes last, since it clears capabilities too.
 fn set_attributes(file: &OwnedFd, attributes: &Attributes) -> Result<(), EntryError> {
     let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
-    rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(EntryError::io("set the owner"))?;
+    rustix::fs::fchown(file, Some(uid), Some(gid))
+        .map_err(EntryError::io("set the owner (this needs root)"))?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode)).map_err(EntryError::io("set the mode"))?;
     for (name, value) in &attributes.extended {
         rustix::fs::fsetxattr(file, &**name, value, XattrFlags::empty())
@@ -333,7 +334,7 @@ fn set_attributes(file: &OwnedFd, attributes: &Attributes) -> Result<(), EntryEr
 fn chown(parent: &OwnedFd, name: &OsStr, attributes: &Attributes) -> Result<(), EntryError> {
     let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
     rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(EntryError::io("set the owner"))
+        .map_err(EntryError::io("set the owner (this needs root)"))
 }
 
 /// For what cannot be opened: there is no `setxattrat` before Linux 6.13, so the parent is reached through procfs.

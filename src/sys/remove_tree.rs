@@ -224,7 +224,7 @@ mod tests {
             File::create(dir.path().join("d").join(number.to_string())).unwrap();
         }
         fs::create_dir_all(dir.path().join("d/closed/inner")).unwrap();
-        fs::set_permissions(dir.path().join("d/closed/inner"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(dir.path().join("d/closed/inner"), Permissions::from_mode(0o000)).unwrap();
         fs::set_permissions(dir.path().join("d/closed"), Permissions::from_mode(0o500)).unwrap();
         fs::create_dir(dir.path().join("d/.removing-0")).unwrap();
         remove(dir.path(), "d").unwrap();
