@@ -18,6 +18,11 @@ impl Worker {
         match command {
             Command::Prepare => self.prepare(number),
             Command::FindImage { container } => self.find_image(number, container),
+            // The command of a machine that was saved while it started, and is stopping by now.
+            Command::Start { container, .. } if self.is_stopping(number) => {
+                let (failure, message) = (StartFailure::Create, "the Pod is stopping".to_owned());
+                self.tell(number, Event::StartFailed { container, failure, message });
+            }
             Command::Start { container, attempt } => {
                 if let Err((failure, message)) = self.start(number, container, attempt)? {
                     self.tell(number, Event::StartFailed { container, failure, message });
@@ -30,6 +35,10 @@ impl Worker {
             Command::Release => self.release(number)?,
         }
         Ok(())
+    }
+
+    fn is_stopping(&self, number: PodNumber) -> bool {
+        self.pods.get(&number).is_some_and(|run| run.machine.is_ending_for_good())
     }
 
     /// Queues what happened to a Pod.
