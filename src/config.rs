@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 use std::path::PathBuf;
 use std::time::Duration;
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Config {
     pub static_pod_path: Option<PathBuf>,
     pub file_check_frequency: Duration,
@@ -24,3 +24,5 @@ impl Config {
         Err(Vec::new())
     }
 }
+
+impl Default for Config { fn default() -> Self { Config { static_pod_path: None, file_check_frequency: Duration::from_secs(20), pod_logs_dir: "/var/log/pods".into(), cgroup_root: None, container_log_max_size: Some(10<<20), container_log_max_files: 5, max_pods: None, pod_pids_limit: None, require_cgroup_controllers: false } } }

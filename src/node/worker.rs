@@ -267,7 +267,10 @@ impl Worker {
             Done::Finished(thrown.map_err(|error| format!("{error:#}")))
         });
         let commands = self.set.step(SetEvent::PodGone { uid });
-        self.heed_set(commands);
+        // Once podkeep is stopping, nothing new is wanted.
+        if self.ending.is_none() {
+            self.heed_set(commands);
+        }
     }
 
     fn save_survival(&self, number: PodNumber, survival: crate::pod::machine::Survival) {
