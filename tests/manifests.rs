@@ -57,7 +57,7 @@ fn the_uid_is_pinned_and_depends_on_content_only() {
     let with_status = format!("{SIMPLE}  hostNetwork: null\nstatus: {{}}\n");
     assert_eq!(uid(&with_status), uid(SIMPLE));
     let other = SIMPLE.replace("1.27", "1.28");
-    assert_eq!(uid(&other), "PIN2");
+    assert_eq!(uid(&other), "3535979c98960ded1935501610896532");
 }
 
 #[test]
