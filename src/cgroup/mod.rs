@@ -15,6 +15,7 @@
 
 mod controllers;
 mod error;
+mod events;
 mod group;
 mod interface;
 mod limits;
@@ -24,6 +25,7 @@ mod tree;
 
 pub use controllers::Controller;
 pub use error::Error;
+pub use events::populated_in;
 pub use group::Group;
 pub use limits::{ContainerLimits, PodLimits};
 pub use name::PodCgroupName;

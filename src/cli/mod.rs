@@ -1,9 +1,58 @@
 //! The command line: arguments, one file per command, everything a person reads on a terminal.
 #![forbid(unsafe_code)]
 
+mod args;
+mod completions;
+mod images;
+mod journal;
+mod lint;
+pub mod logs;
+mod pods;
+mod ps;
+mod run;
+mod table;
+
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use args::{Args, Command};
+
+/// What a command ended with: 0 done, 1 failed or found something wrong, 2 wrong arguments (clap's).
+const FAILED: u8 = 1;
 
 /// Parses the arguments, runs the command and turns its result into an exit code.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let args = Args::parse();
+    match dispatch(args) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to be told if stderr is closed too.
+            let _ = writeln!(io::stderr(), "podkeep: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn dispatch(args: Args) -> Result<ExitCode> {
+    match args.command {
+        Command::Run(_) => run::keeper(&args.node),
+        Command::Worker(options) => run::worker(&options, &args.node),
+        Command::Ps(options) => ps::ps(&options, &args.node),
+        Command::Logs(options) => pods::logs(&options, &args.node),
+        Command::Load(options) => images::load(&options, &args.node),
+        Command::Images(options) => images::images(&options, &args.node),
+        Command::Lint(options) => lint::lint(&options),
+        Command::Completions(options) => completions::completions(&options),
+    }
+}
+
+/// Whoever read our output has seen enough: no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+    })
 }

@@ -1,4 +1,24 @@
 //! A container: Pod and image → OCI runtime `Spec` → plan → process.
+//!
+//! [`spec()`] says what the container is, [`plan()`] how the kernel makes it (a list of steps, every string
+//! and number ready), [`spawn()`] clones the process that carries the steps out. Neither of the first two
+//! needs a privilege. [`limit_devices`] comes before the process is there.
 #![forbid(unsafe_code)]
 
+mod devices;
+mod expand;
+mod namespaces;
+mod plan;
+mod recipe;
 pub mod seccomp;
+mod spawn;
+mod spec;
+pub mod user;
+
+pub use devices::{DeviceError, limit_devices};
+pub use namespaces::{NamespaceError, Namespaces};
+pub use plan::{Plan, PlanError, Root, Stdio, default_filter, plan};
+pub use recipe::{Bind, ImageConfig, Recipe};
+pub use spawn::{Parent, SpawnError, Spawned, StartError, spawn};
+pub use spec::{Error, spec};
+pub use user::ResolvedUser;

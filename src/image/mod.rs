@@ -1,2 +1,67 @@
 //! Images: references, OCI layouts and archives, blobs, unpacking, the store on disk.
+//!
+//! An import goes one way: a [`source`] opens a layout or an archive, [`manifest`] chooses the image for this machine, [`import`]
+//! brings layers and configuration into the [`Store`], and the reference is written last. What the store lists is therefore whole.
 #![forbid(unsafe_code)]
+
+mod compression;
+mod config;
+mod digest;
+mod entry;
+mod error;
+mod folder;
+mod import;
+mod layer;
+mod limits;
+mod lookup;
+mod manifest;
+mod pax;
+mod platform;
+mod reference;
+mod source;
+mod store;
+mod tap;
+mod tree;
+
+pub use config::Config;
+pub use digest::{Digest, InvalidDigest};
+pub use error::{EntryError, Error, LayerError};
+pub use folder::Folder;
+pub use reference::{InvalidReference, Reference};
+pub use store::Store;
+
+/// An image that is whole in the store, under one of its references.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub reference: Reference,
+    /// The digest of the configuration, which covers the content of every layer: Docker's and Kubernetes' image ID.
+    pub id: Digest,
+    pub config: Config,
+    /// Names of folders in [`Store::layers_dir`], the bottom layer first; at most six characters each.
+    pub layers: Vec<String>,
+}
+
+/// What `podkeep images` shows of one image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSummary {
+    /// Sorted, at least one.
+    pub references: Vec<Reference>,
+    /// The digest of the configuration.
+    pub id: Digest,
+    /// When the image says it was made.
+    pub created: Option<jiff::Timestamp>,
+    /// Bytes of the unpacked layers' files; layers that other images share are counted in each.
+    pub size: u64,
+    /// How many layers the image has.
+    pub layers: usize,
+}
+
+/// One reference that an import brought into the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    pub reference: Reference,
+    /// The digest of the configuration.
+    pub id: Digest,
+    /// How many layers were unpacked now; the others were there already.
+    pub new_layers: usize,
+}

@@ -3,11 +3,32 @@
 //! Nothing here does I/O: bytes in, [`Manifest`] or [`Diagnostic`]s out.
 #![forbid(unsafe_code)]
 
+mod check;
+mod check_container;
+mod check_volume;
+mod decode;
+mod defaults;
+pub(crate) mod findings;
+mod names;
 pub mod pod;
+pub(crate) mod quantity;
+mod scalar;
+mod served;
+mod source_text;
+pub(crate) mod text;
+pub(crate) mod tree;
+pub(crate) mod typed;
+mod uid;
+mod unsupported;
 
+use std::fmt;
 use std::path::PathBuf;
 
+pub use decode::{decode, from_source};
 pub use pod::{Container, Pod, PodId, Uid};
+
+/// The largest manifest that is read, as with the kubelet.
+pub const MAX_BYTES: usize = 10 * 1024 * 1024;
 
 /// What a manifest file holds once everything in it has been checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,4 +59,21 @@ pub struct Diagnostic {
     /// The field's path where there is one, such as `spec.containers[0].image`.
     pub field: Option<String>,
     pub message: String,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        })
+    }
+}
+
+/// One line, as compilers write it: `file:line:column: error: message`.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Diagnostic { severity, file, line, column, message, .. } = self;
+        write!(f, "{}:{line}:{column}: {severity}: {message}", file.display())
+    }
 }

@@ -1,2 +1,30 @@
-//! node
+//! The worker: the event loop that turns the decisions of `pod` into effects, and what happened into events.
+//!
+//! One turn of the loop: wait; turn what is ready into events; let the machines take them in and carry out what they
+//! ask for, until nothing is left to do; save what has changed; acknowledge the exits that are now written down.
 #![forbid(unsafe_code)]
+
+mod begin;
+mod carry_out;
+mod clear;
+pub mod clock;
+pub mod folders;
+mod good_manifests;
+mod images;
+pub mod offline;
+mod output;
+mod pod_run;
+mod poller;
+mod prepare;
+mod snapshot;
+mod sources;
+mod start;
+mod start_journal;
+mod state;
+mod take_over;
+mod tasks;
+mod worker;
+
+pub use folders::Folders;
+pub use snapshot::{Handle, NoAnswer, PodSnapshot, Snapshot};
+pub use worker::{Options, work};

@@ -1,2 +1,19 @@
-//! pod
+//! The pure core: what should happen next to one Pod, and to the set of them.
+//!
+//! Nothing here does I/O, reads a clock or starts a thread: [`Machine::step`] takes what happened and the time,
+//! and answers with what is to be done. `node` carries that out and reports back. A simulator in `tests/` replaces
+//! `node` and nothing else.
 #![forbid(unsafe_code)]
+
+pub mod backoff;
+pub mod container;
+pub mod event;
+pub mod machine;
+pub mod status;
+pub mod time;
+
+pub use event::{Command, Event, Exit, ImageProblem, StartFailure};
+pub use machine::Machine;
+pub use status::{ContainerStatus, Phase, PodStatus};
+pub use time::BootTime;
+pub mod set;

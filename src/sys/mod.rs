@@ -1,3 +1,18 @@
 //! Thin safe wrappers of system calls that no well-kept crate offers: the only place with `unsafe`.
 #![allow(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks)]
+
+pub mod bpf;
+pub mod child;
+pub mod clone;
+pub mod inherited;
+pub mod inroot;
+pub mod interface;
+pub mod lease;
+pub mod mount;
+pub mod pidfd;
+pub mod remove_tree;
+pub mod shared_map;
+pub mod signal;
+pub mod step;
+pub mod wait;

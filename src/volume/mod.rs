@@ -1,2 +1,57 @@
-//! volume
+//! A Pod's volumes on the host: made before its containers, gone after them.
+//!
+//! On the host podkeep mounts nothing but the tmpfs of an emptyDir with `medium: Memory`.
 #![forbid(unsafe_code)]
+
+mod empty_dir;
+mod host_path;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::manifest::Pod;
+use crate::manifest::pod::{Volume, VolumeKind};
+
+/// Why a volume could not be made or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("volume {volume}: {doing} {path}: {cause}")]
+    Io { volume: String, doing: &'static str, path: PathBuf, cause: io::Error },
+    #[error("volume {volume}: hostPath {path} is {found}, and its type asks for {wanted}")]
+    WrongType { volume: String, path: PathBuf, found: &'static str, wanted: &'static str },
+}
+
+/// Makes or checks all volumes of a Pod. Doing it twice is the same as doing it once.
+///
+/// `folder` is the Pod's own; emptyDirs lie in it.
+pub fn prepare(pod: &Pod, folder: &Path) -> Result<(), Error> {
+    for volume in &pod.volumes {
+        match &volume.kind {
+            VolumeKind::EmptyDir { medium, size_limit } => {
+                empty_dir::prepare(volume, *medium, *size_limit, &host_source(volume, folder))?;
+            }
+            VolumeKind::HostPath { path, kind } => host_path::check(volume, Path::new(path), *kind)?,
+        }
+    }
+    Ok(())
+}
+
+/// Unmounts what [`prepare`] mounted. Deletes nothing: the Pod's folder goes as a whole.
+pub fn release(pod: &Pod, folder: &Path) -> Result<(), Error> {
+    for volume in &pod.volumes {
+        if let VolumeKind::EmptyDir { .. } = volume.kind {
+            empty_dir::unmount(volume, &host_source(volume, folder))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a volume lies on the host.
+pub fn host_source(volume: &Volume, folder: &Path) -> PathBuf {
+    match &volume.kind {
+        VolumeKind::EmptyDir { .. } => {
+            folder.join("volumes").join("kubernetes.io~empty-dir").join(&volume.name)
+        }
+        VolumeKind::HostPath { path, .. } => PathBuf::from(path),
+    }
+}

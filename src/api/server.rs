@@ -1,0 +1,104 @@
+//! Answers programs on the node's socket, on threads of its own: a slow asker holds up nobody.
+
+use std::fs::{self, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::view::PodList;
+use super::{HEALTH, PODS};
+use crate::node::Handle;
+
+/// An asker that takes longer to ask or to listen is hung up on.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer requests are refused. Bytes.
+const MAX_REQUEST: usize = 16 << 10;
+const MAX_HEADERS: usize = 64;
+
+/// Starts to answer on the socket. Only root may ask.
+pub fn serve(socket: &Path, handle: Handle) -> Result<()> {
+    // What an earlier worker left; the locks see to it that no other podkeep listens there.
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("delete {}", socket.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket).with_context(|| format!("listen on {}", socket.display()))?;
+    fs::set_permissions(socket, Permissions::from_mode(0o600)).context("close the socket to others")?;
+    let handle = Arc::new(handle);
+    let accept = move || {
+        for stream in listener.incoming().flatten() {
+            let handle = Arc::clone(&handle);
+            // Without a thread the asker is hung up on, and asks again.
+            let _ = thread::Builder::new().name("api-answer".to_owned()).spawn(move || {
+                // Nobody is left to be told when the asker has gone away.
+                let _ = answer(stream, &handle);
+            });
+        }
+    };
+    thread::Builder::new().name("api".to_owned()).spawn(accept).context("start the thread that answers")?;
+    Ok(())
+}
+
+fn answer(mut stream: UnixStream, handle: &Handle) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let (status, body) = match read_request(&mut stream)? {
+        Some((method, path)) => respond(&method, &path, handle),
+        None => ("400 Bad Request", error("not an HTTP/1.1 request")),
+    };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    )?;
+    stream.write_all(&body)
+}
+
+/// Method and path of the request; `None` if it is none.
+fn read_request(stream: &mut UnixStream) -> io::Result<Option<(String, String)>> {
+    let mut received = Vec::new();
+    let mut space = [0; 1024];
+    while received.len() < MAX_REQUEST {
+        let length = stream.read(&mut space)?;
+        received.extend_from_slice(&space[..length]);
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(&received) {
+            Ok(httparse::Status::Complete(_)) => {
+                let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+                return Ok(Some((method.to_owned(), path.to_owned())));
+            }
+            Ok(httparse::Status::Partial) if length > 0 => {}
+            _ => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+fn respond(method: &str, path: &str, handle: &Handle) -> (&'static str, Vec<u8>) {
+    let known = [PODS, HEALTH].contains(&path);
+    match (method, path) {
+        ("GET", PODS | HEALTH) => match handle.snapshot() {
+            Ok(_) if path == HEALTH => ("200 OK", b"\"ok\"".to_vec()),
+            Ok(snapshot) => match serde_json::to_vec(&PodList::of(&snapshot)) {
+                Ok(body) => ("200 OK", body),
+                Err(cause) => ("500 Internal Server Error", error(&cause.to_string())),
+            },
+            Err(cause) => ("503 Service Unavailable", error(&cause.to_string())),
+        },
+        _ if known => ("405 Method Not Allowed", error("only GET is answered here")),
+        _ => ("404 Not Found", error(&format!("there is nothing at {path}; try {PODS}"))),
+    }
+}
+
+fn error(message: &str) -> Vec<u8> {
+    serde_json::json!({ "error": message }).to_string().into_bytes()
+}

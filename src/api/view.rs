@@ -1,0 +1,252 @@
+//! What programs see: a `v1` `PodList` as `kubectl get pods -o json` prints it, with what only podkeep knows under `podkeep`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use crate::node::{PodSnapshot, Snapshot};
+use crate::pod::status::{ContainerState, Termination};
+use crate::pod::{BootTime, ContainerStatus, Phase};
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodList {
+    pub api_version: String,
+    pub kind: String,
+    pub items: Vec<PodView>,
+    pub podkeep: NodeView,
+}
+
+/// The node itself.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeView {
+    pub node_name: String,
+    /// The PID of `podkeep run`.
+    pub keeper_pid: u32,
+    /// Broken manifests, duplicate names, too many Pods.
+    pub problems: Vec<String>,
+    pub not_enforced: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodView {
+    pub api_version: String,
+    pub kind: String,
+    pub metadata: Metadata,
+    pub spec: serde_json::Value,
+    pub status: PodStatusView,
+    pub podkeep: PodExtra,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    pub name: String,
+    pub namespace: String,
+    pub uid: String,
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodStatusView {
+    pub phase: Phase,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+    pub qos_class: crate::manifest::pod::QosClass,
+    pub start_time: Timestamp,
+    pub conditions: Vec<Condition>,
+    pub container_statuses: Vec<ContainerView>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Condition {
+    pub r#type: String,
+    pub status: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerView {
+    pub name: String,
+    pub image: String,
+    #[serde(rename = "imageID")]
+    pub image_id: String,
+    pub ready: bool,
+    pub started: bool,
+    pub restart_count: u32,
+    pub state: StateView,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_state: Option<StateView>,
+}
+
+/// One of the three, as in Kubernetes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StateView {
+    Waiting {
+        reason: String,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        message: Option<String>,
+    },
+    #[serde(rename_all = "camelCase")]
+    Running { started_at: Timestamp },
+    #[serde(rename_all = "camelCase")]
+    Terminated {
+        reason: String,
+        exit_code: i32,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        signal: Option<u8>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        message: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        started_at: Option<Timestamp>,
+        finished_at: Timestamp,
+    },
+}
+
+/// What only podkeep knows of a Pod.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodExtra {
+    /// The manifest that asks for it.
+    pub file: Option<PathBuf>,
+    pub log_dir: PathBuf,
+    pub cgroup: Option<PathBuf>,
+    pub terminating: bool,
+    /// What of the Pod's wishes this machine cannot enforce.
+    pub not_enforced: Vec<String>,
+    /// By container: the PID of its first process, on the host.
+    pub pids: Vec<Option<u32>>,
+}
+
+impl PodList {
+    pub fn of(snapshot: &Snapshot) -> PodList {
+        PodList {
+            api_version: "v1".to_owned(),
+            kind: "PodList".to_owned(),
+            items: snapshot.pods.iter().map(|pod| PodView::of(pod, snapshot)).collect(),
+            podkeep: NodeView {
+                node_name: snapshot.node_name.clone(),
+                keeper_pid: snapshot.keeper_pid,
+                problems: snapshot.problems.clone(),
+                not_enforced: snapshot.not_enforced.clone(),
+            },
+        }
+    }
+}
+
+impl PodView {
+    fn of(snapshot: &PodSnapshot, node: &Snapshot) -> PodView {
+        let pod = &snapshot.pod;
+        let images = pod.containers.iter().map(|container| container.image.as_str());
+        let containers = snapshot.status.containers.iter().zip(images);
+        PodView {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            metadata: metadata(snapshot),
+            spec: pod.object.get("spec").cloned().unwrap_or_default(),
+            status: PodStatusView {
+                phase: snapshot.status.phase,
+                message: snapshot.status.message.clone(),
+                qos_class: pod.qos_class(),
+                start_time: timestamp(node.wall(snapshot.status.started_at)),
+                conditions: conditions(snapshot),
+                container_statuses: containers.map(|(c, image)| ContainerView::of(c, image, node)).collect(),
+            },
+            podkeep: PodExtra {
+                file: snapshot.file.clone(),
+                log_dir: snapshot.log_dir.clone(),
+                cgroup: snapshot.cgroup.clone(),
+                terminating: snapshot.status.terminating,
+                not_enforced: snapshot.not_enforced.clone(),
+                pids: snapshot.status.containers.iter().map(|c| c.pid).collect(),
+            },
+        }
+    }
+}
+
+fn metadata(snapshot: &PodSnapshot) -> Metadata {
+    let pod = &snapshot.pod;
+    let mut rest =
+        pod.object.get("metadata").and_then(|metadata| metadata.as_object().cloned()).unwrap_or_default();
+    for own in ["name", "namespace", "uid"] {
+        rest.remove(own);
+    }
+    let (name, namespace) = (pod.id.name.clone(), pod.id.namespace.clone());
+    Metadata { name, namespace, uid: pod.uid.to_string(), rest }
+}
+
+fn conditions(snapshot: &PodSnapshot) -> Vec<Condition> {
+    let running = |c: &ContainerStatus| matches!(c.state, ContainerState::Running { .. });
+    let ready = snapshot.status.containers.iter().all(running);
+    let condition = |kind: &str, holds: bool| Condition {
+        r#type: kind.to_owned(),
+        status: if holds { "True" } else { "False" }.to_owned(),
+    };
+    vec![
+        condition("PodScheduled", true),
+        condition("Initialized", true),
+        condition("ContainersReady", ready),
+        condition("Ready", ready),
+    ]
+}
+
+impl ContainerView {
+    fn of(container: &ContainerStatus, image: &str, node: &Snapshot) -> ContainerView {
+        let running = matches!(container.state, ContainerState::Running { .. });
+        ContainerView {
+            name: container.name.clone(),
+            image: image.to_owned(),
+            image_id: container.image_id.clone().unwrap_or_default(),
+            ready: running,
+            started: running,
+            restart_count: container.restart_count,
+            state: StateView::of(&container.state, node),
+            last_state: container.last.as_ref().map(|last| StateView::terminated(last, node)),
+        }
+    }
+}
+
+impl StateView {
+    fn of(state: &ContainerState, node: &Snapshot) -> StateView {
+        match state {
+            ContainerState::Waiting { reason, message } => {
+                StateView::Waiting { reason: (*reason).to_owned(), message: message.clone() }
+            }
+            ContainerState::Running { started_at } => {
+                StateView::Running { started_at: moment(*started_at, node) }
+            }
+            ContainerState::Terminated(end) => StateView::terminated(end, node),
+        }
+    }
+
+    fn terminated(end: &Termination, node: &Snapshot) -> StateView {
+        let signal = match end.exit {
+            crate::pod::Exit::Signal(signal) => Some(signal),
+            _ => None,
+        };
+        StateView::Terminated {
+            reason: end.reason().to_owned(),
+            exit_code: end.exit.code(),
+            signal,
+            message: end.start_error.clone(),
+            started_at: end.started_at.map(|at| moment(at, node)),
+            finished_at: moment(end.finished_at, node),
+        }
+    }
+}
+
+fn moment(at: BootTime, node: &Snapshot) -> Timestamp {
+    timestamp(node.wall(at))
+}
+
+/// Whole seconds, as Kubernetes writes them.
+fn timestamp(at: SystemTime) -> Timestamp {
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    Timestamp::from_second(i64::try_from(seconds).unwrap_or(i64::MAX)).unwrap_or(Timestamp::MAX)
+}

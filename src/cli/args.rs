@@ -1,0 +1,152 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::node::Folders;
+
+/// Keeps Pods running on this machine from a folder of manifests.
+#[derive(Debug, Parser)]
+#[command(name = "podkeep", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Args {
+    #[command(flatten)]
+    pub node: NodeArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the node is that a command is about.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct NodeArgs {
+    /// Images and Pods' state
+    #[arg(long, global = true, value_name = "DIR", default_value = Folders::DEFAULT_ROOT, value_hint = ValueHint::DirPath)]
+    pub root_dir: PathBuf,
+    /// The node's socket and what is needed only until the next reboot
+    #[arg(long, global = true, value_name = "DIR", default_value = Folders::DEFAULT_RUN, value_hint = ValueHint::DirPath)]
+    pub run_dir: PathBuf,
+    /// Namespace of the Pods that are meant [default for `logs`: default; for `ps`: all]
+    #[arg(short, long, global = true)]
+    pub namespace: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the node: keep the Pods of a folder of manifests running
+    Run(RunArgs),
+    /// The node's worker: started by `podkeep run`
+    #[command(hide = true)]
+    Worker(RunArgs),
+    /// List containers
+    Ps(PsArgs),
+    /// Print a container's logs
+    Logs(LogsArgs),
+    /// Bring images from OCI layouts or archives into the store
+    Load(LoadArgs),
+    /// List the images in the store
+    Images(ImagesArgs),
+    /// Check manifests without running anything
+    Lint(LintArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+pub struct RunArgs {
+    /// The folder of manifests, or one manifest [default: staticPodPath of the configuration, else
+    /// /etc/podkeep/manifests]
+    #[arg(long, value_name = "DIR|FILE", value_hint = ValueHint::AnyPath)]
+    pub pod_manifest_path: Option<PathBuf>,
+    /// A KubeletConfiguration [default: /etc/podkeep/config.yaml if it exists]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// A folder of images (OCI layouts and archives) to take from
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub image_dir: Option<PathBuf>,
+    /// The node's name [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub hostname_override: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PsArgs {
+    /// Also show containers that do not run
+    #[arg(short, long)]
+    pub all: bool,
+    #[arg(short, long, value_enum, default_value_t = PsOutput::Table)]
+    pub output: PsOutput,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PsOutput {
+    Table,
+    Wide,
+    Json,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct LogsArgs {
+    /// `web`, `web-<node>` or `namespace/name`
+    pub pod: String,
+    /// Which container, where the Pod has several
+    #[arg(short, long)]
+    pub container: Option<String>,
+    /// Go on as more is written, over restarts
+    #[arg(short, long)]
+    pub follow: bool,
+    /// The run before the current one
+    #[arg(long, short)]
+    pub previous: bool,
+    /// Only this many lines from the end
+    #[arg(long, value_name = "N")]
+    pub tail: Option<usize>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct LoadArgs {
+    /// OCI layouts (folders), OCI archives or docker-archives, also gzip or zstd compressed
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ImagesArgs {
+    #[arg(short, long, value_enum, default_value_t = ListOutput::Table)]
+    pub output: ListOutput,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ListOutput {
+    Table,
+    Json,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct LintArgs {
+    /// Manifests, or folders of them
+    #[arg(required = true, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
+    pub paths: Vec<PathBuf>,
+    #[arg(short, long, value_enum, default_value_t = LintOutput::Text)]
+    pub output: LintOutput,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LintOutput {
+    Text,
+    Json,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CompletionsArgs {
+    pub shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_hold_together() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,71 @@
+//! `podkeep lint`: what is wrong with manifests, as compilers say it.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use super::args::{LintArgs, LintOutput};
+use crate::manifest::{self, Diagnostic, Severity};
+use crate::source;
+
+/// Any valid name will do: it only makes Pods' names longer.
+const NODE_NAME: &str = "node";
+
+pub fn lint(options: &LintArgs) -> Result<ExitCode> {
+    let mut all = Vec::new();
+    let mut out = io::stdout().lock();
+    for file in files(&options.paths)? {
+        let bytes = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+        let diagnostics = match manifest::decode(&file, &bytes, NODE_NAME) {
+            Ok(manifest) => manifest.warnings,
+            Err(diagnostics) => diagnostics,
+        };
+        if options.output == LintOutput::Text {
+            let text = String::from_utf8_lossy(&bytes);
+            diagnostics.iter().try_for_each(|diagnostic| print(diagnostic, &text, &mut out))?;
+        }
+        all.extend(diagnostics);
+    }
+    if options.output == LintOutput::Json {
+        serde_json::to_writer_pretty(&mut out, &all)?;
+        writeln!(out)?;
+    }
+    let wrong = all.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Files as they are named, and of folders what the node would read.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = fs::read_dir(path).with_context(|| format!("list {}", path.display()))?;
+        let mut found: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|file| file.is_file() && is_manifest(file))
+            .collect();
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+fn is_manifest(file: &Path) -> bool {
+    file.file_name().is_some_and(source::is_manifest)
+}
+
+/// The diagnostic, the line it is about, and a caret below the place.
+fn print(diagnostic: &Diagnostic, text: &str, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{diagnostic}")?;
+    let Some(line) = text.lines().nth(diagnostic.line.saturating_sub(1)) else { return Ok(()) };
+    // Tabs are kept, so that the caret stands where the terminal puts the character.
+    let before = line.chars().take(diagnostic.column.saturating_sub(1));
+    let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    writeln!(out, "    {line}\n    {indent}^")
+}

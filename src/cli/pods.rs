@@ -1,0 +1,94 @@
+//! Which Pod is meant: `web`, `web-<node>` or `namespace/name`.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::args::{LogsArgs, NodeArgs};
+use super::logs;
+use crate::api::client;
+use crate::api::view::PodList;
+use crate::manifest::{PodId, Uid};
+use crate::node::{Folders, offline};
+
+/// Asks the node for its Pods; where it is down, reads what it wrote, and says so.
+pub fn known(node: &NodeArgs) -> Result<PodList> {
+    match client::pods(&Folders::socket_in(&node.run_dir)) {
+        Ok(list) => Ok(list),
+        Err(client::Error::Down(socket)) => {
+            eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
+            let snapshot = offline::snapshot(&node.run_dir, &node.root_dir)?;
+            Ok(PodList::of(&snapshot))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What was typed, as a namespace and a name that may lack the node's.
+fn typed<'a>(pod: &'a str, node: &'a NodeArgs) -> (&'a str, &'a str) {
+    match pod.split_once('/') {
+        Some((namespace, name)) => (namespace, name),
+        None => (node.namespace.as_deref().unwrap_or("default"), pod),
+    }
+}
+
+/// The Pod's full name, and its uid where it is on the machine.
+fn resolve(list: &PodList, pod: &str, node: &NodeArgs) -> (PodId, Option<Uid>) {
+    let (namespace, name) = typed(pod, node);
+    let full = format!("{name}-{}", list.podkeep.node_name);
+    let of = |wanted: &str| {
+        list.items.iter().find(|item| item.metadata.namespace == namespace && item.metadata.name == wanted)
+    };
+    let id = |name: &str| PodId { namespace: namespace.to_owned(), name: name.to_owned() };
+    match of(name).or_else(|| of(&full)) {
+        Some(found) => (id(&found.metadata.name), Uid::parse(&found.metadata.uid)),
+        None => (id(name), None),
+    }
+}
+
+/// `podkeep logs`.
+pub fn logs(options: &LogsArgs, node: &NodeArgs) -> Result<ExitCode> {
+    let list = known(node)?;
+    let root = log_root(&list, node);
+    let (mut pod, uid) = resolve(&list, &options.pod, node);
+    if uid.is_none() {
+        pod = removed_pod(&root, pod, &list.podkeep.node_name);
+    }
+    let request = logs::Request {
+        root: &root,
+        pod: &pod,
+        uid: uid.as_ref(),
+        container: options.container.as_deref(),
+        previous: options.previous,
+        tail: options.tail,
+    };
+    let out = io::stdout().lock();
+    match options.follow {
+        true => {
+            let alive = || {
+                client::pods(&Folders::socket_in(&node.run_dir))
+                    .is_ok_and(|list| list.items.iter().any(|item| item.metadata.name == pod.name))
+            };
+            logs::follow(&request, out, alive)?;
+        }
+        false => logs::print(&request, out)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A Pod that is gone may still have logs, under its full name.
+fn removed_pod(root: &Path, typed: PodId, node_name: &str) -> PodId {
+    let full = PodId { name: format!("{}-{node_name}", typed.name), ..typed.clone() };
+    let has_logs = |id: &PodId| {
+        crate::logs::folders_of(root, &id.namespace, &id.name).is_ok_and(|folders| !folders.is_empty())
+    };
+    if !has_logs(&typed) && has_logs(&full) { full } else { typed }
+}
+
+/// The folder of all logs: as any Pod of the list tells it, else as the node wrote it down.
+fn log_root(list: &PodList, node: &NodeArgs) -> std::path::PathBuf {
+    let told = list.items.first().and_then(|item| item.podkeep.log_dir.parent());
+    told.map(Path::to_owned).unwrap_or_else(|| offline::log_root(&node.run_dir))
+}

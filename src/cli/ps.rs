@@ -1,0 +1,179 @@
+//! `podkeep ps`: the containers and how they are.
+
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::args::{NodeArgs, PsArgs, PsOutput};
+use super::{images, pods, table};
+use crate::api::view::{ContainerView, PodList, PodView, StateView};
+
+pub fn ps(options: &PsArgs, node: &NodeArgs) -> Result<ExitCode> {
+    let mut list = pods::known(node)?;
+    if let Some(namespace) = &node.namespace {
+        list.items.retain(|pod| pod.metadata.namespace == *namespace);
+    }
+    match options.output {
+        PsOutput::Json => {
+            serde_json::to_writer_pretty(io::stdout().lock(), &list)?;
+            println!();
+        }
+        PsOutput::Table => print_table(&list, options.all)?,
+        PsOutput::Wide => print_wide(&list, options.all)?,
+    }
+    for problem in &list.podkeep.problems {
+        eprintln!("podkeep: {problem}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One container of one Pod.
+struct Row<'a> {
+    pod: &'a PodView,
+    container: &'a ContainerView,
+    pid: Option<u32>,
+}
+
+/// Without `-a`, as in docker: what runs, and what should but does not.
+fn rows(list: &PodList, all: bool) -> Vec<Row<'_>> {
+    let of_pod = |pod: &'_ PodView| pod.status.container_statuses.len();
+    list.items
+        .iter()
+        .flat_map(|pod| (0..of_pod(pod)).map(move |place| (pod, place)))
+        .map(|(pod, place)| Row {
+            pod,
+            container: &pod.status.container_statuses[place],
+            pid: pod.podkeep.pids.get(place).copied().flatten(),
+        })
+        .filter(|row| {
+            all || !matches!(row.container.state, StateView::Terminated { .. }) || row.pod.podkeep.terminating
+        })
+        .collect()
+}
+
+fn print_table(list: &PodList, all: bool) -> Result<()> {
+    let rows: Vec<[String; 8]> = rows(list, all).iter().map(common).collect();
+    let header = ["CONTAINER", "POD", "IMAGE", "STATE", "EXIT", "RESTARTS", "AGE", "PID"];
+    Ok(table::print(header, &rows, io::stdout().lock())?)
+}
+
+fn print_wide(list: &PodList, all: bool) -> Result<()> {
+    let rows: Vec<[String; 13]> = rows(list, all)
+        .iter()
+        .map(|row| {
+            let [container, pod, image, state, exit, restarts, age, pid] = common(row);
+            let extra = &row.pod.podkeep;
+            let cgroup =
+                extra.cgroup.as_ref().map_or_else(|| "-".to_owned(), |path| path.display().to_string());
+            let not_enforced =
+                if extra.not_enforced.is_empty() { "-".to_owned() } else { extra.not_enforced.join(",") };
+            let message = message(row).unwrap_or_else(|| "-".to_owned());
+            let id = images::short(&row.container.image_id);
+            [
+                container,
+                pod,
+                image,
+                state,
+                exit,
+                restarts,
+                age,
+                pid,
+                id,
+                ports(row),
+                cgroup,
+                not_enforced,
+                message,
+            ]
+        })
+        .collect();
+    let header = [
+        "CONTAINER",
+        "POD",
+        "IMAGE",
+        "STATE",
+        "EXIT",
+        "RESTARTS",
+        "AGE",
+        "PID",
+        "IMAGE ID",
+        "PORTS",
+        "POD CGROUP",
+        "NOT ENFORCED",
+        "MESSAGE",
+    ];
+    Ok(table::print(header, &rows, io::stdout().lock())?)
+}
+
+fn common(row: &Row<'_>) -> [String; 8] {
+    let metadata = &row.pod.metadata;
+    let pod = match metadata.namespace.as_str() {
+        "default" => metadata.name.clone(),
+        namespace => format!("{namespace}/{}", metadata.name),
+    };
+    [
+        row.container.name.clone(),
+        pod,
+        row.container.image.clone(),
+        state(row),
+        exit_code(row.container).map_or_else(|| "-".to_owned(), |code| code.to_string()),
+        row.container.restart_count.to_string(),
+        age(row),
+        row.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+    ]
+}
+
+/// `Running`, or the reason why not.
+fn state(row: &Row<'_>) -> String {
+    let state = match &row.container.state {
+        StateView::Running { .. } => "Running".to_owned(),
+        StateView::Waiting { reason, .. } | StateView::Terminated { reason, .. } => reason.clone(),
+    };
+    match (row.pod.podkeep.terminating, &row.container.state) {
+        (true, StateView::Running { .. }) => "Terminating".to_owned(),
+        _ => state,
+    }
+}
+
+/// Of the current state, or of the run before it.
+fn exit_code(container: &ContainerView) -> Option<i32> {
+    let code = |state: &StateView| match state {
+        StateView::Terminated { exit_code, .. } => Some(*exit_code),
+        _ => None,
+    };
+    code(&container.state).or_else(|| container.last_state.as_ref().and_then(code))
+}
+
+fn age(row: &Row<'_>) -> String {
+    let since = match &row.container.state {
+        StateView::Running { started_at } => *started_at,
+        StateView::Terminated { finished_at, .. } => *finished_at,
+        StateView::Waiting { .. } => row.pod.status.start_time,
+    };
+    table::age(jiff::Timestamp::now().as_second().saturating_sub(since.as_second()).max(0).unsigned_abs())
+}
+
+fn message(row: &Row<'_>) -> Option<String> {
+    let of_state = match &row.container.state {
+        StateView::Waiting { message, .. } | StateView::Terminated { message, .. } => message.clone(),
+        StateView::Running { .. } => None,
+    };
+    of_state.or_else(|| row.pod.status.message.clone())
+}
+
+/// Declared ports, as docker shows them: `8080/TCP`.
+fn ports(row: &Row<'_>) -> String {
+    let containers = row.pod.spec.get("containers").and_then(|all| all.as_array());
+    let container = containers
+        .and_then(|all| all.iter().find(|c| c.get("name").is_some_and(|name| *name == row.container.name)));
+    let ports = container.and_then(|c| c.get("ports")).and_then(|ports| ports.as_array());
+    let shown: Vec<String> = ports
+        .into_iter()
+        .flatten()
+        .filter_map(|port| {
+            let protocol = port.get("protocol").and_then(|p| p.as_str()).unwrap_or("TCP");
+            Some(format!("{}/{protocol}", port.get("containerPort")?))
+        })
+        .collect();
+    if shown.is_empty() { "-".to_owned() } else { shown.join(",") }
+}

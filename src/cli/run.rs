@@ -1,0 +1,140 @@
+//! `podkeep run`: the keeper, and the worker that it starts from the same binary.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use rustix::fs::FlockOperation;
+
+use super::args::{Args, Command, NodeArgs, RunArgs};
+use super::journal;
+use crate::config::Config;
+use crate::keeper;
+use crate::node::{self, Folders};
+
+const DEFAULT_CONFIG: &str = "/etc/podkeep/config.yaml";
+const DEFAULT_MANIFESTS: &str = "/etc/podkeep/manifests";
+
+/// The parent of everything. Its worker reads the arguments again.
+pub fn keeper(node: &NodeArgs) -> Result<ExitCode> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("podkeep run must be started by root: it makes namespaces, mounts and cgroups");
+    }
+    let locks = match keeper::is_renewed() {
+        true => Vec::new(),
+        false => lock(node)?,
+    };
+    let exe = std::env::current_exe().context("find this program's own file")?;
+    let worker_args = worker_args();
+    Ok(keeper::run(keeper::Options { worker_args, locks: locks.into_iter().map(Into::into).collect(), exe })?)
+}
+
+/// The arguments of this process, for a worker.
+fn worker_args() -> Vec<OsString> {
+    let is_run = |arg: &OsString| arg == "run";
+    let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(place) = args.iter().position(is_run) {
+        args[place] = "worker".into();
+    }
+    args
+}
+
+/// One podkeep for one set of folders.
+fn lock(node: &NodeArgs) -> Result<Vec<File>> {
+    let mut locks = Vec::new();
+    for dir in [&node.root_dir, &node.run_dir] {
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
+        made.with_context(|| format!("make {}", dir.display()))?;
+        let path = Folders::lock_in(dir);
+        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = open.with_context(|| format!("open {}", path.display()))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => locks.push(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => bail!(
+                "another podkeep works on {}: stop it, or give this one its own --root-dir and --run-dir",
+                dir.display()
+            ),
+            Err(errno) => {
+                return Err(io::Error::from(errno)).with_context(|| format!("lock {}", path.display()));
+            }
+        }
+    }
+    Ok(locks)
+}
+
+/// The worker: everything but holding on.
+pub fn worker(options: &RunArgs, node: &NodeArgs) -> Result<ExitCode> {
+    journal::start();
+    let config = load_config(options)?;
+    let folders = Folders {
+        root: absolute(&node.root_dir)?,
+        run: absolute(&node.run_dir)?,
+        logs: config.pod_logs_dir.clone(),
+    };
+    let manifests = options.pod_manifest_path.clone().or_else(|| config.static_pod_path.clone());
+    let manifests = absolute(&manifests.unwrap_or_else(|| DEFAULT_MANIFESTS.into()))?;
+    let options = node::Options {
+        folders,
+        manifests,
+        image_dir: options.image_dir.as_deref().map(absolute).transpose()?,
+        node_name: node_name(options)?,
+        config,
+        check_config: check_again,
+    };
+    node::work(options, |folders, handle| crate::api::server::serve(&folders.socket(), handle))
+}
+
+/// Whether the configuration, as it is now, could be started with.
+fn check_again() -> Result<()> {
+    match Args::try_parse()?.command {
+        Command::Run(options) | Command::Worker(options) => load_config(&options).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// The configuration file's word, and what of it has no effect.
+fn load_config(options: &RunArgs) -> Result<Config> {
+    let default = Path::new(DEFAULT_CONFIG);
+    let path = match &options.config {
+        Some(path) => path,
+        None if default.exists() => default,
+        None => return Ok(Config::default()),
+    };
+    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let decoded = Config::decode(path, &bytes).map_err(|diagnostics| {
+        let words: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", words.join("\n"))
+    })?;
+    for field in &decoded.no_effect {
+        log::warn!("{}: {field} has no effect yet", path.display());
+    }
+    Ok(decoded.config)
+}
+
+/// What is appended to every Pod's name: lower case, as the kubelet does it.
+fn node_name(options: &RunArgs) -> Result<String> {
+    let name = match &options.hostname_override {
+        Some(name) => name.clone(),
+        None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+    };
+    let name = name.trim().to_lowercase();
+    let fits = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    if name.is_empty() || name.len() > 63 || !name.split('.').all(fits) {
+        bail!("`{name}` cannot be a node's name: give another one with --hostname-override");
+    }
+    Ok(name)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("make {} absolute", path.display()))
+}

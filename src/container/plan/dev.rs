@@ -1,0 +1,75 @@
+//! What lies in a container's own `/dev`.
+
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
+
+use super::{PlanError, text};
+use crate::sys::step::{Node, Slot, Step};
+
+/// Character devices that every container has (OCI runtime specification, "Default Devices"): name, major, minor.
+const DEFAULT_NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// From the same place; `core` is customary.
+const LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// The nodes and links below the `/dev` that the slot holds.
+pub(super) fn steps(spec: &Spec, below: Slot) -> Result<Vec<Step>, PlanError> {
+    let devices = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
+    let devices: Vec<(&str, &LinuxDevice)> =
+        devices.into_iter().flatten().map(|device| Ok((name(device)?, device))).collect::<Result<_, _>>()?;
+
+    let mut steps = Vec::new();
+    for (default, major, minor) in DEFAULT_NODES {
+        if devices.iter().any(|(name, _)| *name == default) {
+            continue;
+        }
+        let node = Node { mode: libc::S_IFCHR | 0o666, major, minor, uid: 0, gid: 0 };
+        steps.push(Step::MakeNode { below, path: text::c_string("device", default)?, node });
+    }
+    for (name, device) in devices {
+        if let Some((parent, _)) = name.rsplit_once('/') {
+            steps.push(Step::MakeDirectory { below, path: text::c_string("device", parent)? });
+        }
+        steps.push(Step::MakeNode { below, path: text::c_string("device", name)?, node: node(device)? });
+    }
+    for (name, to) in LINKS {
+        let to = text::c_string("link", to)?;
+        steps.push(Step::MakeLink { below, path: text::c_string("link", name)?, to });
+    }
+    Ok(steps)
+}
+
+/// The path below `/dev`.
+fn name(device: &LinuxDevice) -> Result<&str, PlanError> {
+    let below = device.path().strip_prefix("/dev").ok().and_then(Path::to_str);
+    below.filter(|name| !name.is_empty() && !name.split('/').any(|part| part == "..")).ok_or_else(|| {
+        PlanError::Device { path: device.path().clone(), problem: "not below /dev, or not UTF-8" }
+    })
+}
+
+fn node(device: &LinuxDevice) -> Result<Node, PlanError> {
+    let problem = |problem| PlanError::Device { path: device.path().clone(), problem };
+    let kind = match device.typ() {
+        LinuxDeviceType::B => libc::S_IFBLK,
+        LinuxDeviceType::C | LinuxDeviceType::U => libc::S_IFCHR,
+        LinuxDeviceType::P => libc::S_IFIFO,
+        _ => return Err(problem("no kind of device")),
+    };
+    let number = |number: i64| u32::try_from(number).map_err(|_| problem("number out of range"));
+    Ok(Node {
+        mode: kind | (device.file_mode().unwrap_or(0o666) & 0o7777),
+        major: number(device.major())?,
+        minor: number(device.minor())?,
+        uid: device.uid().unwrap_or(0),
+        gid: device.gid().unwrap_or(0),
+    })
+}

@@ -1,0 +1,243 @@
+use std::fs::File;
+
+use nix::errno::Errno;
+
+use super::*;
+use crate::container::recipe::Bind;
+use crate::container::spec::tests::Ingredients;
+
+fn root() -> Root {
+    Root {
+        layers_dir: "/var/lib/podkeep/layers".into(),
+        lower: vec!["a".to_owned(), "b".to_owned()],
+        upper: "/pod/upper".into(),
+        work: "/pod/work".into(),
+        mount_at: "/pod/root".into(),
+    }
+}
+
+fn null() -> OwnedFd {
+    File::open("/dev/null").unwrap().into()
+}
+
+fn planned(spec: &Spec, root: &Root, seccomp: bool) -> Result<Plan, PlanError> {
+    let namespaces = Namespaces { net: Some(null()), ipc: Some(null()), uts: None };
+    let stdio = Stdio { stdout: null(), stderr: null() };
+    plan(spec, root, &namespaces, stdio, seccomp.then(Vec::new))
+}
+
+fn plan_of(ingredients: &Ingredients) -> Plan {
+    planned(&ingredients.spec().unwrap(), &root(), true).unwrap()
+}
+
+/// Where the first step that begins so stands.
+fn place(plan: &Plan, step: &str) -> usize {
+    let found = plan.steps.iter().position(|candidate| candidate.to_string().starts_with(step));
+    found.unwrap_or_else(|| panic!("no `{step}` in:\n{plan}"))
+}
+
+#[test]
+fn a_plain_container_takes_these_steps() {
+    let mut ingredients = Ingredients::new();
+    ingredients.binds =
+        vec![Bind { source: "/volume".into(), destination: "/data".to_owned(), read_only: true }];
+    ingredients.container().security.read_only_root = true;
+    let printed = plan_of(&ingredients).to_string();
+    let lines: Vec<&str> = printed.lines().filter(|line| !line.contains("thermal_throttle")).collect();
+    assert_eq!(
+        lines,
+        [
+            "reset signals",
+            "start a session",
+            "join the Pod's ipc namespace",
+            "join the Pod's net namespace",
+            "make a cgroup namespace",
+            "redirect stdout",
+            "redirect stderr",
+            "set umask 0022",
+            "make all mounts private",
+            "open /volume",
+            "mount overlay on /pod/root",
+            "pivot root to /pod/root",
+            "mount proc on /proc",
+            "mount tmpfs on /dev",
+            "make device /dev/null",
+            "make device /dev/zero",
+            "make device /dev/full",
+            "make device /dev/random",
+            "make device /dev/urandom",
+            "make device /dev/tty",
+            "link /dev/fd to /proc/self/fd",
+            "link /dev/stdin to /proc/self/fd/0",
+            "link /dev/stdout to /proc/self/fd/1",
+            "link /dev/stderr to /proc/self/fd/2",
+            "link /dev/core to /proc/kcore",
+            "link /dev/ptmx to pts/ptmx",
+            "mount sysfs on /sys",
+            "bind /volume to /data",
+            "mount devpts on /dev/pts",
+            "mount tmpfs on /dev/shm",
+            "mount mqueue on /dev/mqueue",
+            "mount cgroup2 on /sys/fs/cgroup",
+            "open /dev/null as stdin",
+            "make working directory /",
+            "make /proc/bus read-only",
+            "make /proc/fs read-only",
+            "make /proc/irq read-only",
+            "make /proc/sys read-only",
+            "make /proc/sysrq-trigger read-only",
+            "mask /proc/asound",
+            "mask /proc/acpi",
+            "mask /proc/interrupts",
+            "mask /proc/kcore",
+            "mask /proc/keys",
+            "mask /proc/latency_stats",
+            "mask /proc/timer_list",
+            "mask /proc/timer_stats",
+            "mask /proc/sched_debug",
+            "mask /proc/scsi",
+            "mask /sys/firmware",
+            "mask /sys/devices/virtual/powercap",
+            "make the root read-only",
+            "enter working directory /",
+            "mark descriptors close-on-exec",
+            "install the seccomp filter",
+            "bound capabilities to 0xa80425fb",
+            "set groups [0]",
+            "set gid 0",
+            "set uid 0",
+            "set capabilities 0xa80425fb",
+            "enter working directory /",
+            "verify that the working directory is inside the root",
+            "execute /entry",
+        ]
+    );
+}
+
+#[test]
+fn mounts_carry_their_options_and_attributes() {
+    let plan = plan_of(&Ingredients::new());
+    let Step::Mount { options, attributes, slot, .. } = &plan.steps[place(&plan, "mount tmpfs on /dev/shm")]
+    else {
+        panic!("no mount");
+    };
+    let option = |name: &str, value: &str| {
+        crate::sys::step::MountOption::Value(
+            std::ffi::CString::new(name).unwrap(),
+            std::ffi::CString::new(value).unwrap(),
+        )
+    };
+    assert_eq!(options, &[option("mode", "1777"), option("size", "65536k")]);
+    assert_eq!((*attributes, *slot), (0x2 | 0x4 | 0x8, None));
+}
+
+#[test]
+fn layers_are_named_from_the_top_down() {
+    let plan = plan_of(&Ingredients::new());
+    let Step::MountRoot { layers_dir, options, .. } = &plan.steps[place(&plan, "mount overlay")] else {
+        panic!("no root");
+    };
+    assert_eq!(layers_dir.to_str(), Ok("/var/lib/podkeep/layers"));
+    assert_eq!(options.to_str(), Ok("lowerdir=b:a,upperdir=/pod/upper,workdir=/pod/work,index=off"));
+}
+
+#[test]
+fn a_root_that_overlay_cannot_take_is_refused() {
+    let spec = Ingredients::new().spec().unwrap();
+    let with = |change: fn(&mut Root)| {
+        let mut root = root();
+        change(&mut root);
+        planned(&spec, &root, false).unwrap_err().to_string()
+    };
+    assert_eq!(with(|root| root.lower.clear()), "the image has no layers");
+    assert!(with(|root| root.lower[0] = "a:b".to_owned()).contains("a:b"));
+    assert!(with(|root| root.upper = "/a,b".into()).contains("/a,b"));
+    assert_eq!(with(|root| root.work = "work".into()), "work directory work is not absolute");
+    let many = with(|root| root.lower = vec!["0123456789".to_owned(); 400]);
+    assert_eq!(many, "400 layers need 4456 bytes of mount options, the kernel takes 4095");
+}
+
+#[test]
+fn without_new_privileges_the_filter_comes_last() {
+    let mut spec = Ingredients::new().spec().unwrap();
+    let process = spec.process_mut().as_mut().unwrap();
+    process.set_no_new_privileges(Some(true));
+    let plan = planned(&spec, &root(), true).unwrap();
+    let filter = place(&plan, "install the seccomp filter");
+    assert!(place(&plan, "forbid new privileges") < filter);
+    assert_eq!(filter, plan.steps.len() - 2);
+}
+
+#[test]
+fn a_name_is_looked_for_in_the_containers_path() {
+    let candidates = |command: &str, path: &str| {
+        let mut ingredients = Ingredients::new();
+        ingredients.container().command = vec![command.to_owned()];
+        ingredients.image.env = vec![format!("PATH={path}")];
+        let plan = plan_of(&ingredients);
+        let Some(Step::Execute { candidates, .. }) = plan.steps.last() else { panic!("no execute") };
+        candidates.iter().map(|path| path.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(candidates("run", "/a:/b/::/"), ["/a/run", "/b/run", "/run"]);
+    assert_eq!(candidates("./run", "/a"), ["./run"]);
+    assert!(candidates("", "/a").is_empty());
+}
+
+#[test]
+fn the_devices_of_a_spec_replace_the_defaults_of_their_name() {
+    let mut ingredients = Ingredients::new();
+    ingredients.container().security.privileged = true;
+    let plan = plan_of(&ingredients);
+    let nulls = plan.steps.iter().filter(|step| step.to_string() == "make device /dev/null").count();
+    assert_eq!(nulls, 1);
+}
+
+#[test]
+fn a_mount_in_place_of_the_root_and_a_zero_byte_are_refused() {
+    let refused = |change: fn(&mut Ingredients)| {
+        let mut ingredients = Ingredients::new();
+        change(&mut ingredients);
+        planned(&ingredients.spec().unwrap(), &root(), false).unwrap_err()
+    };
+    let bind = |destination: &str| {
+        vec![Bind { source: "/volume".into(), destination: destination.to_owned(), read_only: false }]
+    };
+    let mut ingredients = Ingredients::new();
+    ingredients.binds = bind("/");
+    let error = planned(&ingredients.spec().unwrap(), &root(), false).unwrap_err();
+    assert!(matches!(error, PlanError::MountOnRoot));
+    let error = refused(|ingredients| ingredients.container().command = vec!["a\0b".to_owned()]);
+    assert_eq!(error.to_string(), r"command `/bin/a\u{0}b` holds a zero byte");
+}
+
+fn record(step: usize, errno: Errno) -> Vec<u8> {
+    [(step as u32).to_le_bytes(), (errno as i32).to_le_bytes()].concat()
+}
+
+#[test]
+fn a_report_becomes_a_sentence() {
+    let plan = plan_of(&Ingredients::new());
+    let sentence =
+        |step: &str, errno| plan.explain(&record(place(&plan, step), errno)).unwrap_err().to_string();
+    assert_eq!(plan.explain(&[]), Ok(()));
+    assert_eq!(sentence("mount proc", Errno::EPERM), "mount proc on /proc: EPERM");
+    assert_eq!(
+        sentence("pivot root", Errno::EINVAL),
+        "pivot root to /pod/root: EINVAL (is the host's root an initramfs? it cannot be pivoted: \
+         switch to a disk or a tmpfs first)"
+    );
+    assert_eq!(
+        sentence("mount tmpfs on /dev", Errno::ELOOP),
+        "mount tmpfs on /dev: ELOOP (the image has a symbolic link there)"
+    );
+    assert!(sentence("execute", Errno::ENOENT).starts_with("execute /entry: ENOENT (neither "));
+}
+
+#[test]
+fn a_torn_or_foreign_report_is_no_panic() {
+    let plan = plan_of(&Ingredients::new());
+    for length in [1, 7, 9, 64] {
+        assert_eq!(plan.explain(&vec![0xff; length]), Err(StartError::UnreadableReport(length)));
+    }
+    assert_eq!(plan.explain(&record(100_000, Errno::EPERM)), Err(StartError::UnreadableReport(8)));
+}

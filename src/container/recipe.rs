@@ -1,0 +1,43 @@
+//! All that the node knows when it starts a container.
+
+use std::path::PathBuf;
+
+use super::user::ResolvedUser;
+use crate::manifest::{Container, Pod};
+
+/// What [`spec()`](super::spec()) turns into an OCI `Spec`.
+#[derive(Clone, Debug)]
+pub struct Recipe<'a> {
+    pub pod: &'a Pod,
+    pub container: &'a Container,
+    pub image: &'a ImageConfig,
+    pub user: &'a ResolvedUser,
+    /// The host name that the container sees: the Pod's, or the host's where the Pod is on the host's network.
+    pub hostname: &'a str,
+    /// Volumes, and files such as `/etc/hosts`, in any order.
+    pub binds: Vec<Bind>,
+    /// The container's cgroup below the cgroup v2 mount, as `/proc/PID/cgroup` shows it. Only shown:
+    /// the process is put there by the descriptor given to [`spawn()`](super::spawn()).
+    pub cgroup: PathBuf,
+}
+
+/// A file or directory of the host that appears in the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// Absolute, on the host. Whether it is a file or a directory is found out when it is opened.
+    pub source: PathBuf,
+    /// Absolute, in the container.
+    pub destination: String,
+    pub read_only: bool,
+}
+
+/// The part of an OCI image's configuration that a process is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// `NAME=value` each.
+    pub env: Vec<String>,
+    pub entrypoint: Vec<String>,
+    pub cmd: Vec<String>,
+    /// `None` or empty means `/`.
+    pub working_dir: Option<String>,
+}

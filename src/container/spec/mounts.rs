@@ -1,0 +1,61 @@
+//! What is mounted in a container: the kernel's own file systems, then the volumes and files of the Pod.
+
+use std::path::Path;
+
+use oci_spec::runtime::Mount;
+
+use crate::container::recipe::{Bind, Recipe};
+
+/// In the order of depth, so that a mount never hides one before it; a bind comes after a default of its depth.
+pub(super) fn mounts(recipe: &Recipe<'_>) -> Vec<Mount> {
+    let mut mounts = defaults(recipe.container.security.privileged);
+    mounts.retain(|mount| !recipe.binds.iter().any(|bind| replaces(bind, mount.destination())));
+    mounts.extend(recipe.binds.iter().map(bound));
+    mounts.sort_by_key(|mount| depth(mount.destination()));
+    mounts
+}
+
+/// As with containerd: a volume on the place of a default mount replaces it, and one on `/dev` all below it too.
+fn replaces(bind: &Bind, default: &Path) -> bool {
+    let at = Path::new(&bind.destination);
+    at == default || (at == Path::new("/dev") && default.starts_with("/dev"))
+}
+
+fn depth(path: &Path) -> usize {
+    path.components().count()
+}
+
+fn defaults(privileged: bool) -> Vec<Mount> {
+    let kernel = if privileged { "rw" } else { "ro" };
+    vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", kernel]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", kernel]),
+    ]
+}
+
+fn bound(bind: &Bind) -> Mount {
+    let access = if bind.read_only { "ro" } else { "rw" };
+    let mut mount = mount(&bind.destination, "bind", "", &["rbind", "rprivate", access]);
+    mount.set_source(Some(bind.source.clone()));
+    mount
+}
+
+fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
+    let mut mount = Mount::default();
+    mount
+        .set_destination(destination.into())
+        .set_typ(Some(kind.to_owned()))
+        .set_source(Some(source.into()))
+        .set_options(Some(options.iter().map(|option| (*option).to_owned()).collect()));
+    mount
+}

@@ -1,0 +1,248 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use oci_spec::runtime::Spec;
+
+use super::*;
+use crate::container::recipe::{Bind, ImageConfig};
+use crate::container::user::ResolvedUser;
+use crate::manifest::pod::{
+    Container, EnvVar, Pod, PodId, PullPolicy, Resources, RestartPolicy, Security, Uid,
+};
+
+/// Everything that a recipe borrows.
+pub(in crate::container) struct Ingredients {
+    pub pod: Pod,
+    pub image: ImageConfig,
+    pub user: ResolvedUser,
+    pub binds: Vec<Bind>,
+}
+
+impl Ingredients {
+    pub fn new() -> Ingredients {
+        let pod = Pod {
+            id: PodId { namespace: "default".to_owned(), name: "web-edge7".to_owned() },
+            uid: Uid::parse(&"0".repeat(32)).unwrap(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            containers: vec![container()],
+            volumes: Vec::new(),
+            restart_policy: RestartPolicy::Always,
+            termination_grace: Duration::from_secs(30),
+            host_network: false,
+            hostname: Some("web".to_owned()),
+            node_name: "edge7".to_owned(),
+            object: serde_json::Value::Null,
+            source: serde_json::Value::Null,
+        };
+        let image = ImageConfig {
+            env: vec!["PATH=/bin".to_owned(), "LANG=C".to_owned()],
+            entrypoint: vec!["/entry".to_owned()],
+            cmd: vec!["serve".to_owned()],
+            working_dir: None,
+        };
+        let user = ResolvedUser { uid: 0, gid: 0, additional_gids: vec![0], home: "/root".to_owned() };
+        Ingredients { pod, image, user, binds: Vec::new() }
+    }
+
+    pub fn container(&mut self) -> &mut Container {
+        &mut self.pod.containers[0]
+    }
+
+    pub fn spec(&self) -> Result<Spec, Error> {
+        spec(&Recipe {
+            pod: &self.pod,
+            container: &self.pod.containers[0],
+            image: &self.image,
+            user: &self.user,
+            hostname: self.pod.hostname.as_deref().unwrap_or("edge7"),
+            binds: self.binds.clone(),
+            cgroup: PathBuf::from("/podkeep/burstable/web/nginx"),
+        })
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        self.spec().unwrap().process().clone().unwrap().args().clone().unwrap()
+    }
+
+    fn environment(&self) -> Vec<String> {
+        self.spec().unwrap().process().clone().unwrap().env().clone().unwrap()
+    }
+
+    fn mounts(&self) -> Vec<String> {
+        let spec = self.spec().unwrap();
+        let line = |mount: &oci_spec::runtime::Mount| {
+            let options = mount.options().clone().unwrap_or_default().join(",");
+            format!("{} {} {options}", mount.destination().display(), mount.typ().as_deref().unwrap_or("-"))
+        };
+        spec.mounts().iter().flatten().map(line).collect()
+    }
+}
+
+fn container() -> Container {
+    Container {
+        name: "nginx".to_owned(),
+        image: "nginx".to_owned(),
+        pull_policy: PullPolicy::IfNotPresent,
+        command: Vec::new(),
+        args: Vec::new(),
+        env: Vec::new(),
+        working_dir: None,
+        ports: Vec::new(),
+        resources: Resources::default(),
+        security: Security::default(),
+        mounts: Vec::new(),
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: value.to_owned() }
+}
+
+#[test]
+fn command_and_args_follow_kubernetes_rules() {
+    let cases = [
+        ("", "", "/entry serve"),
+        ("", "a b", "/entry a b"),
+        ("cmd x", "", "cmd x"),
+        ("cmd x", "a b", "cmd x a b"),
+    ];
+    for (command, args, wanted) in cases {
+        let mut ingredients = Ingredients::new();
+        ingredients.container().command = words(command);
+        ingredients.container().args = words(args);
+        assert_eq!(ingredients.arguments(), words(wanted), "command `{command}`, args `{args}`");
+    }
+}
+
+#[test]
+fn nothing_to_run_is_an_error() {
+    let mut ingredients = Ingredients::new();
+    ingredients.image = ImageConfig::default();
+    assert!(matches!(ingredients.spec(), Err(Error::NothingToRun)));
+}
+
+#[test]
+fn variables_are_expanded_in_what_the_manifest_says_only() {
+    let mut ingredients = Ingredients::new();
+    ingredients.image.entrypoint = words("/entry-$(A)");
+    ingredients.container().args = words("$(A) $(LANG) $$(A)");
+    ingredients.container().env = vec![variable("A", "1")];
+    assert_eq!(ingredients.arguments(), words("/entry-$(A) 1 $(LANG) $(A)"));
+}
+
+#[test]
+fn a_value_sees_only_the_variables_before_it() {
+    let mut ingredients = Ingredients::new();
+    ingredients.container().env = vec![
+        variable("A", "$(B)"),
+        variable("B", "$(A)+"),
+        variable("A", "$(B)-$(A)"),
+        variable("LANG", "en"),
+    ];
+    assert_eq!(
+        ingredients.environment(),
+        ["PATH=/bin", "LANG=en", "HOSTNAME=web", "A=$(B)+-$(B)", "B=$(B)+", "HOME=/root"]
+    );
+}
+
+#[test]
+fn path_and_home_are_set_where_nobody_does() {
+    let mut ingredients = Ingredients::new();
+    ingredients.image.env = Vec::new();
+    let path = format!("PATH={DEFAULT_PATH}");
+    assert_eq!(ingredients.environment(), [path.as_str(), "HOSTNAME=web", "HOME=/root"]);
+
+    ingredients.image.env = words("HOME=/image HOSTNAME=image FLAG");
+    ingredients.container().env = vec![variable("HOSTNAME", "mine")];
+    assert_eq!(ingredients.environment(), [path.as_str(), "HOME=/image", "HOSTNAME=mine", "FLAG="]);
+}
+
+#[test]
+fn the_working_directory_is_the_manifests_else_the_images_else_the_root() {
+    let cases = [
+        (None, None, "/"),
+        (None, Some(""), "/"),
+        (None, Some("app"), "/app"),
+        (None, Some("/app"), "/app"),
+        (Some("/mine"), Some("/app"), "/mine"),
+        (Some(""), Some("/app"), "/app"),
+    ];
+    for (manifest, image, wanted) in cases {
+        let mut ingredients = Ingredients::new();
+        ingredients.container().working_dir = manifest.map(str::to_owned);
+        ingredients.image.working_dir = image.map(str::to_owned);
+        let spec = ingredients.spec().unwrap();
+        let cwd = spec.process().as_ref().unwrap().cwd().clone();
+        assert_eq!(cwd, PathBuf::from(wanted), "{manifest:?} {image:?}");
+    }
+}
+
+fn bind(destination: &str, read_only: bool) -> Bind {
+    Bind { source: "/volume".into(), destination: destination.to_owned(), read_only }
+}
+
+#[test]
+fn binds_come_after_what_they_lie_in() {
+    let mut ingredients = Ingredients::new();
+    ingredients.binds = vec![bind("/a/b/c/d", true), bind("/a", false), bind("/dev/shm", false)];
+    assert_eq!(
+        ingredients.mounts(),
+        [
+            "/proc proc nosuid,noexec,nodev",
+            "/dev tmpfs nosuid,strictatime,mode=755,size=65536k",
+            "/sys sysfs nosuid,noexec,nodev,ro",
+            "/a bind rbind,rprivate,rw",
+            "/dev/pts devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
+            "/dev/mqueue mqueue nosuid,noexec,nodev",
+            "/dev/shm bind rbind,rprivate,rw",
+            "/sys/fs/cgroup cgroup nosuid,noexec,nodev,relatime,ro",
+            "/a/b/c/d bind rbind,rprivate,ro",
+        ]
+    );
+}
+
+#[test]
+fn the_hosts_dev_replaces_ours_with_all_in_it() {
+    let mut ingredients = Ingredients::new();
+    ingredients.binds = vec![bind("/dev", false)];
+    let mounts = ingredients.mounts();
+    let below: Vec<&String> = mounts.iter().filter(|mount| mount.starts_with("/dev")).collect();
+    assert_eq!(below, ["/dev bind rbind,rprivate,rw"]);
+}
+
+#[test]
+fn a_privileged_container_is_not_restrained() {
+    let mut ingredients = Ingredients::new();
+    let linux = |ingredients: &Ingredients| ingredients.spec().unwrap().linux().clone().unwrap();
+    let plain = linux(&ingredients);
+    assert!(plain.masked_paths().as_ref().unwrap().contains(&"/proc/kcore".to_owned()));
+    assert_eq!(plain.readonly_paths().as_ref().unwrap().len(), 5);
+    assert_eq!(plain.devices(), &None);
+
+    ingredients.container().security.privileged = true;
+    let privileged = linux(&ingredients);
+    assert_eq!((privileged.masked_paths(), privileged.readonly_paths()), (&None, &None));
+    assert!(!privileged.devices().as_ref().unwrap().is_empty());
+    let mounts = ingredients.mounts();
+    assert!(mounts.contains(&"/sys sysfs nosuid,noexec,nodev,rw".to_owned()), "{mounts:?}");
+}
+
+#[test]
+fn a_pod_on_the_hosts_network_has_the_hosts_name() {
+    let kinds = |ingredients: &Ingredients| {
+        let linux = ingredients.spec().unwrap().linux().clone().unwrap();
+        linux.namespaces().iter().flatten().map(|namespace| namespace.typ().to_string()).collect::<Vec<_>>()
+    };
+    let mut ingredients = Ingredients::new();
+    assert_eq!(kinds(&ingredients), ["mnt", "pid", "cgroup", "ipc", "uts", "net"]);
+    ingredients.pod.host_network = true;
+    ingredients.pod.hostname = None;
+    assert_eq!(kinds(&ingredients), ["mnt", "pid", "cgroup", "ipc"]);
+    assert!(ingredients.environment().contains(&"HOSTNAME=edge7".to_owned()));
+}

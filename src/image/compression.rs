@@ -1,0 +1,35 @@
+//! Decompression, told apart by the first bytes: media types are wrong too often.
+
+use std::fs::File;
+use std::io::{self, BufRead, Cursor, Read};
+use std::os::unix::fs::FileExt;
+
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Bytes of history a zstd frame may ask for, as a power of two: the limit of the `zstd` command line (128 MiB).
+const MAX_ZSTD_WINDOW_LOG: u32 = 27;
+
+/// The content of `reader` without gzip or zstd around it. Several frames after one another are one content.
+pub(super) fn decompress<'a, R: BufRead + 'a>(mut reader: R) -> io::Result<Box<dyn Read + 'a>> {
+    let mut head = Vec::new();
+    reader.by_ref().take(ZSTD.len() as u64).read_to_end(&mut head)?;
+    let (is_gzip, is_zstd) = (head.starts_with(&GZIP), head.starts_with(&ZSTD));
+    let whole = Cursor::new(head).chain(reader);
+    if is_gzip {
+        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(whole)));
+    }
+    if is_zstd {
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
+        decoder.window_log_max(MAX_ZSTD_WINDOW_LOG)?;
+        return Ok(Box::new(decoder));
+    }
+    Ok(Box::new(whole))
+}
+
+/// Whether the file is compressed. Does not move its position.
+pub(super) fn of_file(file: &File) -> io::Result<bool> {
+    let mut head = [0; ZSTD.len()];
+    let read = file.read_at(&mut head, 0)?;
+    Ok(head[..read].starts_with(&GZIP) || head[..read] == ZSTD)
+}

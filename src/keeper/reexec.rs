@@ -1,0 +1,130 @@
+//! SIGUSR2: the keeper executes its binary again, in place: same PID, same children, same file descriptors.
+//!
+//! What it remembers travels in a file without a name, whose descriptor's number stands in the environment. The locks
+//! stay locked, since their descriptors stay open.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{FdFlags, fcntl_setfd};
+use serde::{Deserialize, Serialize};
+
+use super::exits::Exits;
+use super::protocol::Exit;
+use crate::sys::wait::Ended;
+
+const VARIABLE: &str = "PODKEEP_KEEPER_STATE";
+
+/// What the earlier self handed over.
+#[derive(Debug, Default)]
+pub struct Before {
+    pub held: BTreeMap<String, OwnedFd>,
+    pub exits: Exits,
+    pub locks: Vec<OwnedFd>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    held: Vec<(String, RawFd)>,
+    /// Sequence number, PID, start time, killed by a signal, code or signal.
+    exits: Vec<(u64, u32, u64, bool, u8)>,
+    last_seq: u64,
+    locks: Vec<RawFd>,
+}
+
+/// What an earlier self of this process left, if there was one.
+pub fn inherited() -> io::Result<Option<Before>> {
+    let Some(number) = std::env::var(VARIABLE).ok().and_then(|text| text.parse::<RawFd>().ok()) else {
+        return Ok(None);
+    };
+    // Opened again by its number rather than taken over: the number comes from outside.
+    let mut file = File::open(format!("/proc/self/fd/{number}"))?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    drop(file);
+    let saved: Saved = serde_json::from_str(&text)?;
+    let held: Vec<RawFd> = saved.held.iter().map(|(_, fd)| *fd).collect();
+    let all = [&held[..], &saved.locks, &[number]].concat();
+    let mut fds = crate::sys::inherited::take(&all)?;
+    for fd in &fds {
+        fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+    }
+    fds.truncate(held.len() + saved.locks.len());
+    let locks = fds.split_off(held.len());
+    let held = saved.held.into_iter().map(|(key, _)| key).zip(fds).collect();
+    let exit = |(seq, pid, start_time, killed, number): (u64, u32, u64, bool, u8)| {
+        let how = if killed { Ended::Signal(number) } else { Ended::Code(number) };
+        Exit { seq, pid, start_time, how }
+    };
+    let exits: VecDeque<Exit> = saved.exits.into_iter().map(exit).collect();
+    Ok(Some(Before { held, exits: Exits::restore(exits, saved.last_seq), locks }))
+}
+
+/// Whether this process is a keeper that executed itself again: its locks are its own then.
+pub fn is_renewed() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
+/// Executes the binary again with the same arguments. Comes back only if that is not possible, with everything as it was.
+pub fn renew(exe: &Path, held: &BTreeMap<String, OwnedFd>, exits: &Exits, locks: &[OwnedFd]) -> io::Error {
+    let result = save(held, exits, locks).and_then(|state| execute(exe, held, locks, &state));
+    for fd in held.values() {
+        let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
+    }
+    for lock in locks {
+        let _ = fcntl_setfd(lock, FdFlags::CLOEXEC);
+    }
+    match result {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+fn save(held: &BTreeMap<String, OwnedFd>, exits: &Exits, locks: &[OwnedFd]) -> io::Result<File> {
+    let mut saved = Saved {
+        held: held.iter().map(|(key, fd)| (key.clone(), fd.as_raw_fd())).collect(),
+        exits: Vec::new(),
+        last_seq: exits.last_seq(),
+        locks: locks.iter().map(AsRawFd::as_raw_fd).collect(),
+    };
+    exits.for_each_unacknowledged(|exit| {
+        let (killed, number) = match exit.how {
+            Ended::Code(code) => (false, code),
+            Ended::Signal(signal) => (true, signal),
+        };
+        saved.exits.push((exit.seq, exit.pid, exit.start_time, killed, number));
+    });
+    let mut file = File::from(memfd_create("podkeep-keeper-state", MemfdFlags::CLOEXEC)?);
+    file.write_all(&serde_json::to_vec(&saved)?)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn execute(
+    exe: &Path,
+    held: &BTreeMap<String, OwnedFd>,
+    locks: &[OwnedFd],
+    state: &File,
+) -> io::Result<std::convert::Infallible> {
+    let open_over_exec = held.values().map(AsFd::as_fd).chain(locks.iter().map(AsFd::as_fd));
+    for fd in open_over_exec.chain([state.as_fd()]) {
+        fcntl_setfd(fd, FdFlags::empty())?;
+    }
+    let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::other);
+    let path = text(exe.as_os_str().as_bytes())?;
+    let args: Vec<CString> =
+        std::env::args_os().map(|arg| text(arg.as_bytes())).collect::<io::Result<_>>()?;
+    let mut env: Vec<CString> = std::env::vars_os()
+        .filter(|(name, _)| name != VARIABLE)
+        .map(|(name, value)| text(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
+        .collect::<io::Result<_>>()?;
+    env.push(text(format!("{VARIABLE}={}", state.as_raw_fd()).as_bytes())?);
+    // Not `std`'s exec, which would unblock the signals that may be waiting.
+    nix::unistd::execve(&path, &args, &env).map_err(io::Error::from)
+}

@@ -1,0 +1,264 @@
+//! A worker's first moments: everything is opened, what was there before is taken over, what is missing is made.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::{self, DirBuilder};
+use std::num::NonZeroU64;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{SigSet, Signal};
+
+use super::folders::Folders;
+use super::images::Images;
+use super::pod_run::Key;
+use super::poller::{Interest, Poller};
+use super::snapshot::{Handle, request_channel};
+use super::sources::FILES;
+use super::start_journal::StartJournal;
+use super::state::{self, Reign};
+use super::take_over::Held;
+use super::tasks::Tasks;
+use super::worker::{Options, Worker};
+use super::{clock, good_manifests};
+use crate::cgroup::{Controller, Tree};
+use crate::config::Config;
+use crate::keeper;
+use crate::keeper::link::Link;
+use crate::logs::{Holding, Policy, Pump};
+use crate::pod::machine::Settings;
+use crate::pod::set::{Origin, Set, SetEvent};
+use crate::source::Source;
+
+/// Threads for slow work: one for each core of the machines this is for. More only fight for the disk.
+const WORK_THREADS: usize = 2;
+
+/// The keeper's keys of the pipe that holds log lines while they are being written.
+const HOLDING: [&str; 2] = ["logs/holding-read", "logs/holding-write"];
+
+/// Opens everything and takes over what an earlier worker left.
+pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
+    block_signals()?;
+    let link = Link::from_stdin().context("find the keeper: a worker is started by `podkeep run`")?;
+    let legacy = link.legacy().context("hear what the last worker left")?;
+    make_folders(&options.folders)?;
+    let (reign, same_keeper) = establish_reign(&mut options)?;
+    let mut held = legacy.held;
+    let (pump, policy) = open_pump(&options, &link, &mut held)?;
+    let cgroups = Tree::open(options.config.cgroup_root.as_deref())?;
+    let (handle, requests) = request_channel().context("make the channel for askers")?;
+    let now = clock::now();
+    let source = Source::open(&options.manifests, options.config.file_check_frequency, now.since_boot())?;
+    let not_enforced: Vec<String> = cgroups.missing_controllers().iter().map(|c| not_enforced(*c)).collect();
+    let mut worker = Worker {
+        link,
+        poller: Poller::new().context("make the set of events")?,
+        source,
+        set: Set::new(&[FILES], options.config.max_pods),
+        pods: BTreeMap::new(),
+        numbers: HashMap::new(),
+        last_number: 0,
+        events: VecDeque::new(),
+        begun: VecDeque::new(),
+        processes: HashMap::new(),
+        cgroups,
+        images: Images::open(&options.folders.images(), options.image_dir.as_deref())?,
+        pump,
+        policy,
+        chatty: Default::default(),
+        start_journal: StartJournal::open(&options.folders.start_journal())
+            .context("open the start journal")?,
+        settings: Settings::default(),
+        reign,
+        requests,
+        work: Tasks::new(WORK_THREADS).context("make the tasks")?,
+        disk: Tasks::new(1).context("make the tasks")?,
+        not_enforced,
+        unacknowledged: None,
+        sweep_at: None,
+        ending: None,
+        options,
+    };
+    worker.say_what_is_not_enforced();
+    worker.watch_everything()?;
+    worker.take_over(held, &legacy.exits, same_keeper)?;
+    worker.remove_strays()?;
+    for exit in legacy.exits {
+        worker.process_ended(exit);
+    }
+    worker.restore_good_manifests();
+    worker.import_new();
+    worker.empty_trash();
+    worker.sweep_logs();
+    worker.settle()?;
+    Ok((handle, worker))
+}
+
+/// They are the keeper's to act on; one that reaches the worker (a terminal's Ctrl-C, say) must not end it.
+fn block_signals() -> Result<()> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
+        signals.add(signal);
+    }
+    // A broken pipe is an error of a write, as everywhere in Rust's standard library.
+    signals.thread_block().context("block signals")
+}
+
+fn make_folders(folders: &Folders) -> Result<()> {
+    let make = |path: &Path, mode: u32| {
+        let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+        made.with_context(|| format!("make {}", path.display()))
+    };
+    make(&folders.root, 0o711)?;
+    make(&folders.pods(), 0o700)?;
+    make(&folders.run, 0o755)?;
+    make(&folders.run_pods(), 0o700)?;
+    make(&folders.mount_point(), 0o700)?;
+    make(&folders.logs, 0o755)
+}
+
+/// Finds out whether the take-over state is of this boot and this keeper; what is of an earlier boot is removed.
+fn establish_reign(options: &mut Options) -> Result<(Reign, bool)> {
+    let before = state::load_reign(&options.folders.run);
+    let keeper_pid = std::os::unix::process::parent_id();
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the boot's id")?;
+    let mut reign = Reign {
+        boot_id: boot_id.trim().to_owned(),
+        keeper_pid,
+        keeper_start_time: keeper::start_time(keeper_pid),
+        cgroup_root: options.config.cgroup_root.clone(),
+        pod_logs_dir: options.folders.logs.clone(),
+    };
+    let before = before.filter(|before| before.boot_id == reign.boot_id);
+    match &before {
+        Some(before) => keep_places(options, &mut reign, before),
+        None => forget_earlier_boot(&options.folders)?,
+    }
+    state::save_reign(&options.folders, &reign)?;
+    Ok((reign.clone(), before.is_some_and(|before| before.same_keeper(&reign))))
+}
+
+/// Pods that run cannot be moved to other cgroups and log folders: those stay until podkeep was stopped.
+fn keep_places(options: &mut Options, reign: &mut Reign, before: &Reign) {
+    if (&before.cgroup_root, &before.pod_logs_dir) == (&reign.cgroup_root, &reign.pod_logs_dir) {
+        return;
+    }
+    if !state::uids_in(&options.folders.run_pods()).is_ok_and(|uids| uids.is_empty()) {
+        log::warn!(
+            "cgroupRoot and podLogsDir stay as they were: they change when podkeep is stopped and started"
+        );
+        options.config.cgroup_root.clone_from(&before.cgroup_root);
+        options.folders.logs.clone_from(&before.pod_logs_dir);
+        reign.cgroup_root.clone_from(&before.cgroup_root);
+        reign.pod_logs_dir.clone_from(&before.pod_logs_dir);
+    }
+}
+
+fn forget_earlier_boot(folders: &Folders) -> Result<()> {
+    for uid in state::uids_in(&folders.run_pods())? {
+        state_gone(folders, &uid)?;
+    }
+    for journal in [folders.start_journal(), folders.log_journal()] {
+        match fs::remove_file(&journal) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("delete {}", journal.display()));
+            }
+            _ => {}
+        }
+    }
+    // What containers of that boot wrote into their root file systems; emptyDirs stay.
+    for uid in state::uids_in(&folders.pods())? {
+        super::prepare::throw_away(&folders.pod(&uid).join("containers"), &folders.trash())?;
+    }
+    Ok(())
+}
+
+fn state_gone(folders: &Folders, uid: &crate::manifest::Uid) -> Result<()> {
+    Ok(super::prepare::forget_state(folders, uid)?)
+}
+
+/// Opens what moves log lines, with the pipe that the keeper holds for it, and finishes what was begun.
+fn open_pump(options: &Options, link: &Link, held: &mut Held) -> Result<(Pump, Policy)> {
+    use std::os::fd::AsFd;
+    let holding = match (held.remove(HOLDING[0]), held.remove(HOLDING[1])) {
+        (Some(read), Some(write)) => Holding { read, write },
+        _ => {
+            let holding = Holding::new()?;
+            link.hold(HOLDING[0], holding.read.as_fd()).context("hand over the log lines' pipe")?;
+            link.hold(HOLDING[1], holding.write.as_fd()).context("hand over the log lines' pipe")?;
+            holding
+        }
+    };
+    let (pump, recovered) = Pump::open(&options.folders.log_journal(), holding)?;
+    if let Some(recovered) = recovered {
+        log::info!("{} bytes of output that the last worker held are written", recovered.bytes);
+    }
+    Ok((pump, policy(&options.config)))
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
+        max_size: config.container_log_max_size.and_then(NonZeroU64::new),
+        max_files: config.container_log_max_files,
+    }
+}
+
+fn not_enforced(controller: Controller) -> String {
+    let what = match controller {
+        Controller::Cpu => "cpu requests and limits",
+        Controller::Memory => "memory limits",
+        Controller::Pids => "podPidsLimit",
+    };
+    format!("{what}: this host has no {} controller in cgroup v2", controller.as_str())
+}
+
+impl Worker {
+    fn say_what_is_not_enforced(&self) {
+        for what in &self.not_enforced {
+            log::warn!("not enforced: {what}");
+        }
+    }
+
+    fn watch_everything(&mut self) -> Result<()> {
+        let poller = &mut self.poller;
+        poller.add(&self.link, Interest::Readable, Key::Keeper)?;
+        poller.add(self.source.fd(), Interest::Readable, Key::Source)?;
+        poller.add(&self.requests, Interest::Readable, Key::Requests)?;
+        poller.add(&self.work, Interest::Readable, Key::Work)?;
+        poller.add(&self.disk, Interest::Readable, Key::Disk)?;
+        poller.add(&self.images.store_watch, Interest::Readable, Key::Store)?;
+        if let Some(watch) = &self.images.folder_watch {
+            poller.add(watch, Interest::Readable, Key::ImageFolder)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the set of the manifests that were good when they were last read.
+    fn restore_good_manifests(&mut self) {
+        let dir = self.options.folders.good_manifests();
+        let (good, unusable) = good_manifests::load_all(&dir, &self.options.node_name);
+        unusable.iter().for_each(|message| log::warn!("{message}"));
+        for (file, pods) in good {
+            let commands = self.set.step(SetEvent::Restored { origin: Origin { source: FILES, file }, pods });
+            self.heed_set(commands);
+        }
+    }
+
+    /// After a stop: the cgroups' root and the run folder go too.
+    pub fn leave_nothing(self) {
+        let folders = self.options.folders.clone();
+        match self.cgroups.remove_if_empty() {
+            Ok(_) => {}
+            Err(error) => log::warn!("{error}"),
+        }
+        for file in
+            [folders.start_journal(), folders.log_journal(), folders.run.join("reign.json"), folders.socket()]
+        {
+            // Gone already is as good.
+            let _ = fs::remove_file(file);
+        }
+        for folder in [folders.run_pods(), folders.mount_point(), folders.trash()] {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! From a machine's command to the place that carries it out.
+
+use anyhow::Result;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::pod_run::PodNumber;
+use super::worker::Worker;
+use crate::pod::event::Index;
+use crate::pod::{Command, Event, StartFailure};
+use crate::sys;
+
+/// Why a start failed, and how far it came.
+pub type Failed = (StartFailure, String);
+
+impl Worker {
+    /// Does what a machine asks for. What comes of it goes into the queue of events.
+    pub fn carry_out(&mut self, number: PodNumber, command: Command) -> Result<()> {
+        match command {
+            Command::Prepare => self.prepare(number),
+            Command::FindImage { container } => self.find_image(number, container),
+            // The command of a machine that was saved while it started, and is stopping by now.
+            Command::Start { container, .. } if self.is_stopping(number) => {
+                let (failure, message) = (StartFailure::Create, "the Pod is stopping".to_owned());
+                self.tell(number, Event::StartFailed { container, failure, message });
+            }
+            Command::Start { container, attempt } => {
+                if let Err((failure, message)) = self.start(number, container, attempt)? {
+                    self.tell(number, Event::StartFailed { container, failure, message });
+                }
+            }
+            Command::Signal { container } => self.signal(number, container),
+            Command::Kill { container } => self.kill(number, container),
+            Command::Clear { container } => self.clear(number, container)?,
+            Command::Diagnose { container } => self.diagnose(number, container),
+            Command::Release => self.release(number)?,
+        }
+        Ok(())
+    }
+
+    fn is_stopping(&self, number: PodNumber) -> bool {
+        self.pods.get(&number).is_some_and(|run| run.machine.is_ending_for_good())
+    }
+
+    /// Queues what happened to a Pod.
+    pub fn tell(&mut self, number: PodNumber, event: Event) {
+        self.events.push_back((number, event));
+    }
+
+    /// Sends the stop signal of the image, SIGTERM where it names none, to the container's first process.
+    fn signal(&mut self, number: PodNumber, container: Index) {
+        let Some(run) = self.pods.get(&number) else { return };
+        let Some(process) = run.containers.get(container).and_then(|c| c.process.as_ref()) else { return };
+        let Some(pidfd) = &process.pidfd else { return };
+        let signal = process.run.stop_signal.as_deref().and_then(stop_signal).unwrap_or(Signal::TERM);
+        match pidfd_send_signal(pidfd, signal) {
+            // It has ended by itself: its exit is on the way.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(errno) => log::error!("{}: send {signal:?}: {errno}", run.name_of(container)),
+        }
+    }
+
+    /// SIGKILL to everything in the container's cgroup.
+    fn kill(&mut self, number: PodNumber, container: Index) {
+        let Some(run) = self.pods.get(&number) else { return };
+        let Some(group) = run.containers.get(container).and_then(|c| c.group.as_ref()) else { return };
+        if let Err(error) = group.kill() {
+            log::error!("{}: {error}", run.name_of(container));
+        }
+    }
+}
+
+/// An image's `STOPSIGNAL`: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
+fn stop_signal(text: &str) -> Option<Signal> {
+    let text = text.trim();
+    if let Ok(number) = text.parse::<i32>() {
+        return Signal::from_named_raw(number).or_else(|| sys::signal::real_time(number));
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(offset) = name.strip_prefix("RTMIN") {
+        let offset = if offset.is_empty() { 0 } else { offset.strip_prefix('+')?.parse::<i32>().ok()? };
+        return sys::signal::real_time(libc::SIGRTMIN() + offset);
+    }
+    let signal: nix::sys::signal::Signal = format!("SIG{name}").parse().ok()?;
+    Signal::from_named_raw(signal as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stop_signals_are_read_as_docker_writes_them() {
+        for text in ["SIGQUIT", "quit", "3"] {
+            assert_eq!(stop_signal(text), Some(Signal::QUIT), "{text}");
+        }
+        assert_eq!(stop_signal("SIGRTMIN+3").map(Signal::as_raw), Some(libc::SIGRTMIN() + 3));
+        assert_eq!(stop_signal("37").map(Signal::as_raw), Some(37));
+        for text in ["", "SIGNOTHING", "0", "99", "SIGRTMIN+99", "-9"] {
+            assert_eq!(stop_signal(text), None, "{text}");
+        }
+    }
+}

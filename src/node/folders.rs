@@ -1,0 +1,94 @@
+//! Where everything of a node lies: every path podkeep writes to is made here.
+
+use std::path::{Path, PathBuf};
+
+use crate::manifest::Uid;
+
+/// The folders of one node (design §7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folders {
+    /// Images and Pods' state: survives a reboot (`--root-dir`).
+    pub root: PathBuf,
+    /// Socket, FIFOs, take-over state: a tmpfs (`--run-dir`).
+    pub run: PathBuf,
+    /// `podLogsDir`.
+    pub logs: PathBuf,
+}
+
+impl Folders {
+    pub const DEFAULT_ROOT: &str = "/var/lib/podkeep";
+    pub const DEFAULT_RUN: &str = "/run/podkeep";
+
+    pub const DEFAULT_LOGS: &str = "/var/log/pods";
+
+    pub fn lock_in(dir: &Path) -> PathBuf {
+        dir.join("lock")
+    }
+
+    pub fn images(&self) -> PathBuf {
+        Self::images_in(&self.root)
+    }
+
+    pub fn images_in(root: &Path) -> PathBuf {
+        root.join("images")
+    }
+
+    /// The last good version of every manifest.
+    pub fn good_manifests(&self) -> PathBuf {
+        self.root.join("manifests")
+    }
+
+    /// What is being deleted: renamed into here first, so that its name is free at once.
+    pub fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    pub fn pods(&self) -> PathBuf {
+        self.root.join("pods")
+    }
+
+    pub fn pod(&self, uid: &Uid) -> PathBuf {
+        self.pods().join(uid.as_str())
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        Self::socket_in(&self.run)
+    }
+
+    pub fn socket_in(run: &Path) -> PathBuf {
+        run.join("podkeep.sock")
+    }
+
+    /// An empty folder: every container's root is mounted on it, each in its own mount namespace.
+    pub fn mount_point(&self) -> PathBuf {
+        self.run.join("root")
+    }
+
+    /// What is being started and which log lines are being written, in memory that outlives the worker.
+    pub fn start_journal(&self) -> PathBuf {
+        self.run.join("start-journal")
+    }
+
+    pub fn log_journal(&self) -> PathBuf {
+        self.run.join("log-journal")
+    }
+
+    /// Which boot of the machine, and which keeper, the take-over state belongs to.
+    pub fn run_pods(&self) -> PathBuf {
+        self.run.join("pods")
+    }
+
+    pub fn run_pod(&self, uid: &Uid) -> PathBuf {
+        self.run_pods().join(uid.as_str())
+    }
+
+    /// A container's output pipe.
+    pub fn fifo(&self, uid: &Uid, container: &str, stream: &str) -> PathBuf {
+        self.run_pod(uid).join(format!("{container}.{stream}"))
+    }
+
+    /// What one run of a container may write to: overlay's upper and work folders.
+    pub fn container_run(&self, uid: &Uid, container: &str, attempt: u32) -> PathBuf {
+        self.pod(uid).join("containers").join(container).join(attempt.to_string())
+    }
+}

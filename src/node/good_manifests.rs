@@ -1,0 +1,77 @@
+//! The last good version of every manifest, so that a Pod starts after a power cut even if its file can no longer be read.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::state::{self, Durability, Error, SavedPod};
+use crate::manifest::{self, Pod};
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    file: PathBuf,
+    pods: Vec<SavedPod>,
+}
+
+/// Keeps what this file asked for when it was last in order.
+pub fn save(dir: &Path, file: &Path, pods: &[Arc<Pod>]) -> Result<(), Error> {
+    fs::create_dir_all(dir).map_err(state::error("make", dir))?;
+    let saved = Saved { file: file.to_owned(), pods: pods.iter().map(|pod| SavedPod::of(pod)).collect() };
+    state::save(&place(dir, file), &saved, Durability::Disk)
+}
+
+/// The file is gone for good.
+pub fn forget(dir: &Path, file: &Path) -> Result<(), Error> {
+    let path = place(dir, file);
+    match fs::remove_file(&path) {
+        Ok(()) => state::sync_parent(&path),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(cause) => Err(state::error("delete", &path)(cause)),
+    }
+}
+
+/// A file and what it asked for.
+pub type Good = (PathBuf, Vec<Arc<Pod>>);
+
+/// All that was kept, as this node sees it, and in words what could not be used.
+pub fn load_all(dir: &Path, node_name: &str) -> (Vec<Good>, Vec<String>) {
+    let (mut good, mut unusable) = (Vec::new(), Vec::new());
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .collect();
+    paths.sort();
+    for path in paths {
+        match load_one(&path, node_name) {
+            Ok(found) => good.push(found),
+            Err(message) => unusable.push(message),
+        }
+    }
+    (good, unusable)
+}
+
+fn load_one(path: &Path, node_name: &str) -> Result<Good, String> {
+    let saved: Saved = state::load(path).map_err(|error| error.to_string())?;
+    let decode = |pod: &SavedPod| match manifest::from_source(&pod.source, node_name) {
+        Ok(pod) => Ok(Arc::new(pod)),
+        Err(diagnostics) => {
+            let first = diagnostics.first().map(ToString::to_string).unwrap_or_default();
+            Err(format!("last good version of {}: {first}", saved.file.display()))
+        }
+    };
+    let pods = saved.pods.iter().map(decode).collect::<Result<_, _>>()?;
+    Ok((saved.file, pods))
+}
+
+/// The name of a file's saved version: its path may hold anything, and be long.
+fn place(dir: &Path, file: &Path) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    let hash = Sha256::digest(file.as_os_str().as_bytes());
+    let name: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    dir.join(name).with_extension("json")
+}

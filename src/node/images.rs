@@ -1,0 +1,220 @@
+//! Which image a container starts from: found in the store, or brought into it from the image folder beside the loop.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use inotify::{Inotify, WatchMask};
+
+use super::pod_run::PodNumber;
+use super::worker::{Done, Worker};
+use crate::container::ResolvedUser;
+use crate::container::user;
+use crate::image::{self, Digest, Folder, Image, Reference, Store};
+use crate::manifest::Container;
+use crate::manifest::pod::PullPolicy;
+use crate::pod::event::Index;
+use crate::pod::{Event, ImageProblem};
+
+/// More than any `/etc/passwd` needs. Bytes.
+const MAX_ACCOUNTS: usize = 4 << 20;
+
+/// The store, the image folder and what is being brought from one to the other.
+pub struct Images {
+    store: Store,
+    folder: Option<Folder>,
+    /// Tells of references that were written into the store, by us or by `podkeep load`.
+    pub store_watch: Inotify,
+    pub folder_watch: Option<Inotify>,
+    importing: HashSet<PathBuf>,
+    /// Files of the folder that could not be imported: when they had last been changed, and why.
+    failed: HashMap<PathBuf, (Option<SystemTime>, String)>,
+    /// Containers whose image may be among those that are being imported.
+    waiting: Vec<(PodNumber, Index)>,
+    accounts: HashMap<Digest, Rc<Accounts>>,
+}
+
+/// An image's `/etc/passwd` and `/etc/group`.
+struct Accounts {
+    passwd: Option<Vec<u8>>,
+    group: Option<Vec<u8>>,
+}
+
+impl Images {
+    pub fn open(dir: &Path, folder: Option<&Path>) -> Result<Images> {
+        let store = Store::open(dir)?;
+        let store_watch = watch(store.refs_dir(), WatchMask::MOVED_TO)?;
+        // A folder that is missing now is looked into whenever an image is missing.
+        let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::CREATE;
+        let folder_watch = folder.and_then(|folder| watch(folder, mask).ok());
+        Ok(Images {
+            store,
+            folder: folder.map(Folder::new),
+            store_watch,
+            folder_watch,
+            importing: HashSet::new(),
+            failed: HashMap::new(),
+            waiting: Vec::new(),
+            accounts: HashMap::new(),
+        })
+    }
+
+    pub fn layers_dir(&self) -> &Path {
+        self.store.layers_dir()
+    }
+
+    /// The numbers that a container's user stands for in its image.
+    pub fn user(&mut self, image: &Image, container: &Container) -> Result<ResolvedUser> {
+        let accounts = match self.accounts.get(&image.id) {
+            Some(accounts) => Rc::clone(accounts),
+            None => {
+                let read = |path| self.store.read_file(image, path, MAX_ACCOUNTS);
+                let accounts = Rc::new(Accounts { passwd: read("/etc/passwd")?, group: read("/etc/group")? });
+                self.accounts.insert(image.id.clone(), Rc::clone(&accounts));
+                accounts
+            }
+        };
+        let security = &container.security;
+        Ok(user::resolve(
+            &image.config.user,
+            security.run_as_user,
+            security.run_as_group,
+            accounts.passwd.as_deref(),
+            accounts.group.as_deref(),
+        )?)
+    }
+
+    /// What lies in the folder and has not been imported as it is now.
+    fn new_candidates(&self) -> Result<Vec<PathBuf>, image::Error> {
+        let Some(folder) = &self.folder else { return Ok(Vec::new()) };
+        let mut candidates = folder.candidates()?;
+        candidates.retain(|path| !self.importing.contains(path));
+        let failed_as_it_is =
+            |path: &PathBuf| self.failed.get(path).is_some_and(|(at, _)| *at == changed_at(path));
+        candidates.retain(|path| !failed_as_it_is(path) && !self.store.is_imported(path).unwrap_or(false));
+        Ok(candidates)
+    }
+
+    fn missing_message(&self, reference: &Reference) -> String {
+        let mut message = match &self.folder {
+            Some(folder) => {
+                format!("image {reference} is neither in the store nor in {}", folder.path().display())
+            }
+            None => format!("image {reference} is not in the store: bring it with `podkeep load`"),
+        };
+        let mut failures: Vec<&String> = self.failed.values().map(|(_, why)| why).collect();
+        failures.sort();
+        for failure in failures {
+            message.push_str(&format!("; {failure}"));
+        }
+        message
+    }
+}
+
+impl Worker {
+    /// Looks for a container's image; answers later where it may be in a file that is being imported.
+    pub fn find_image(&mut self, number: PodNumber, container: Index) {
+        let Some(run) = self.pods.get(&number) else { return };
+        let Some(spec) = run.pod().containers.get(container) else { return };
+        let (text, policy) = (spec.image.clone(), spec.pull_policy);
+        let missing = |problem, message| Event::ImageMissing { container, problem, message };
+        let event = match text.parse::<Reference>() {
+            Err(error) => missing(ImageProblem::InvalidName, error.to_string()),
+            Ok(reference) => match self.images.store.find(&reference) {
+                Ok(Some(image)) => self.image_found(number, container, image),
+                Ok(None) => {
+                    self.import_new();
+                    if !self.images.importing.is_empty() {
+                        self.images.waiting.push((number, container));
+                        return;
+                    }
+                    let problem = match policy {
+                        PullPolicy::Never => ImageProblem::NeverPull,
+                        PullPolicy::Always | PullPolicy::IfNotPresent => ImageProblem::Missing,
+                    };
+                    missing(problem, self.images.missing_message(&reference))
+                }
+                Err(error) => missing(ImageProblem::Unreadable, error.to_string()),
+            },
+        };
+        self.tell(number, event);
+    }
+
+    fn image_found(&mut self, number: PodNumber, container: Index, image: Image) -> Event {
+        let image_id = image.id.to_string();
+        if let Some(run) = self.pods.get_mut(&number) {
+            run.containers[container].image = Some(Arc::new(image));
+        }
+        Event::ImageReady { container, image_id }
+    }
+
+    /// Something was put into the image folder.
+    pub fn look_into_image_folder(&mut self) {
+        if let Some(watch) = &mut self.images.folder_watch {
+            drain(watch);
+        }
+        self.import_new();
+    }
+
+    /// Imports what is new in the image folder, each file beside the loop.
+    pub fn import_new(&mut self) {
+        let candidates = match self.images.new_candidates() {
+            Ok(candidates) => candidates,
+            Err(error) => {
+                log::warn!("{error}");
+                return;
+            }
+        };
+        for source in candidates {
+            self.images.importing.insert(source.clone());
+            let store = self.images.store.clone();
+            self.work.add(move || {
+                let result = store.import(&source).map(|imported| imported.len());
+                Done::Imported { source, result }
+            });
+        }
+    }
+
+    /// An import has ended: those that waited look again.
+    pub fn imported(&mut self, source: &Path, result: Result<usize, image::Error>) {
+        self.images.importing.remove(source);
+        match result {
+            Ok(images) => {
+                self.images.failed.remove(source);
+                log::info!("imported {images} image(s) from {}", source.display());
+            }
+            Err(error) => {
+                log::warn!("{error}");
+                self.images.failed.insert(source.to_owned(), (changed_at(source), error.to_string()));
+            }
+        }
+        for (number, container) in std::mem::take(&mut self.images.waiting) {
+            self.find_image(number, container);
+        }
+    }
+
+    /// A reference was written into the store.
+    pub fn images_arrived(&mut self) {
+        drain(&mut self.images.store_watch);
+        self.events.extend(self.pods.keys().map(|number| (*number, Event::ImagesChanged)));
+    }
+}
+
+fn watch(dir: &Path, mask: WatchMask) -> Result<Inotify> {
+    let inotify = Inotify::init().context("start inotify")?;
+    inotify.watches().add(dir, mask).with_context(|| format!("watch {}", dir.display()))?;
+    Ok(inotify)
+}
+
+fn changed_at(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// What exactly happened does not matter: everything is looked at again.
+fn drain(inotify: &mut Inotify) {
+    let mut buffer = [0; 4096];
+    while inotify.read_events(&mut buffer).is_ok_and(|mut events| events.next().is_some()) {}
+}

@@ -1,0 +1,53 @@
+//! The node as its files show it, for when nobody answers: `podkeep ps` while the node is down.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::clock;
+use super::folders::Folders;
+use super::snapshot::{Snapshot, pod_snapshot};
+use super::state::{self, Error};
+use crate::manifest;
+use crate::pod::Machine;
+use crate::pod::machine::Settings;
+
+/// Reads what the last worker wrote down. Pods whose record cannot be used are left out and named in `problems`.
+pub fn snapshot(run_dir: &Path, root_dir: &Path) -> Result<Snapshot, Error> {
+    let folders = Folders { root: root_dir.to_owned(), run: run_dir.to_owned(), logs: log_root(run_dir) };
+    let reign = state::load_reign(run_dir);
+    let mut snapshot = Snapshot {
+        node_name: String::new(),
+        keeper_pid: reign.map_or(0, |reign| reign.keeper_pid),
+        pods: Vec::new(),
+        problems: Vec::new(),
+        not_enforced: Vec::new(),
+        taken_at: clock::now(),
+        taken_at_wall: SystemTime::now(),
+    };
+    for found in state::found(&folders)? {
+        match found.map_err(|error| error.to_string()).and_then(machine_of) {
+            Ok(machine) => {
+                let pod = Arc::clone(machine.pod());
+                snapshot.node_name.clone_from(&pod.node_name);
+                snapshot.pods.push(pod_snapshot(pod, machine.status(), None, &folders, None, &[]));
+            }
+            Err(problem) => snapshot.problems.push(problem),
+        }
+    }
+    snapshot.pods.sort_by(|a, b| a.pod.id.cmp(&b.pod.id));
+    Ok(snapshot)
+}
+
+/// The folder of all logs, as the last worker wrote it down.
+pub fn log_root(run_dir: &Path) -> PathBuf {
+    state::load_reign(run_dir).map_or_else(|| Folders::DEFAULT_LOGS.into(), |reign| reign.pod_logs_dir)
+}
+
+fn machine_of(found: state::Found) -> Result<Machine, String> {
+    let uid = found.uid;
+    let pod = manifest::from_source(&found.pod.source, &found.pod.node_name)
+        .map_err(|_| format!("Pod {uid}: its record is of another version of podkeep"))?;
+    Machine::resume(Arc::new(pod), found.state.machine, Settings::default())
+        .ok_or_else(|| format!("Pod {uid}: its saved state does not fit"))
+}

@@ -1,0 +1,138 @@
+//! A Pod on this machine: its machine of decisions, and what the node holds for it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::poller::Registration;
+use super::state::{SavedRun, SavedState};
+use crate::cgroup::Group;
+use crate::container::{Namespaces, Plan};
+use crate::image::Image;
+use crate::logs::{ContainerLog, Fifo, Stream};
+use crate::manifest::{Pod, Uid};
+use crate::pod::event::Index;
+use crate::pod::{Event, Machine};
+
+/// A Pod's number in the life of one worker: what events carry instead of its uid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodNumber(pub u32);
+
+impl fmt::Display for PodNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What a ready file descriptor is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    Keeper,
+    Source,
+    Requests,
+    Work,
+    Disk,
+    /// A reference was written into the image store.
+    Store,
+    ImageFolder,
+    /// A starting container's report.
+    Report(PodNumber, Index),
+    Output(PodNumber, Index, Stream),
+    /// `cgroup.events` of a container that is being cleared.
+    Emptied(PodNumber, Index),
+    /// The pidfd of a process that is not the keeper's child.
+    Adopted(PodNumber, Index),
+}
+
+/// Events that wait to be taken in.
+pub type Events = VecDeque<(PodNumber, Event)>;
+
+/// A Pod and everything open for it.
+pub struct PodRun {
+    pub machine: Machine,
+    pub namespaces: Namespaces,
+    pub group: Option<Group>,
+    /// In the order of the Pod's containers.
+    pub containers: Vec<ContainerRun>,
+    /// Its state has changed since it was last saved.
+    pub dirty: bool,
+}
+
+/// What is open for one container.
+#[derive(Default)]
+pub struct ContainerRun {
+    /// Found for the next start.
+    pub image: Option<Arc<Image>>,
+    pub group: Option<Group>,
+    pub output: Option<Output>,
+    /// On its way to exec.
+    pub starting: Option<Starting>,
+    pub process: Option<Process>,
+    /// `cgroup.events`, while the rest of the cgroup is being ended.
+    pub emptying: Option<Watched<OwnedFd>>,
+}
+
+/// The first process of a container.
+pub struct Process {
+    pub run: SavedRun,
+    /// `None` if it had ended before it was taken over.
+    pub pidfd: Option<OwnedFd>,
+    /// Set where the process is not the keeper's child, so that nobody tells us of its end.
+    pub watch: Option<Registration>,
+}
+
+/// A process between clone and exec.
+pub struct Starting {
+    pub plan: Plan,
+    pub report: Watched<OwnedFd>,
+    pub received: Vec<u8>,
+}
+
+/// A container's two pipes and the file they go to.
+pub struct Output {
+    pub stdout: Watched<Fifo>,
+    pub stderr: Watched<Fifo>,
+    pub log: ContainerLog,
+}
+
+impl Output {
+    pub fn fifo(&self, stream: Stream) -> &Watched<Fifo> {
+        match stream {
+            Stream::Stdout => &self.stdout,
+            Stream::Stderr => &self.stderr,
+        }
+    }
+}
+
+/// Something in the poller's set, which must be taken out before it is closed.
+pub struct Watched<T> {
+    pub inner: T,
+    pub registration: Registration,
+}
+
+impl PodRun {
+    pub fn new(machine: Machine) -> PodRun {
+        let containers = machine.pod().containers.iter().map(|_| ContainerRun::default()).collect();
+        PodRun { machine, namespaces: Namespaces::default(), group: None, containers, dirty: true }
+    }
+
+    pub fn pod(&self) -> &Arc<Pod> {
+        self.machine.pod()
+    }
+
+    pub fn uid(&self) -> &Uid {
+        &self.machine.pod().uid
+    }
+
+    /// `namespace/pod/container`, as errors name it.
+    pub fn name_of(&self, container: Index) -> String {
+        let name = self.pod().containers.get(container).map_or("?", |c| c.name.as_str());
+        format!("{}/{name}", self.pod().id)
+    }
+
+    pub fn saved(&self) -> SavedState {
+        let run = |c: &ContainerRun| c.process.as_ref().map(|process| process.run.clone());
+        SavedState { machine: self.machine.state().clone(), runs: self.containers.iter().map(run).collect() }
+    }
+}

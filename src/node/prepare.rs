@@ -1,0 +1,209 @@
+//! Before the first container of a Pod and after its last: folders, volumes, namespaces and the Pod's cgroup.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::folders::Folders;
+use super::pod_run::{PodNumber, PodRun};
+use super::state;
+use super::worker::{Done, Worker};
+use crate::cgroup::{Group, PodCgroupName, PodLimits, Tree};
+use crate::container::Namespaces;
+use crate::manifest::{Pod, Uid};
+use crate::pod::Event;
+use crate::{sys, volume};
+
+/// Nobody but root looks into a Pod's folder (as in the kubelet).
+const POD_FOLDER_MODE: u32 = 0o750;
+
+/// The names under which the keeper holds a Pod's namespaces.
+pub const NAMESPACES: [&str; 3] = ["net", "ipc", "uts"];
+
+/// The keeper's key of one of a Pod's namespaces.
+pub fn namespace_key(uid: &Uid, kind: &str) -> String {
+    format!("{uid}/{kind}")
+}
+
+impl Worker {
+    /// Makes folders, volumes and namespaces beside the loop.
+    pub fn prepare(&mut self, number: PodNumber) {
+        let Some(run) = self.pods.get(&number) else { return };
+        let (pod, folders) = (run.pod().clone(), self.options.folders.clone());
+        let prepared = run.namespaces.ipc.is_some();
+        self.work.add(move || {
+            let result = prepare_folder(&pod, &folders).and_then(|()| match prepared {
+                // Taken over: the namespaces are there.
+                true => Ok(Namespaces::default()),
+                false => namespaces(&pod),
+            });
+            Done::Prepared { pod: number, result: result.map_err(|error| format!("{error:#}")) }
+        });
+    }
+
+    /// Takes over what [`prepare`](Self::prepare) made, and makes the cgroup.
+    pub fn pod_prepared(&mut self, number: PodNumber, result: Result<Namespaces, String>) -> Result<()> {
+        let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
+        let pids_max = self.options.config.pod_pids_limit;
+        let made = result.and_then(|namespaces| {
+            if namespaces.ipc.is_some() {
+                run.namespaces = namespaces;
+            }
+            make_group(run, &self.cgroups, pids_max)
+        });
+        let event = match made {
+            Ok(()) => {
+                self.hold_namespaces(number)?;
+                Event::Prepared
+            }
+            Err(message) => {
+                log::warn!("{}: {message}", run.pod().id);
+                Event::PrepareFailed { message }
+            }
+        };
+        self.tell(number, event);
+        Ok(())
+    }
+
+    /// The keeper keeps them open over this worker's end.
+    fn hold_namespaces(&self, number: PodNumber) -> Result<()> {
+        let Some(run) = self.pods.get(&number) else { return Ok(()) };
+        let fds = [&run.namespaces.net, &run.namespaces.ipc, &run.namespaces.uts];
+        for (kind, fd) in NAMESPACES.iter().zip(fds) {
+            if let Some(fd) = fd {
+                self.link
+                    .hold(&namespace_key(run.uid(), kind), fd.as_fd())
+                    .context("hand over a namespace")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back everything of a Pod but its logs.
+    pub fn release(&mut self, number: PodNumber) -> Result<()> {
+        let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
+        for kind in NAMESPACES {
+            self.link.drop_held(&namespace_key(run.uid(), kind)).context("give up a namespace")?;
+        }
+        run.namespaces = Namespaces::default();
+        let event = match release_folders(run, &self.options.folders) {
+            Ok(()) => Event::Released,
+            Err(error) => {
+                log::warn!("{}: {error:#}", run.pod().id);
+                Event::ReleaseFailed { message: format!("{error:#}") }
+            }
+        };
+        if event == Event::Released {
+            self.empty_trash();
+        }
+        self.tell(number, event);
+        Ok(())
+    }
+
+    /// Deletes what was thrown away, beside the loop.
+    pub fn empty_trash(&self) {
+        let trash = self.options.folders.trash();
+        self.work.add(move || Done::Finished(empty(&trash).map_err(|error| format!("{error:#}"))));
+    }
+}
+
+fn prepare_folder(pod: &Pod, folders: &Folders) -> Result<()> {
+    let folder = folders.pod(&pod.uid);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(POD_FOLDER_MODE)
+        .create(&folder)
+        .with_context(|| format!("make {}", folder.display()))?;
+    volume::prepare(pod, &folder)?;
+    Ok(())
+}
+
+fn namespaces(pod: &Pod) -> Result<Namespaces> {
+    Ok(Namespaces::create(pod.hostname.as_deref(), pod.host_network)?)
+}
+
+fn make_group(run: &mut PodRun, cgroups: &Tree, pids_max: Option<u64>) -> Result<(), String> {
+    let pod = run.pod();
+    let name = PodCgroupName::new(&pod.id, &pod.uid);
+    let limits = PodLimits::of(pod, pids_max);
+    let group = cgroups.pod(pod.qos_class(), &name, &limits).map_err(|error| error.to_string())?;
+    run.group = Some(group);
+    Ok(())
+}
+
+/// Unmounts first; what is deleted then is renamed away, so that a successor of the same uid finds nothing of it.
+fn release_folders(run: &mut PodRun, folders: &Folders) -> Result<()> {
+    let folder = folders.pod(run.uid());
+    volume::release(run.pod(), &folder)?;
+    if let Some(group) = &run.group {
+        remove_group(group)?;
+    }
+    run.group = None;
+    throw_away(&folder, &folders.trash())?;
+    let take_over = folders.run_pod(run.uid());
+    if run.machine.is_ending_for_good() {
+        remove_flat(&take_over)?;
+    }
+    Ok(())
+}
+
+/// A Pod's cgroup, which holds nothing but empty ones.
+fn remove_group(group: &Group) -> Result<()> {
+    Ok(group.remove()?)
+}
+
+/// Renames a folder into the trash. No error if it is not there.
+pub fn throw_away(folder: &Path, trash: &Path) -> Result<()> {
+    fs::create_dir_all(trash).with_context(|| format!("make {}", trash.display()))?;
+    let target = free_name(trash, folder);
+    match fs::rename(folder, &target) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("move {} to the trash", folder.display())),
+    }
+}
+
+/// A name in the trash that nothing has: the moment makes it so.
+fn free_name(trash: &Path, folder: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    trash.join(format!("{name}.{}", super::clock::now().as_nanos()))
+}
+
+/// Deletes everything in the trash.
+pub fn empty(trash: &Path) -> Result<()> {
+    let Ok(dir) = fs::File::open(trash) else { return Ok(()) };
+    for entry in fs::read_dir(trash).with_context(|| format!("list {}", trash.display()))? {
+        let entry = entry.with_context(|| format!("list {}", trash.display()))?;
+        sys::remove_tree::remove_tree(dir.as_fd(), &entry.file_name())
+            .with_context(|| format!("delete {}", entry.path().display()))?;
+    }
+    Ok(())
+}
+
+/// Deletes a folder of files that are our own. No error if it is not there.
+pub fn remove_flat(folder: &Path) -> Result<()> {
+    let gone = |error: std::io::Error, path: &Path| match error.kind() {
+        std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error).with_context(|| format!("delete {}", path.display())),
+    };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => return gone(error, folder),
+    };
+    for entry in entries {
+        let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
+        fs::remove_file(&path).or_else(|error| gone(error, &path))?;
+    }
+    fs::remove_dir(folder).or_else(|error| gone(error, folder))
+}
+
+/// Deletes the take-over state of a Pod that is not on the machine any more.
+pub fn forget_state(folders: &Folders, uid: &Uid) -> Result<(), state::Error> {
+    remove_flat(&folders.run_pod(uid)).map_err(|error| {
+        let path = folders.run_pod(uid);
+        state::Error::Io { doing: "delete", path, cause: std::io::Error::other(format!("{error:#}")) }
+    })
+}

@@ -1,0 +1,156 @@
+//! From what a source learned to which Pods are wanted.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::clock;
+use super::good_manifests;
+use super::pod_run::{PodNumber, PodRun};
+use super::state;
+use super::worker::Worker;
+use crate::manifest::{self, Diagnostic, Pod};
+use crate::pod::set::{Origin, Problem, SetCommand, SetEvent, SourceId, StopReason};
+use crate::pod::{Event, Machine};
+use crate::source::Change;
+
+/// The folder or file of manifests: the only source so far.
+pub const FILES: SourceId = SourceId(0);
+
+impl Worker {
+    /// Takes what the source has to say.
+    pub fn read_source(&mut self) {
+        let changes = self.source.step(clock::now().since_boot());
+        // Once podkeep is stopping, nothing new is wanted.
+        if self.ending.is_none() {
+            self.take_changes(changes);
+        }
+    }
+
+    fn take_changes(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            let listed = matches!(change, Change::Listed { .. });
+            let Some(event) = self.set_event(change) else { continue };
+            let commands = self.set.step(event);
+            self.heed_set(commands);
+            if listed && let Err(error) = self.remove_unwanted_folders() {
+                log::warn!("{error:#}");
+            }
+        }
+    }
+
+    fn set_event(&self, change: Change) -> Option<SetEvent> {
+        let origin = |file| Origin { source: FILES, file };
+        Some(match change {
+            // A copy onto a full disk leaves just that: no reason to remove a Pod.
+            Change::Read { file, bytes } if bytes.trim_ascii().is_empty() => {
+                let message = format!("{}: the file is empty", file.display());
+                SetEvent::FileBroken { origin: origin(file), message }
+            }
+            Change::Read { file, bytes } => match manifest::decode(&file, &bytes, &self.options.node_name) {
+                Ok(manifest) => {
+                    manifest.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+                    let pods = manifest.pods.into_iter().map(Arc::new).collect();
+                    SetEvent::FileRead { origin: origin(file), pods }
+                }
+                Err(diagnostics) => {
+                    SetEvent::FileBroken { origin: origin(file), message: in_words(&diagnostics) }
+                }
+            },
+            Change::Gone { file } => SetEvent::FileGone { origin: origin(file) },
+            Change::Unreadable { file, error } => {
+                SetEvent::FileBroken { origin: origin(file), message: error.to_string() }
+            }
+            Change::FolderUnreadable { error } => {
+                log::warn!("{error}: every Pod stays as it is");
+                SetEvent::Unlistable { source: FILES }
+            }
+            Change::FolderBack => {
+                log::info!("the manifests can be listed again");
+                return None;
+            }
+            Change::Listed { files } => SetEvent::Listed { source: FILES, files },
+        })
+    }
+
+    /// Carries out what the set asks for.
+    pub fn heed_set(&mut self, commands: Vec<SetCommand>) {
+        for command in commands {
+            match command {
+                SetCommand::Start(pod) => self.take_on(pod),
+                SetCommand::Stop { uid, why } => {
+                    let Some(&number) = self.numbers.get(&uid) else { continue };
+                    log::info!("{}: stopping, its manifest was {}", self.pods[&number].pod().id, word(why));
+                    self.tell(number, Event::Stop);
+                }
+                SetCommand::SaveGood { origin, pods } => {
+                    self.on_disk(move |dir| good_manifests::save(dir, &origin.file, &pods));
+                }
+                SetCommand::ForgetGood { origin } => {
+                    self.on_disk(move |dir| good_manifests::forget(dir, &origin.file));
+                }
+                SetCommand::Report(problem) => log::warn!("{}", describe(&problem)),
+            }
+        }
+    }
+
+    /// A Pod that shall run from now on.
+    fn take_on(&mut self, pod: Arc<Pod>) {
+        log::info!("{}: new (uid {})", pod.id, pod.uid);
+        let folders = &self.options.folders;
+        if let Err(error) = state::save_pod(folders, &pod) {
+            log::error!("{}: a new worker could not take it over: {error}", pod.id);
+        }
+        let now = clock::now();
+        let machine = match state::load_survival(folders, &pod.uid) {
+            Some(survival) => Machine::after_reboot(pod, survival, self.settings, now),
+            None => Machine::new(pod, self.settings, now),
+        };
+        self.add_run(PodRun::new(machine));
+    }
+
+    /// Gives a Pod its number and sets its machine going.
+    pub fn add_run(&mut self, run: PodRun) -> PodNumber {
+        self.last_number += 1;
+        let number = PodNumber(self.last_number);
+        let commands = run.machine.begin();
+        self.numbers.insert(run.uid().clone(), number);
+        self.pods.insert(number, run);
+        self.begun.extend(commands.into_iter().map(|command| (number, command)));
+        number
+    }
+}
+
+fn word(why: StopReason) -> &'static str {
+    match why {
+        StopReason::Removed => "removed",
+        StopReason::Replaced => "changed",
+    }
+}
+
+/// All that is wrong with a manifest, in one message of several lines.
+fn in_words(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A problem as a person reads it.
+pub fn describe(problem: &Problem) -> String {
+    let shown = |path: &Path| path.display().to_string();
+    match problem {
+        Problem::Broken { origin: _, message, keeps } if keeps.is_empty() => message.clone(),
+        Problem::Broken { origin, message, keeps } => {
+            let ids = keeps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            format!("{message}\n{}: its last good version stays: {ids}", shown(&origin.file))
+        }
+        Problem::Duplicate { id, origin, kept } => {
+            format!(
+                "{}: Pod {id} is already asked for by {}, which stays",
+                shown(&origin.file),
+                shown(&kept.file)
+            )
+        }
+        Problem::OutOfPods { id, origin, max } => format!(
+            "{}: Pod {id} waits: OutOfpods, maxPods allows {max}; it starts when another one is gone",
+            shown(&origin.file)
+        ),
+    }
+}

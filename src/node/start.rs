@@ -1,0 +1,255 @@
+//! From a container of the manifest to a process.
+
+use std::fs::{self, DirBuilder};
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use super::carry_out::Failed;
+use super::folders::Folders;
+use super::output::fifo_key;
+use super::pod_run::{Key, Output, PodNumber, Process, Starting, Watched};
+use super::poller::{Interest, Poller};
+use super::state::SavedRun;
+use super::worker::Worker;
+use crate::cgroup::ContainerLimits;
+use crate::container::{self, Bind, ImageConfig, Parent, Plan, Recipe, ResolvedUser, Root, Spawned, Stdio};
+use crate::image::Image;
+use crate::keeper;
+use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
+use crate::manifest::{Container, Pod};
+use crate::pod::event::Index;
+use crate::pod::{Event, StartFailure};
+use crate::volume;
+
+/// The root of an overlay has its upper folder's mode: everyone may look, as in every image.
+const UPPER_MODE: u32 = 0o755;
+
+impl Worker {
+    /// Starts a container. The inner error is the container's, the outer one the worker's.
+    pub fn start(&mut self, number: PodNumber, container: Index, attempt: u32) -> Result<Result<(), Failed>> {
+        let ingredients = match self.ingredients(number, container) {
+            Ok(ingredients) => ingredients,
+            Err(failed) => return Ok(Err(failed)),
+        };
+        let plan = match self.plan(number, container, attempt, &ingredients) {
+            Ok(plan) => plan,
+            Err(error) => return Ok(Err((StartFailure::Create, format!("{error:#}")))),
+        };
+        self.hold_output(number, container)?;
+        match self.spawn(number, container, attempt, plan) {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => Ok(Err((StartFailure::Create, format!("{error:#}")))),
+        }
+    }
+
+    fn ingredients(&mut self, number: PodNumber, container: Index) -> Result<Ingredients, Failed> {
+        let missing = || (StartFailure::Create, "the Pod or its image is gone".to_owned());
+        let run = self.pods.get(&number).ok_or_else(missing)?;
+        let image = run.containers.get(container).and_then(|c| c.image.clone()).ok_or_else(missing)?;
+        let pod = Arc::clone(run.pod());
+        let spec = pod.containers.get(container).ok_or_else(missing)?;
+        let config = |error: anyhow::Error| (StartFailure::Config, format!("{error:#}"));
+        let user = self.images.user(&image, spec).map_err(config)?;
+        Ok(Ingredients { pod, image, user })
+    }
+
+    /// Makes everything that the process needs, and the steps it will take.
+    fn plan(
+        &mut self,
+        number: PodNumber,
+        container: Index,
+        attempt: u32,
+        ingredients: &Ingredients,
+    ) -> Result<Plan> {
+        let folders = &self.options.folders;
+        let run = self.pods.get_mut(&number).context("the Pod is gone")?;
+        let Ingredients { pod, image, user } = ingredients;
+        let spec = &pod.containers[container];
+        let pod_group = run.group.as_ref().context("the Pod has no cgroup")?;
+        let group = pod_group.child(&spec.name, &ContainerLimits::of(spec))?;
+        let log_dir = container_log_dir(
+            &pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid),
+            &spec.name,
+        );
+        if attempt > 0 {
+            prune_restarts(&log_dir, attempt)?;
+        }
+        let log = self.pump.open_log(&log_dir, attempt, self.policy)?;
+        let fifo = |stream: Stream| make_fifo(folders, pod, spec, stream, user);
+        let (stdout, stderr) = (fifo(Stream::Stdout)?, fifo(Stream::Stderr)?);
+        let stdio = Stdio { stdout: stdout.container_end()?, stderr: stderr.container_end()? };
+        let root = make_root(folders, pod, spec, attempt, image, self.images.layers_dir())?;
+        let image_config = image_config(image);
+        let recipe = Recipe {
+            pod,
+            container: spec,
+            image: &image_config,
+            user,
+            hostname: pod.hostname.as_deref().unwrap_or(&self.options.node_name),
+            binds: binds(pod, spec, &folders.pod(&pod.uid)),
+            cgroup: group.path().to_owned(),
+        };
+        let oci = container::spec(&recipe)?;
+        let seccomp = (!spec.security.privileged).then(|| container::default_filter(&oci));
+        let plan = container::plan(&oci, &root, &run.namespaces, stdio, seccomp)?;
+        container::limit_devices(&oci, group.dir())?;
+        let c = &mut run.containers[container];
+        c.group = Some(group);
+        let watch = |poller: &mut Poller<Key>, fifo: Fifo, stream| {
+            let registration =
+                poller.add(&fifo, Interest::NewData, Key::Output(number, container, stream))?;
+            std::io::Result::Ok(Watched { inner: fifo, registration })
+        };
+        let stdout = watch(&mut self.poller, stdout, Stream::Stdout)?;
+        let stderr = watch(&mut self.poller, stderr, Stream::Stderr)?;
+        c.output = Some(Output { stdout, stderr, log });
+        Ok(plan)
+    }
+
+    /// The keeper holds the pipes open before anything can be written into them.
+    fn hold_output(&self, number: PodNumber, container: Index) -> Result<()> {
+        let Some(run) = self.pods.get(&number) else { return Ok(()) };
+        let Some(output) = run.containers.get(container).and_then(|c| c.output.as_ref()) else {
+            return Ok(());
+        };
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let key = fifo_key(run.uid(), container, stream);
+            self.link.hold(&key, output.fifo(stream).inner.as_fd()).context("hand over a log pipe")?;
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, number: PodNumber, container: Index, attempt: u32, plan: Plan) -> Result<()> {
+        let run = self.pods.get_mut(&number).context("the Pod is gone")?;
+        let group = run.containers[container].group.as_ref().context("the container has no cgroup")?;
+        let pid_out = self.start_journal.begin(run.uid(), container, attempt);
+        let spawned = container::spawn(&plan, group.dir(), Parent::CallersParent, Some(pid_out))?;
+        let Spawned { pid, pidfd, report } = spawned;
+        let stop_signal = run.containers[container].image.as_ref().and_then(|i| i.config.stop_signal.clone());
+        let process = Process {
+            run: SavedRun { attempt, pid, start_time: keeper::start_time(pid), stop_signal },
+            pidfd: Some(pidfd),
+            watch: None,
+        };
+        self.processes.insert(pid, (number, container));
+        let registration = self.poller.add(&report, Interest::Readable, Key::Report(number, container))?;
+        let report = Watched { inner: report, registration };
+        let c = &mut run.containers[container];
+        c.process = Some(process);
+        c.starting = Some(Starting { plan, report, received: Vec::new() });
+        run.dirty = true;
+        Ok(())
+    }
+
+    /// Takes what a starting process says: nothing and the end if exec has happened, else which step failed.
+    pub fn read_report(&mut self, number: PodNumber, container: Index) {
+        let Some(run) = self.pods.get_mut(&number) else { return };
+        let name = run.name_of(container);
+        let Some(c) = run.containers.get_mut(container) else { return };
+        let Some(starting) = &mut c.starting else { return };
+        match read_to_end(starting) {
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(error) => log::error!("{name}: read the report of its start: {error}"),
+        }
+        let pid = c.process.as_ref().map_or(0, |process| process.run.pid);
+        let Some(starting) = c.starting.take() else { return };
+        self.poller.remove(&starting.report.inner, starting.report.registration);
+        let event = match starting.plan.explain(&starting.received) {
+            Ok(()) => Event::Started { container, pid },
+            Err(error) => {
+                let message = format!("start container {name}: {error}");
+                log::warn!("{message}");
+                Event::StartFailed { container, failure: StartFailure::Exec, message }
+            }
+        };
+        self.tell(number, event);
+    }
+}
+
+/// What a start needs beside the machine's word.
+struct Ingredients {
+    pod: Arc<Pod>,
+    image: Arc<Image>,
+    user: ResolvedUser,
+}
+
+/// Whether the other side has closed.
+fn read_to_end(starting: &mut Starting) -> std::io::Result<bool> {
+    let mut space = [0; 256];
+    loop {
+        match rustix::io::read(&starting.report.inner, &mut space) {
+            Ok(0) => return Ok(true),
+            Ok(length) => starting.received.extend_from_slice(&space[..length]),
+            Err(rustix::io::Errno::AGAIN) => return Ok(false),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn make_fifo(
+    folders: &Folders,
+    pod: &Pod,
+    container: &Container,
+    stream: Stream,
+    user: &ResolvedUser,
+) -> Result<Fifo> {
+    let path = folders.fifo(&pod.uid, &container.name, stream.as_str());
+    // One is there if the last worker was killed between this and its container's process.
+    let _ = fs::remove_file(&path);
+    Ok(Fifo::create(&path, user.uid, user.gid)?)
+}
+
+fn make_root(
+    folders: &Folders,
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+    image: &Image,
+    layers_dir: &Path,
+) -> Result<Root> {
+    let run = folders.container_run(&pod.uid, &container.name, attempt);
+    let (upper, work) = (run.join("upper"), run.join("work"));
+    for folder in [&upper, &work] {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(UPPER_MODE)
+            .create(folder)
+            .with_context(|| format!("make {}", folder.display()))?;
+    }
+    Ok(Root {
+        layers_dir: layers_dir.to_owned(),
+        lower: image.layers.clone(),
+        upper,
+        work,
+        mount_at: folders.mount_point(),
+    })
+}
+
+fn image_config(image: &Image) -> ImageConfig {
+    let config = &image.config;
+    ImageConfig {
+        env: config.env.clone(),
+        entrypoint: config.entrypoint.clone(),
+        cmd: config.cmd.clone(),
+        working_dir: Some(config.working_dir.clone()),
+    }
+}
+
+/// The container's volumes, where it wants them.
+fn binds(pod: &Pod, container: &Container, pod_folder: &Path) -> Vec<Bind> {
+    let bind = |mount: &crate::manifest::pod::VolumeMount| {
+        let volume = pod.volumes.iter().find(|volume| volume.name == mount.volume)?;
+        Some(Bind {
+            source: volume::host_source(volume, pod_folder),
+            destination: mount.mount_path.clone(),
+            read_only: mount.read_only,
+        })
+    };
+    container.mounts.iter().filter_map(bind).collect()
+}

@@ -1,0 +1,119 @@
+//! Slow work beside the loop: unpacking, deleting, saving. Results come back as events.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+type Job<R> = Box<dyn FnOnce() -> R + Send>;
+
+/// A queue of jobs and the threads that work on it. With one thread it is a lane: jobs are done one by one, in order.
+///
+/// A thread exists only while there is something to do.
+#[derive(Clone)]
+pub struct Tasks<R> {
+    shared: Arc<Shared<R>>,
+}
+
+struct Shared<R> {
+    queue: Mutex<Queue<R>>,
+    idle: Condvar,
+    /// Readable while there are results.
+    wake: OwnedFd,
+    max_threads: usize,
+}
+
+struct Queue<R> {
+    jobs: VecDeque<Job<R>>,
+    results: Vec<R>,
+    threads: usize,
+}
+
+impl<R: Send + 'static> Tasks<R> {
+    pub fn new(max_threads: usize) -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let queue = Mutex::new(Queue { jobs: VecDeque::new(), results: Vec::new(), threads: 0 });
+        Ok(Self { shared: Arc::new(Shared { queue, idle: Condvar::new(), wake, max_threads }) })
+    }
+
+    /// Queues a job. If no thread can be had for it now, it is done here: late is better than never.
+    pub fn add(&self, job: impl FnOnce() -> R + Send + 'static) {
+        let mut queue = self.shared.lock();
+        queue.jobs.push_back(Box::new(job));
+        if queue.threads >= self.shared.max_threads {
+            return;
+        }
+        queue.threads += 1;
+        drop(queue);
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name("podkeep-task".to_owned());
+        if thread.spawn(move || shared.work()).is_err() {
+            self.shared.work();
+        }
+    }
+
+    /// What has been done since the last call.
+    pub fn results(&self) -> Vec<R> {
+        let mut count = [0; 8];
+        // Nothing to read means that nothing is done yet.
+        let _ = rustix::io::read(&self.shared.wake, &mut count);
+        std::mem::take(&mut self.shared.lock().results)
+    }
+
+    /// Waits until nothing is queued or under way.
+    pub fn finish(&self) {
+        let mut queue = self.shared.lock();
+        while queue.threads > 0 {
+            queue = self.shared.idle.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl<R> AsFd for Tasks<R> {
+    /// Readable while there are results.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.wake.as_fd()
+    }
+}
+
+impl<R> Shared<R> {
+    /// The queue is whole at every moment at which a job could panic, so a poisoned lock is as good as another.
+    fn lock(&self) -> MutexGuard<'_, Queue<R>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One thread's life.
+    fn work(&self) {
+        loop {
+            let mut queue = self.lock();
+            let Some(job) = queue.jobs.pop_front() else {
+                queue.threads -= 1;
+                self.idle.notify_all();
+                return;
+            };
+            drop(queue);
+            let result = job();
+            self.lock().results.push(result);
+            // The counter cannot overflow: it is read whenever the loop turns.
+            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thread_keeps_the_order() {
+        let lane = Tasks::new(1).unwrap();
+        for number in 0..100 {
+            lane.add(move || number);
+        }
+        lane.finish();
+        assert_eq!(lane.results(), (0..100).collect::<Vec<_>>());
+        assert!(lane.results().is_empty());
+    }
+}

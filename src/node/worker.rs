@@ -1,0 +1,342 @@
+//! The worker's loop and what it holds.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use super::begin;
+use super::clock;
+use super::folders::Folders;
+use super::images::Images;
+use super::output::Chatty;
+use super::pod_run::{Events, Key, PodNumber, PodRun};
+use super::poller::Poller;
+use super::snapshot::{Handle, Request, Requests, Snapshot};
+use super::start_journal::StartJournal;
+use super::state::{self, Reign};
+use super::tasks::Tasks;
+use crate::cgroup::Tree;
+use crate::config::Config;
+use crate::container::Namespaces;
+use crate::keeper::link::{Link, Word};
+use crate::logs::{Policy, Pump};
+use crate::manifest::Uid;
+use crate::pod::event::Index;
+use crate::pod::machine::Settings;
+use crate::pod::set::{Set, SetEvent};
+use crate::pod::{BootTime, Command, Event};
+use crate::source::Source;
+
+/// What `podkeep run` asks of the worker.
+pub struct Options {
+    pub folders: Folders,
+    /// The folder of manifests, or one manifest.
+    pub manifests: PathBuf,
+    /// Where images are looked for (`--image-dir`).
+    pub image_dir: Option<PathBuf>,
+    pub node_name: String,
+    pub config: Config,
+    /// Whether the configuration as it is now could be started with (SIGHUP).
+    pub check_config: fn() -> Result<()>,
+}
+
+/// What came of slow work.
+pub enum Done {
+    Prepared {
+        pod: PodNumber,
+        result: Result<Namespaces, String>,
+    },
+    Imported {
+        source: PathBuf,
+        result: Result<usize, crate::image::Error>,
+    },
+    /// Old logs were swept; the next sweep is due then, if one is.
+    Swept {
+        next: Option<BootTime>,
+    },
+    /// Something was written or deleted; why not, if it was not.
+    Finished(Result<(), String>),
+}
+
+/// Everything the worker holds.
+pub struct Worker {
+    pub options: Options,
+    pub link: Link,
+    pub poller: Poller<Key>,
+    pub source: Source,
+    pub set: Set,
+    pub pods: BTreeMap<PodNumber, PodRun>,
+    pub numbers: HashMap<Uid, PodNumber>,
+    pub last_number: u32,
+    pub events: Events,
+    /// What machines that were just added asked for first.
+    pub begun: VecDeque<(PodNumber, Command)>,
+    /// First processes of containers that are the keeper's children.
+    pub processes: HashMap<u32, (PodNumber, Index)>,
+    pub cgroups: Tree,
+    pub images: Images,
+    pub pump: Pump,
+    pub policy: Policy,
+    pub chatty: Chatty,
+    pub start_journal: StartJournal,
+    pub settings: Settings,
+    pub reign: Reign,
+    pub requests: Requests,
+    /// Slow work in any order.
+    pub work: Tasks<Done>,
+    /// Writes to disk, one by one and in order.
+    pub disk: Tasks<Done>,
+    pub not_enforced: Vec<String>,
+    /// The highest exit that was taken in and is not acknowledged.
+    pub unacknowledged: Option<u64>,
+    pub sweep_at: Option<BootTime>,
+    pub ending: Option<Ending>,
+}
+
+/// How the worker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// When every Pod is gone.
+    Stop,
+    /// Now; containers run on, and whoever comes next takes them over.
+    Leave,
+}
+
+/// Works until the keeper says that it is over. `serve` starts what answers askers, with their end of the channel.
+pub fn work(options: Options, serve: impl FnOnce(&Folders, Handle) -> Result<()>) -> Result<ExitCode> {
+    let (handle, mut worker) = begin::begin(options)?;
+    serve(&worker.options.folders, handle)?;
+    worker.link.up().context("report to the keeper")?;
+    while !worker.is_done() {
+        worker.turn()?;
+    }
+    worker.end()
+}
+
+impl Worker {
+    fn turn(&mut self) -> Result<()> {
+        let ready = match self.chatty.is_empty() {
+            true => self.poller.wait(self.deadline()),
+            false => self.poller.ready(),
+        };
+        for key in ready.context("wait for events")? {
+            self.handle(key)?;
+        }
+        self.pump_chatty()?;
+        self.pass_time();
+        self.settle()
+    }
+
+    /// Lets the machines take in every event and carries out what they ask for, then writes down how things stand.
+    pub fn settle(&mut self) -> Result<()> {
+        loop {
+            if let Some((number, command)) = self.begun.pop_front() {
+                self.carry_out(number, command)?;
+            } else if let Some((number, event)) = self.events.pop_front() {
+                self.take_in(number, event)?;
+            } else {
+                break;
+            }
+        }
+        self.save_states();
+        self.start_journal.clear();
+        if let Some(seq) = self.unacknowledged.take() {
+            self.link.acknowledge(seq).context("acknowledge exits")?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, key: Key) -> Result<()> {
+        match key {
+            Key::Keeper => self.heed_keeper()?,
+            Key::Source => self.read_source(),
+            Key::Requests => self.answer_requests(),
+            Key::Work | Key::Disk => self.take_results()?,
+            Key::Store => self.images_arrived(),
+            Key::ImageFolder => self.look_into_image_folder(),
+            Key::Report(number, container) => self.read_report(number, container),
+            Key::Output(number, container, stream) => self.pump(number, container, stream)?,
+            Key::Emptied(number, container) => self.cgroup_changed(number, container)?,
+            Key::Adopted(number, container) => self.adopted_process_ended(number, container),
+        }
+        Ok(())
+    }
+
+    fn heed_keeper(&mut self) -> Result<()> {
+        while let Some(word) = self.link.next().context("hear the keeper")? {
+            match word {
+                Word::Exit(exit) => self.process_ended(exit),
+                Word::Stop => self.stop_everything(),
+                Word::Reload => self.reload(),
+                Word::Detach => self.ending = Some(Ending::Leave),
+            }
+        }
+        Ok(())
+    }
+
+    fn stop_everything(&mut self) {
+        log::info!("stopping all Pods");
+        self.ending = Some(Ending::Stop);
+        self.events.extend(self.pods.keys().map(|number| (*number, Event::Stop)));
+    }
+
+    /// A new worker reads everything anew; but not one that could not start.
+    fn reload(&mut self) {
+        match (self.options.check_config)() {
+            Ok(()) => self.ending = self.ending.or(Some(Ending::Leave)),
+            Err(error) => log::error!("not reading the configuration again: {error:#}"),
+        }
+    }
+
+    fn answer_requests(&mut self) {
+        for request in self.requests.take() {
+            let Request::Snapshot(answer) = request;
+            // An asker who has gone away needs no answer.
+            let _ = answer.send(self.snapshot());
+        }
+    }
+
+    fn take_results(&mut self) -> Result<()> {
+        for done in self.work.results().into_iter().chain(self.disk.results()) {
+            match done {
+                Done::Prepared { pod, result } => self.pod_prepared(pod, result)?,
+                Done::Imported { source, result } => self.imported(&source, result),
+                Done::Swept { next } => self.sweep_at = next,
+                Done::Finished(Ok(())) => {}
+                Done::Finished(Err(message)) => log::error!("{message}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Option<BootTime> {
+        let pods = self.pods.values().filter_map(|run| run.machine.deadline());
+        let source = self.ending.is_none().then(|| BootTime::from(self.source.deadline()));
+        pods.chain(source).chain(self.sweep_at).min()
+    }
+
+    fn pass_time(&mut self) {
+        let now = clock::now();
+        let due = |run: &PodRun| run.machine.deadline().is_some_and(|at| at <= now);
+        let ticks: Vec<_> =
+            self.pods.iter().filter(|(_, run)| due(run)).map(|(number, _)| (*number, Event::Tick)).collect();
+        self.events.extend(ticks);
+        if self.ending.is_none() && BootTime::from(self.source.deadline()) <= now {
+            self.read_source();
+        }
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.sweep_logs();
+        }
+    }
+
+    /// Lets one machine take in one event, and carries out what it asks for.
+    fn take_in(&mut self, number: PodNumber, event: Event) -> Result<()> {
+        let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
+        let before = run.machine.survival();
+        let commands = run.machine.step(event, clock::now());
+        run.dirty = true;
+        let after = run.machine.survival();
+        let gone = run.machine.is_gone();
+        if before != after && !gone {
+            self.save_survival(number, after);
+        }
+        for command in commands {
+            self.carry_out(number, command)?;
+        }
+        if gone {
+            self.forget(number);
+        }
+        Ok(())
+    }
+
+    /// The Pod has left no trace but its logs: its name is free.
+    fn forget(&mut self, number: PodNumber) {
+        let Some(run) = self.pods.remove(&number) else { return };
+        let uid = run.uid().clone();
+        log::info!("{}: gone", run.pod().id);
+        self.numbers.remove(&uid);
+        self.sweep_logs();
+        // After what may still be queued to be saved there.
+        let folders = self.options.folders.clone();
+        let folder = folders.pod(&uid);
+        self.disk.add(move || {
+            let thrown = super::prepare::throw_away(&folder, &folders.trash());
+            Done::Finished(thrown.map_err(|error| format!("{error:#}")))
+        });
+        let commands = self.set.step(SetEvent::PodGone { uid });
+        // Once podkeep is stopping, nothing new is wanted.
+        if self.ending.is_none() {
+            self.heed_set(commands);
+        }
+    }
+
+    fn save_survival(&self, number: PodNumber, survival: crate::pod::machine::Survival) {
+        let Some(run) = self.pods.get(&number) else { return };
+        let (folders, uid) = (self.options.folders.clone(), run.uid().clone());
+        self.disk.add(move || {
+            Done::Finished(state::save_survival(&folders, &uid, &survival).map_err(|error| error.to_string()))
+        });
+    }
+
+    fn save_states(&mut self) {
+        for run in self.pods.values_mut().filter(|run| run.dirty) {
+            run.dirty = false;
+            if let Err(error) = state::save_state(&self.options.folders, run.uid(), &run.saved()) {
+                log::error!("{}: a new worker could not take it over: {error}", run.pod().id);
+            }
+        }
+    }
+
+    /// Saves or forgets the last good version of a manifest, in the order of the calls.
+    pub fn on_disk(&self, job: impl FnOnce(&std::path::Path) -> Result<(), state::Error> + Send + 'static) {
+        let dir = self.options.folders.good_manifests();
+        self.disk.add(move || Done::Finished(job(&dir).map_err(|error| error.to_string())));
+    }
+
+    fn is_done(&self) -> bool {
+        match self.ending {
+            Some(Ending::Leave) => true,
+            Some(Ending::Stop) => self.pods.is_empty(),
+            None => false,
+        }
+    }
+
+    /// Leaves everything whole, and nothing at all after a stop.
+    fn end(mut self) -> Result<ExitCode> {
+        self.work.finish();
+        self.disk.finish();
+        self.take_results()?;
+        if self.ending == Some(Ending::Stop) {
+            self.leave_nothing();
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let pods = self.pods.values().map(|run| {
+            let file = self.set.origin(&run.pod().id).map(|origin| origin.file.clone());
+            super::snapshot::pod_snapshot(
+                Arc::clone(run.pod()),
+                run.machine.status(),
+                file,
+                &self.options.folders,
+                run.group.as_ref().map(|group| group.path().to_owned()),
+                self.cgroups.missing_controllers(),
+            )
+        });
+        let mut pods: Vec<_> = pods.collect();
+        pods.sort_by(|a, b| a.pod.id.cmp(&b.pod.id));
+        Snapshot {
+            node_name: self.options.node_name.clone(),
+            keeper_pid: self.reign.keeper_pid,
+            pods,
+            problems: self.set.problems().iter().map(super::sources::describe).collect(),
+            not_enforced: self.not_enforced.clone(),
+            taken_at: clock::now(),
+            taken_at_wall: std::time::SystemTime::now(),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What `node` tells a Pod's machine, and what the machine asks of it.
+
+use serde::{Deserialize, Serialize};
+
+/// A container's place in `Pod::containers`.
+pub type Index = usize;
+
+/// Something that happened to a Pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Folders, volumes, namespaces and the Pod's cgroup are there.
+    Prepared,
+    /// They could not be made; it will be tried again.
+    PrepareFailed {
+        message: String,
+    },
+    /// The image of this container is in the store.
+    ImageReady {
+        container: Index,
+        image_id: String,
+    },
+    ImageMissing {
+        container: Index,
+        problem: ImageProblem,
+        message: String,
+    },
+    /// Images came into the store: what waits for one may look again at once.
+    ImagesChanged,
+    /// The process exists and exec has happened.
+    Started {
+        container: Index,
+        pid: u32,
+    },
+    /// A new worker has found the process of this run, whatever the machine knew of it when it was saved.
+    Adopted {
+        container: Index,
+        attempt: u32,
+        pid: u32,
+    },
+    StartFailed {
+        container: Index,
+        failure: StartFailure,
+        message: String,
+    },
+    /// The container's first process has ended.
+    Exited {
+        container: Index,
+        exit: Exit,
+    },
+    /// The rest of the container's cgroup has ended too; its cgroup, root file system and pipes are gone.
+    Cleared {
+        container: Index,
+        oom_killed: bool,
+    },
+    /// Processes that SIGKILL has not ended, in words: PID and wait channel of each.
+    Stuck {
+        container: Index,
+        processes: String,
+    },
+    /// Everything of the Pod is gone from the machine but its logs.
+    Released,
+    ReleaseFailed {
+        message: String,
+    },
+    /// The Pod shall end, within its own grace period.
+    Stop,
+    /// A [`deadline`](super::Machine::deadline) has passed.
+    Tick,
+}
+
+/// Something to be done to the machine for a Pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Make folders, volumes, namespaces and the Pod's cgroup. Answer: [`Event::Prepared`] or [`Event::PrepareFailed`].
+    Prepare,
+    /// Find the container's image. Answer: [`Event::ImageReady`] or [`Event::ImageMissing`].
+    FindImage { container: Index },
+    /// Start the container for the `attempt`-th time, counted from 0. Answer: [`Event::Started`] or
+    /// [`Event::StartFailed`].
+    Start { container: Index, attempt: u32 },
+    /// Send the stop signal to the container's first process.
+    Signal { container: Index },
+    /// SIGKILL to every process of the container's cgroup.
+    Kill { container: Index },
+    /// Kill what is left in the container's cgroup and remove what the run leaves behind. Answer: [`Event::Cleared`].
+    Clear { container: Index },
+    /// Find out which processes do not end. Answer: [`Event::Stuck`], or nothing if they have ended meanwhile.
+    Diagnose { container: Index },
+    /// Unmount and remove everything of the Pod but its logs. Answer: [`Event::Released`] or [`Event::ReleaseFailed`].
+    Release,
+}
+
+/// How a container's first process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    Code(u8),
+    Signal(u8),
+    /// Nobody was there to see it: podkeep was not running, or the machine was restarted.
+    Unknown,
+}
+
+impl Exit {
+    /// The exit code as Kubernetes shows it: 128 + signal for a killed process, 137 for an unknown end.
+    pub fn code(self) -> i32 {
+        match self {
+            Exit::Code(code) => i32::from(code),
+            Exit::Signal(signal) => 128 + i32::from(signal),
+            Exit::Unknown => 137,
+        }
+    }
+}
+
+/// Why an image cannot be used, as the reason of the waiting state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageProblem {
+    Missing,
+    /// Missing, and `imagePullPolicy: Never` forbids to look elsewhere.
+    NeverPull,
+    InvalidName,
+    /// In the store, but it cannot be read.
+    Unreadable,
+}
+
+/// How far a start came that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartFailure {
+    /// The Pod asks for what this image cannot give (an unknown user, say): no process was made.
+    Config,
+    /// The machine refused something before the process existed.
+    Create,
+    /// The process was made and failed before or at exec.
+    Exec,
+}

@@ -1,0 +1,159 @@
+//! One Pod's life by hand: crash loop, grace, stops at awkward moments, images that come, adoption, reboot.
+
+use super::*;
+use crate::manifest::pod::{Container as Spec, PodId, PullPolicy, Resources, RestartPolicy, Security, Uid};
+use crate::pod::status::ContainerState;
+use crate::pod::{Exit, ImageProblem};
+
+fn at(seconds: u64) -> BootTime {
+    BootTime::from(Duration::from_secs(seconds))
+}
+
+fn spec(index: usize) -> Spec {
+    Spec {
+        name: format!("c{index}"),
+        image: "busybox".into(),
+        pull_policy: PullPolicy::IfNotPresent,
+        command: Vec::new(),
+        args: Vec::new(),
+        env: Vec::new(),
+        working_dir: None,
+        ports: Vec::new(),
+        resources: Resources::default(),
+        security: Security::default(),
+        mounts: Vec::new(),
+    }
+}
+
+fn machine(containers: usize, grace: u64) -> Machine {
+    let pod = Pod {
+        id: PodId { namespace: "default".into(), name: "web-edge7".into() },
+        uid: Uid::parse(&"a".repeat(32)).expect("32 hex digits"),
+        labels: Default::default(),
+        annotations: Default::default(),
+        containers: (0..containers).map(spec).collect(),
+        volumes: Vec::new(),
+        restart_policy: RestartPolicy::Always,
+        termination_grace: Duration::from_secs(grace),
+        host_network: false,
+        hostname: None,
+        node_name: "edge7".into(),
+        object: serde_json::Value::Null,
+        source: serde_json::Value::Null,
+    };
+    Machine::new(Arc::new(pod), Settings::default(), at(0))
+}
+
+fn ready(container: Index) -> Event {
+    Event::ImageReady { container, image_id: "sha256:0".into() }
+}
+
+fn missing(container: Index) -> Event {
+    Event::ImageMissing { container, problem: ImageProblem::Missing, message: "not there".into() }
+}
+
+/// A Pod of one container that runs as PID 7.
+fn running(grace: u64) -> Machine {
+    let mut machine = machine(1, grace);
+    machine.step(Event::Prepared, at(0));
+    machine.step(ready(0), at(0));
+    machine.step(Event::Started { container: 0, pid: 7 }, at(0));
+    machine
+}
+
+#[test]
+fn a_crash_loop_waits_0_10_20_to_300_seconds_and_starts_afresh_after_ten_minutes() {
+    let mut machine = running(30);
+    let (mut now, mut waited) = (at(0), Vec::new());
+    for run in 0..10 {
+        if run == 9 {
+            now = now + Duration::from_secs(601);
+        }
+        machine.step(Event::Exited { container: 0, exit: Exit::Code(1) }, now);
+        let mut commands = machine.step(Event::Cleared { container: 0, oom_killed: false }, now);
+        let due = machine.deadline().unwrap_or(now);
+        waited.push((due - now).as_secs());
+        if due > now {
+            commands = machine.step(Event::Tick, due);
+        }
+        assert_eq!(commands, [Command::FindImage { container: 0 }]);
+        now = due;
+        let attempt = run + 1;
+        assert_eq!(machine.step(ready(0), now), [Command::Start { container: 0, attempt }]);
+        machine.step(Event::Started { container: 0, pid: 8 }, now);
+    }
+    assert_eq!(waited, [0, 10, 20, 40, 80, 160, 300, 300, 300, 0]);
+}
+
+#[test]
+fn the_stop_signal_comes_a_whole_grace_before_the_kill() {
+    let mut machine = running(30);
+    assert_eq!(machine.step(Event::Stop, at(5)), [Command::Signal { container: 0 }]);
+    assert_eq!(machine.step(Event::Tick, at(34)), []);
+    assert_eq!(machine.deadline(), Some(at(35)));
+    assert_eq!(machine.step(Event::Tick, at(35)), [Command::Kill { container: 0 }]);
+}
+
+#[test]
+fn no_grace_means_no_stop_signal() {
+    assert_eq!(running(0).step(Event::Stop, at(5)), [Command::Kill { container: 0 }]);
+}
+
+#[test]
+fn a_stop_while_preparing_waits_for_what_was_made_and_releases_it() {
+    let mut machine = machine(2, 30);
+    assert_eq!(machine.step(Event::Stop, at(1)), []);
+    assert_eq!(machine.step(Event::Prepared, at(2)), [Command::Release]);
+    machine.step(Event::Released, at(3));
+    assert!(machine.is_gone());
+}
+
+#[test]
+fn a_stop_while_an_image_is_looked_for_starts_nothing() {
+    let mut machine = machine(1, 30);
+    machine.step(Event::Prepared, at(0));
+    assert_eq!(machine.step(Event::Stop, at(1)), [Command::Release]);
+    assert_eq!(machine.step(ready(0), at(2)), []);
+}
+
+#[test]
+fn a_missing_image_waits_ten_seconds_or_for_a_change_in_the_store() {
+    let mut machine = machine(1, 30);
+    machine.step(Event::Prepared, at(0));
+    machine.step(missing(0), at(1));
+    assert_eq!(machine.deadline(), Some(at(11)));
+    assert_eq!(machine.step(Event::ImagesChanged, at(2)), [Command::FindImage { container: 0 }]);
+    machine.step(missing(0), at(2));
+    assert_eq!(machine.deadline(), Some(at(22)));
+}
+
+#[test]
+fn each_container_waits_until_the_one_before_it_was_tried() {
+    let mut machine = machine(2, 30);
+    assert_eq!(machine.step(Event::Prepared, at(0)), [Command::FindImage { container: 0 }]);
+    assert_eq!(machine.step(ready(0), at(0)), [Command::Start { container: 0, attempt: 0 }]);
+    let next = machine.step(Event::Started { container: 0, pid: 7 }, at(0));
+    assert_eq!(next, [Command::FindImage { container: 1 }]);
+}
+
+#[test]
+fn a_process_that_the_saved_state_did_not_know_is_adopted_with_its_number() {
+    let mut machine = running(30);
+    machine.step(Event::Adopted { container: 0, attempt: 1, pid: 9 }, at(3));
+    let status = &machine.status().containers[0];
+    assert_eq!((status.pid, status.restart_count), (Some(9), 1));
+    assert_eq!(status.last.as_ref().map(|end| end.exit), Some(Exit::Unknown));
+}
+
+#[test]
+fn a_reboot_counts_one_restart_for_what_ran_and_none_for_what_did_not() {
+    let mut before = machine(2, 30);
+    before.step(Event::Prepared, at(0));
+    before.step(ready(0), at(0));
+    before.step(Event::Started { container: 0, pid: 7 }, at(0));
+    let pod = Arc::clone(before.pod());
+    let after = Machine::after_reboot(pod, before.survival(), Settings::default(), at(0));
+    let counts: Vec<_> = after.status().containers.iter().map(|c| c.restart_count).collect();
+    assert_eq!(counts, [1, 0]);
+    assert!(matches!(after.status().containers[0].state, ContainerState::Waiting { .. }));
+}

@@ -1,0 +1,14 @@
+//! Images as strangers may make them: what is whole arrives whole, what is hostile is refused and touches nothing outside.
+//!
+//! Runs as root (devices, owners and overlay attributes), in temporary folders only.
+
+#[path = "images/builder.rs"]
+mod builder;
+#[path = "images/hostile.rs"]
+mod hostile;
+#[path = "images/sources.rs"]
+mod sources;
+#[path = "images/tools.rs"]
+mod tools;
+#[path = "images/unpacking.rs"]
+mod unpacking;

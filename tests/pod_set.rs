@@ -1,0 +1,453 @@
+//! The set of Pods: examples from daily use, and laws that hold whatever happens in whatever order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use podkeep::manifest::pod::RestartPolicy;
+use podkeep::manifest::{Pod, PodId, Uid};
+use podkeep::pod::set::{Origin, Problem, Set, SetCommand, SetEvent, SourceId, StopReason};
+use proptest::prelude::*;
+
+const FOLDER: SourceId = SourceId(0);
+
+/// `web1` is the Pod `web` with the content `1`.
+fn pod(text: &str) -> Arc<Pod> {
+    let (name, _) = text.split_at(text.len() - 1);
+    Arc::new(Pod {
+        id: id(name),
+        uid: uid(text),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        containers: Vec::new(),
+        volumes: Vec::new(),
+        restart_policy: RestartPolicy::Always,
+        termination_grace: Duration::ZERO,
+        host_network: false,
+        hostname: None,
+        node_name: "node".to_owned(),
+        object: serde_json::Value::Null,
+        source: serde_json::Value::Null,
+    })
+}
+
+fn id(name: &str) -> PodId {
+    PodId { namespace: "default".to_owned(), name: name.to_owned() }
+}
+
+fn uid(text: &str) -> Uid {
+    let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    Uid::parse(&format!("{hex:0>32}")).unwrap()
+}
+
+fn word(uid: &Uid) -> String {
+    let hex = uid.as_str().trim_start_matches('0');
+    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap() as char;
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+fn origin(file: &str) -> Origin {
+    Origin { source: FOLDER, file: PathBuf::from(file) }
+}
+
+fn pods(texts: &[&str]) -> Vec<Arc<Pod>> {
+    texts.iter().map(|text| pod(text)).collect()
+}
+
+fn read(file: &str, texts: &[&str]) -> SetEvent {
+    SetEvent::FileRead { origin: origin(file), pods: pods(texts) }
+}
+
+fn gone(file: &str) -> SetEvent {
+    SetEvent::FileGone { origin: origin(file) }
+}
+
+fn broken(file: &str) -> SetEvent {
+    SetEvent::FileBroken { origin: origin(file), message: "line 1".to_owned() }
+}
+
+fn restored(file: &str, texts: &[&str]) -> SetEvent {
+    SetEvent::Restored { origin: origin(file), pods: pods(texts) }
+}
+
+fn listed(files: &[&str]) -> SetEvent {
+    SetEvent::Listed { source: FOLDER, files: files.iter().map(PathBuf::from).collect() }
+}
+
+fn adopted(text: &str) -> SetEvent {
+    SetEvent::Adopted { pod: pod(text), stopping: false }
+}
+
+fn pod_gone(text: &str) -> SetEvent {
+    SetEvent::PodGone { uid: uid(text) }
+}
+
+fn set() -> Set {
+    Set::new(&[FOLDER], None)
+}
+
+/// What is started, stopped and reported, in words; what is saved is left out.
+fn words(commands: Vec<SetCommand>) -> Vec<String> {
+    commands.iter().filter_map(in_a_word).collect()
+}
+
+fn in_a_word(command: &SetCommand) -> Option<String> {
+    match command {
+        SetCommand::Start(pod) => Some(format!("start {}", word(&pod.uid))),
+        SetCommand::Stop { uid, why: StopReason::Removed } => Some(format!("remove {}", word(uid))),
+        SetCommand::Stop { uid, why: StopReason::Replaced } => Some(format!("replace {}", word(uid))),
+        SetCommand::SaveGood { .. } | SetCommand::ForgetGood { .. } => None,
+        SetCommand::Report(Problem::Broken { origin, .. }) => {
+            Some(format!("broken {}", origin.file.display()))
+        }
+        SetCommand::Report(Problem::Duplicate { origin, kept, .. }) => {
+            Some(format!("duplicate {} of {}", origin.file.display(), kept.file.display()))
+        }
+        SetCommand::Report(Problem::OutOfPods { id, .. }) => Some(format!("waits {}", id.name)),
+    }
+}
+
+/// Runs a story: each event with what it leads to.
+fn story(mut set: Set, steps: Vec<(SetEvent, &[&str])>) -> Set {
+    for (event, expected) in steps {
+        let told = format!("{event:?}");
+        assert_eq!(words(set.step(event)), expected, "after {told}");
+    }
+    set
+}
+
+#[test]
+fn an_edit_replaces_and_only_the_last_of_several_counts() {
+    story(
+        set(),
+        vec![
+            (read("a", &["web1"]), &["start web1"]),
+            (read("a", &["web2"]), &["replace web1"]),
+            (read("a", &["web3"]), &[]),
+            (pod_gone("web1"), &["start web3"]),
+        ],
+    );
+}
+
+#[test]
+fn a_touch_and_a_rename_do_nothing() {
+    let set = story(
+        set(),
+        vec![
+            (read("a", &["web1"]), &["start web1"]),
+            (read("a", &["web1"]), &[]),
+            (read("b", &["web1"]), &[]),
+            (gone("a"), &[]),
+            (read("b", &["web2"]), &["replace web1"]),
+        ],
+    );
+    assert_eq!(set.origin(&id("web")), Some(&origin("b")));
+    assert_eq!(set.problems(), []);
+}
+
+#[test]
+fn a_rename_heard_in_the_other_order_starts_the_pod_again_once() {
+    story(
+        set(),
+        vec![
+            (read("a", &["web1"]), &["start web1"]),
+            (gone("a"), &["remove web1"]),
+            (read("b", &["web1"]), &[]),
+            (pod_gone("web1"), &["start web1"]),
+        ],
+    );
+}
+
+#[test]
+fn the_first_of_two_files_keeps_the_name_until_it_goes() {
+    let set = story(
+        set(),
+        vec![
+            (read("b", &["web1"]), &["start web1"]),
+            (read("a", &["web2"]), &["duplicate a of b"]),
+            (read("a", &["web2"]), &[]),
+            (read("b", &["web3"]), &["replace web1"]),
+            (pod_gone("web1"), &["start web3"]),
+            (gone("b"), &["replace web3"]),
+            (pod_gone("web3"), &["start web2"]),
+        ],
+    );
+    assert_eq!(set.problems(), []);
+}
+
+#[test]
+fn an_edit_wins_over_an_older_copy() {
+    story(
+        set(),
+        vec![
+            (read("a", &["web1"]), &["start web1"]),
+            (read("copy", &["web1"]), &[]),
+            (read("a", &["web2"]), &["replace web1", "duplicate copy of a"]),
+        ],
+    );
+}
+
+#[test]
+fn of_those_that_wait_the_one_that_asks_for_what_runs_takes_over() {
+    story(
+        set(),
+        vec![
+            (read("a", &["web1"]), &["start web1"]),
+            (read("b", &["web2"]), &["duplicate b of a"]),
+            (read("c", &["web1"]), &[]),
+            (gone("a"), &["duplicate b of c"]),
+        ],
+    );
+}
+
+#[test]
+fn a_broken_file_keeps_its_last_good_pods() {
+    let set = story(
+        set(),
+        vec![
+            (read("a", &["web1", "db1"]), &["start web1", "start db1"]),
+            (broken("a"), &["broken a"]),
+            (broken("a"), &[]),
+        ],
+    );
+    let keeps = vec![id("web"), id("db")];
+    assert_eq!(
+        set.problems(),
+        [Problem::Broken { origin: origin("a"), message: "line 1".to_owned(), keeps }]
+    );
+    let set = story(set, vec![(read("a", &["web1", "db1"]), &[])]);
+    assert_eq!(set.problems(), []);
+}
+
+#[test]
+fn the_pods_of_one_file_are_handled_one_by_one() {
+    story(
+        set(),
+        vec![
+            (read("a", &["web1", "db1", "log1"]), &["start web1", "start db1", "start log1"]),
+            (read("a", &["web1", "db2", "new1"]), &["replace db1", "remove log1", "start new1"]),
+        ],
+    );
+}
+
+#[test]
+fn those_beyond_the_limit_wait_in_order_and_a_replacement_keeps_its_place() {
+    story(
+        Set::new(&[FOLDER], Some(1)),
+        vec![
+            (read("a", &["web1"]), &["start web1"]),
+            (read("b", &["zoo1"]), &["waits zoo"]),
+            (read("c", &["db1"]), &["waits db"]),
+            (read("a", &["web2"]), &["replace web1"]),
+            (pod_gone("web1"), &["start web2"]),
+            (gone("a"), &["remove web2"]),
+            (pod_gone("web2"), &["start zoo1"]),
+        ],
+    );
+}
+
+#[test]
+fn a_replacement_goes_before_one_that_came_earlier_and_waits() {
+    story(
+        Set::new(&[FOLDER], Some(1)),
+        vec![
+            (restored("a", &["old1"]), &[]),
+            (read("b", &["web1"]), &["start web1"]),
+            (listed(&["a", "b"]), &["waits old"]),
+            (read("b", &["web2"]), &["replace web1"]),
+            (pod_gone("web1"), &["start web2"]),
+        ],
+    );
+}
+
+#[test]
+fn a_restored_pod_starts_when_nothing_newer_is_to_be_had() {
+    story(
+        set(),
+        vec![
+            (restored("a", &["web1"]), &[]),
+            (restored("b", &["db1"]), &[]),
+            (restored("c", &["log1"]), &[]),
+            (restored("d", &["old1"]), &[]),
+            (read("a", &["web2"]), &["start web2"]),
+            (broken("b"), &["start db1", "broken b"]),
+            (listed(&["a", "b", "c"]), &["start log1"]),
+        ],
+    );
+    story(
+        set(),
+        vec![(restored("a", &["web1"]), &[]), (SetEvent::Unlistable { source: FOLDER }, &["start web1"])],
+    );
+}
+
+#[test]
+fn an_adopted_pod_runs_on_until_the_listing_says_otherwise() {
+    story(
+        set(),
+        vec![
+            (restored("a", &["web1"]), &[]),
+            (adopted("web1"), &[]),
+            (adopted("db1"), &[]),
+            (read("c", &["log1"]), &["start log1"]),
+            (listed(&["c"]), &["remove db1", "remove web1"]),
+        ],
+    );
+    story(
+        set(),
+        vec![
+            (restored("a", &["web1"]), &[]),
+            (adopted("web1"), &[]),
+            (read("a", &["web2"]), &["replace web1"]),
+        ],
+    );
+}
+
+#[test]
+fn the_last_good_version_is_saved_once_and_forgotten_with_its_file() {
+    let mut set = set();
+    let saved = SetCommand::SaveGood { origin: origin("a"), pods: pods(&["web1"]) };
+    assert!(set.step(read("a", &["web1"])).contains(&saved));
+    assert_eq!(set.step(read("a", &["web1"])), []);
+    let forgotten = SetCommand::ForgetGood { origin: origin("a") };
+    assert!(set.step(gone("a")).contains(&forgotten));
+    assert_eq!(set.step(gone("a")), []);
+    set.step(restored("b", &["db1"]));
+    assert_eq!(words(set.step(read("b", &["db1"]))), ["start db1"]);
+}
+
+/// The machine that carries out the commands, and the folder as far as it was told.
+struct Machine {
+    set: Set,
+    max: usize,
+    /// Each name's Pod, and whether it is being stopped.
+    running: BTreeMap<PodId, (Uid, bool)>,
+    files: BTreeMap<usize, Vec<Arc<Pod>>>,
+}
+
+impl Machine {
+    fn tell(&mut self, event: SetEvent) -> Vec<SetCommand> {
+        let commands = self.set.step(event);
+        for command in &commands {
+            match command {
+                SetCommand::Start(pod) => {
+                    let before = self.running.insert(pod.id.clone(), (pod.uid.clone(), false));
+                    assert_eq!(before, None, "two of {}", pod.id);
+                    assert!(self.running.len() <= self.max, "more than {}", self.max);
+                }
+                SetCommand::Stop { uid, .. } => {
+                    let found = self.running.values_mut().find(|(running, _)| running == uid);
+                    let (_, stopping) = found.expect("stops what runs");
+                    assert!(!*stopping, "stopped twice");
+                    *stopping = true;
+                }
+                SetCommand::SaveGood { .. } | SetCommand::ForgetGood { .. } | SetCommand::Report(_) => {}
+            }
+        }
+        commands
+    }
+
+    fn file_is(&mut self, file: usize, pods: Vec<Arc<Pod>>) -> Vec<SetCommand> {
+        self.files.insert(file, pods.clone());
+        self.tell(SetEvent::FileRead { origin: origin(&file.to_string()), pods })
+    }
+
+    fn file_goes(&mut self, file: usize) -> Vec<SetCommand> {
+        self.files.remove(&file);
+        self.tell(gone(&file.to_string()))
+    }
+
+    fn one_is_gone(&mut self, which: usize) -> bool {
+        let stopping: Vec<_> = self.running.iter().filter(|(_, (_, stopping))| *stopping).collect();
+        let Some((id, (uid, _))) = stopping.get(which % stopping.len().max(1)) else { return false };
+        let (id, uid) = ((*id).clone(), uid.clone());
+        self.running.remove(&id);
+        self.tell(SetEvent::PodGone { uid });
+        true
+    }
+
+    fn claimed(&self, id: &PodId) -> BTreeSet<Uid> {
+        self.files.values().flatten().filter(|pod| pod.id == *id).map(|pod| pod.uid.clone()).collect()
+    }
+
+    /// Does nothing when another file holds something under the new name.
+    fn rename(&mut self, from: usize, to: usize) {
+        if from == to || self.files.contains_key(&to) {
+            return;
+        }
+        let Some(pods) = self.files.get(&from).cloned() else { return };
+        let mut commands = self.file_is(to, pods);
+        commands.extend(self.file_goes(from));
+        let touched =
+            commands.iter().any(|command| matches!(command, SetCommand::Start(_) | SetCommand::Stop { .. }));
+        assert!(!touched, "a rename leads to {commands:?}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Read(usize, Vec<(usize, usize)>),
+    Break(usize),
+    Remove(usize),
+    Rename(usize, usize),
+    PodGone(usize),
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let asked = prop::collection::vec((0..4usize, 0..3usize), 0..4);
+    prop_oneof![
+        4 => (0..4usize, asked).prop_map(|(file, asked)| Deed::Read(file, asked)),
+        1 => (0..4usize).prop_map(Deed::Break),
+        2 => (0..4usize).prop_map(Deed::Remove),
+        2 => (0..4usize, 0..4usize).prop_map(|(from, to)| Deed::Rename(from, to)),
+        3 => (0..4usize).prop_map(Deed::PodGone),
+    ]
+}
+
+/// No name twice in one file, as the manifest promises.
+fn asked(asked: &[(usize, usize)]) -> Vec<Arc<Pod>> {
+    let by_name: BTreeMap<_, _> = asked.iter().copied().collect();
+    by_name
+        .iter()
+        .map(|(name, content)| pod(&format!("{}{content}", ["web", "db", "log", "zoo"][*name])))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_ends_with_what_the_files_ask_for(
+        max in prop::option::of(1..4u32),
+        deeds in prop::collection::vec(deed(), 1..60),
+    ) {
+        let mut machine = Machine {
+            set: Set::new(&[FOLDER], max),
+            max: max.map_or(usize::MAX, |max| max as usize),
+            running: BTreeMap::new(),
+            files: BTreeMap::new(),
+        };
+        for deed in &deeds {
+            match deed {
+                Deed::Read(file, pods) => drop(machine.file_is(*file, asked(pods))),
+                Deed::Break(file) => {
+                    machine.files.entry(*file).or_default();
+                    let commands = machine.tell(broken(&file.to_string()));
+                    prop_assert!(commands.iter().all(|command| matches!(command, SetCommand::Report(_))));
+                }
+                Deed::Remove(file) => drop(machine.file_goes(*file)),
+                Deed::Rename(from, to) => machine.rename(*from, *to),
+                Deed::PodGone(which) => drop(machine.one_is_gone(*which)),
+            }
+        }
+        while machine.one_is_gone(0) {}
+        let names: BTreeSet<_> = machine.files.values().flatten().map(|pod| pod.id.clone()).collect();
+        prop_assert_eq!(machine.running.len(), names.len().min(machine.max));
+        for (id, (uid, stopping)) in &machine.running {
+            prop_assert!(machine.claimed(id).contains(uid) && !stopping);
+            let owner = machine.set.origin(id).expect("owned");
+            let file: usize = owner.file.to_str().unwrap().parse().unwrap();
+            prop_assert!(machine.files[&file].iter().any(|pod| pod.uid == *uid), "{id} is not what its owner asks for");
+        }
+    }
+}
