@@ -7,7 +7,10 @@
 cached() {
   local folder=$1
   shift
-  [[ ! -d $folder ]] || return 0
+  if [[ -d $folder ]]; then
+    touch "$folder"
+    return
+  fi
   exec {lock}>"$CACHE/lock"
   flock "$lock"
   if [[ ! -d $folder ]]; then
@@ -17,6 +20,12 @@ cached() {
     mv "$folder.part" "$folder"
   fi
   exec {lock}>&-
+}
+
+# Removes what no run has used for a week, and what runs that were killed outright left behind.
+forget_unused() {
+  find "$CACHE" -mindepth 1 -maxdepth 1 -type d \( \( -name 'kernel-*' -o -name 'root-*' \) -mtime +6 \
+    -o -name 'run.*' -mtime +0 \) -exec rm -rf --one-file-system {} +
 }
 
 # A short name for the content of the files and words on stdin.
@@ -41,15 +50,15 @@ kernel_package() {
 # Sets the global `kernel` to the cached folder of series $1: vmlinuz, version, initramfs.cpio, modules.ext4.
 # apt is asked again only after its lists changed: that takes longer than a good part of the boot.
 find_kernel() {
-  local pointer=$CACHE/kernel-$1 package
-  if [[ ! -e $pointer || /var/lib/apt/lists -nt $pointer || ! -d $CACHE/$(<"$pointer") ]]; then
+  local pointer=$CACHE/package-of-$1 package
+  if [[ ! -e $pointer || /var/lib/apt/lists -nt $pointer ]]; then
     package=$(kernel_package "$1")
-    kernel=kernel-$( (echo "$package"; cat "$HELPERS/cache.sh" "$HELPERS/initramfs-init") | content_key)
-    cached "$CACHE/$kernel" build_kernel "$package"
-    echo "$kernel" >"$pointer.$$"
+    echo "$package" >"$pointer.$$"
     mv "$pointer.$$" "$pointer"
   fi
-  kernel=$CACHE/$(<"$pointer")
+  package=$(<"$pointer")
+  kernel=$CACHE/kernel-$( (echo "$package"; cat "$HELPERS/cache.sh" "$HELPERS/initramfs-init") | content_key)
+  cached "$kernel" build_kernel "$package"
 }
 
 # Downloads and unpacks only: a kernel package that was installed would change how the host boots.
