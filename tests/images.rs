@@ -8,5 +8,7 @@ mod builder;
 mod hostile;
 #[path = "images/sources.rs"]
 mod sources;
+#[path = "images/tools.rs"]
+mod tools;
 #[path = "images/unpacking.rs"]
 mod unpacking;

@@ -98,9 +98,6 @@ pub enum LayerError {
 
     #[error("the blob is {actual} bytes long, not {expected}")]
     WrongSize { expected: u64, actual: u64 },
-
-    #[error("{action}")]
-    Io { action: &'static str, source: io::Error },
 }
 
 /// What is wrong with one entry of a layer.

@@ -31,12 +31,14 @@ pub(super) fn unpack<R: BufRead>(
 ) -> Result<u64, LayerError> {
     let tap = Tap::new(limits.bytes, limits.header_bytes);
     let plain = decompress(io::BufReader::new(&mut blob)).map_err(LayerError::Archive)?;
-    let mut plain = HashingReader::new(tap.read(plain));
+    let mut plain = tap.read(HashingReader::new(plain));
     let unpacked = unpack_tar(&mut plain, &tap, root, limits);
     let error = |error| if tap.is_too_large() { LayerError::TooLarge { limit: limits.bytes } } else { error };
     let size = unpacked.map_err(error)?;
     tap.end_header(0);
-    let (diff_id, _) = plain.finish().map_err(|cause| error(LayerError::Archive(cause)))?;
+    // What follows the end of the archive belongs to the digest, and within the limit too.
+    io::copy(&mut plain, &mut io::sink()).map_err(|cause| error(LayerError::Archive(cause)))?;
+    let (diff_id, _) = plain.into_inner().finish().map_err(LayerError::Archive)?;
     check_digest("decompressed tar", expected.diff_id, diff_id)?;
     let (digest, length) = blob.finish().map_err(LayerError::Archive)?;
     if let Some((wanted, size)) = expected.blob {

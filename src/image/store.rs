@@ -10,7 +10,8 @@
 //! | `tmp/` | what is being written; emptied when nobody writes |
 //! | `lock` | held by `flock` while something is written |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd;
@@ -316,7 +317,27 @@ impl Store {
         if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(());
         }
+        self.empty_tmp()?;
+        self.move_orphans()?;
         self.empty_tmp()
+    }
+
+    /// A crash between the two steps of [`Store::add_layer`] leaves a folder that no record names, so no image either.
+    fn move_orphans(&self) -> Result<(), Error> {
+        let Folders { layers, diffs, tmp, .. } = &*self.folders;
+        let mut known = HashSet::new();
+        for entry in fs::read_dir(diffs).map_err(Error::io("list", diffs))? {
+            let path = entry.map_err(Error::io("list", diffs))?.path();
+            known.extend(read_record::<LayerRecord>(&path)?.map(|record| OsString::from(record.dir)));
+        }
+        for entry in fs::read_dir(layers).map_err(Error::io("list", layers))? {
+            let name = entry.map_err(Error::io("list", layers))?.file_name();
+            if !known.contains(&name) {
+                let (orphan, aside) = (layers.join(&name), tmp.join(&name));
+                fs::rename(&orphan, &aside).map_err(Error::io("move away", &orphan))?;
+            }
+        }
+        Ok(())
     }
 
     /// The caller holds the lock: what lies in `tmp` is nobody else's.
@@ -444,6 +465,18 @@ mod tests {
         drop(lock);
         Store::open(&dir.path().join("store")).unwrap();
         assert!(!leftover.exists());
+    }
+
+    #[test]
+    fn a_layer_without_a_record_is_removed_and_one_with_it_stays() {
+        let (dir, store) = store();
+        let id = Digest::of(b"layer");
+        fs::create_dir(store.tmp_dir().join("0")).unwrap();
+        store.add_layer(&store.tmp_dir().join("0"), &id, 1).unwrap();
+        fs::create_dir(store.layers_dir().join("orphan")).unwrap();
+        Store::open(&dir.path().join("store")).unwrap();
+        assert!(store.layer(&id).unwrap().is_some());
+        assert_eq!(fs::read_dir(store.layers_dir()).unwrap().count(), 1);
     }
 
     #[test]

@@ -69,8 +69,11 @@ impl Tap {
 
 impl<R: Read> Read for TappedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
+        let mut read = self.inner.read(buffer)?;
         let mut state = self.tap.state.borrow_mut();
+        if read == 0 && state.header.is_some() {
+            read = pad(buffer, state.position);
+        }
         state.position += read as u64;
         let Some(left) = state.left.checked_sub(read as u64) else {
             state.too_large = true;
@@ -84,6 +87,20 @@ impl<R: Read> Read for TappedReader<R> {
             }
         }
         Ok(read)
+    }
+}
+
+/// umoci 0.4 leaves the padding of the last entry out: where the file ends after a whole content, the block is filled up with zeros.
+fn pad(buffer: &mut [u8], position: u64) -> usize {
+    let missing = position.next_multiple_of(512) - position;
+    let length = usize::try_from(missing).map_or(buffer.len(), |missing| missing.min(buffer.len()));
+    buffer[..length].fill(0);
+    length
+}
+
+impl<R> TappedReader<R> {
+    pub(super) fn into_inner(self) -> R {
+        self.inner
     }
 }
 

@@ -3,11 +3,32 @@
 //! Nothing here does I/O: bytes in, [`Manifest`] or [`Diagnostic`]s out.
 #![forbid(unsafe_code)]
 
+mod check;
+mod check_container;
+mod check_volume;
+mod decode;
+mod defaults;
+pub(crate) mod findings;
+mod names;
 pub mod pod;
+pub(crate) mod quantity;
+mod scalar;
+mod served;
+mod source_text;
+pub(crate) mod text;
+pub(crate) mod tree;
+pub(crate) mod typed;
+mod uid;
+mod unsupported;
 
+use std::fmt;
 use std::path::PathBuf;
 
+pub use decode::{decode, from_source};
 pub use pod::{Container, Pod, PodId, Uid};
+
+/// The largest manifest that is read, as with the kubelet.
+pub const MAX_BYTES: usize = 10 * 1024 * 1024;
 
 /// What a manifest file holds once everything in it has been checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,19 +60,20 @@ pub struct Diagnostic {
     pub field: Option<String>,
     pub message: String,
 }
-pub fn decode(_file: &std::path::Path, _bytes: &[u8], _node_name: &str) -> Result<Manifest, Vec<Diagnostic>> {
-    Err(Vec::new())
-}
-pub fn from_source(_source: &serde_json::Value, _node_name: &str) -> Result<Pod, Vec<Diagnostic>> {
-    Err(Vec::new())
-}
-impl std::fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.message)
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        })
     }
 }
-impl Pod {
-    pub fn qos_class(&self) -> pod::QosClass {
-        pod::QosClass::BestEffort
+
+/// One line, as compilers write it: `file:line:column: error: message`.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Diagnostic { severity, file, line, column, message, .. } = self;
+        write!(f, "{}:{line}:{column}: {severity}: {message}", file.display())
     }
 }

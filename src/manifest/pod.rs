@@ -32,6 +32,35 @@ pub struct Pod {
     pub source: serde_json::Value,
 }
 
+impl Pod {
+    /// As Kubernetes computes it (`pkg/apis/core/v1/helper/qos`): from cpu and memory alone.
+    pub fn qos_class(&self) -> QosClass {
+        let nothing = |resources: &Resources| resources.requests.is_zero() && resources.limits.is_zero();
+        if self.containers.iter().all(|container| nothing(&container.resources)) {
+            QosClass::BestEffort
+        } else if self.containers.iter().all(|container| container.resources.is_guaranteed()) {
+            QosClass::Guaranteed
+        } else {
+            QosClass::Burstable
+        }
+    }
+}
+
+impl Resources {
+    /// cpu and memory both limited, and requested as much.
+    fn is_guaranteed(&self) -> bool {
+        let limited = |amount: Option<u64>| amount.is_some_and(|amount| amount > 0);
+        limited(self.limits.cpu_milli) && limited(self.limits.memory) && self.requests == self.limits
+    }
+}
+
+impl Amounts {
+    /// Nothing is set, or zero, which Kubernetes counts as not set.
+    fn is_zero(&self) -> bool {
+        self.cpu_milli.unwrap_or(0) == 0 && self.memory.unwrap_or(0) == 0
+    }
+}
+
 /// What names a Pod on a node: no two Pods with one id run at the same time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct PodId {
@@ -117,6 +146,17 @@ pub enum Protocol {
     Tcp,
     Udp,
     Sctp,
+}
+
+impl Protocol {
+    /// As Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+        }
+    }
 }
 
 /// A declared port: shown, not yet acted on.

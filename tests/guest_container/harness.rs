@@ -20,7 +20,7 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 const APPLETS: &[&str] = &[
     "cat", "chroot", "echo", "env", "false", "grep", "hostname", "id", "ip", "ls", "mkdir", "mknod", "mount",
     "pwd", "readlink", "sh", "sleep", "stat", "touch", "true", "umask", "wc", "sort", "tr", "dd", "umount",
-    "setsid",
+    "setsid", "unshare",
 ];
 
 /// A machine's worth of folders for one container.

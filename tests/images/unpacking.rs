@@ -206,3 +206,13 @@ fn an_opaque_root_leaves_no_layer_below() {
     assert_eq!(world.store.read_file(&image, "old", 1).unwrap(), None);
     assert!(world.store.read_file(&image, "new", 1).unwrap().is_some());
 }
+
+#[test]
+fn an_archive_without_its_last_padding_is_whole() {
+    let mut layer = Layer::new().file("first", "1").file("last", "content").finish();
+    layer.truncate(512 * 3 + "content".len());
+    let world = World::new();
+    world.import_layers(&[layer]).unwrap();
+    let image = world.find("web:1").unwrap();
+    assert_eq!(world.store.read_file(&image, "last", 16).unwrap().unwrap(), b"content");
+}

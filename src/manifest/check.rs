@@ -1,0 +1,205 @@
+//! A decoded Kubernetes Pod → our checked [`Pod`], by Kubernetes' rules (`pkg/apis/core/validation`).
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1 as api;
+use serde_json::Value;
+
+use super::findings::Findings;
+use super::names::{self, Verdict};
+use super::pod::{Pod, PodId, RestartPolicy};
+use super::tree::{Node, Path};
+use super::{check_container, check_volume, defaults, uid};
+
+/// All annotations of one object together, as in Kubernetes.
+const MAX_ANNOTATIONS: usize = 256 * 1024;
+
+/// Reports what is wrong, in Kubernetes' words, at the field's place.
+pub(super) struct Checker<'a> {
+    pub root: &'a Node,
+    pub findings: &'a mut Findings,
+}
+
+impl Checker<'_> {
+    pub fn error(&mut self, path: &Path, message: impl std::fmt::Display) {
+        self.findings.error(self.root.place_of(path), Some(path), format!("{path}: {message}"));
+    }
+
+    pub fn required(&mut self, path: &Path) {
+        self.error(path, "Required value");
+    }
+
+    pub fn invalid(&mut self, path: &Path, value: impl std::fmt::Debug, reason: impl std::fmt::Display) {
+        self.error(path, format!("Invalid value: {value:?}: {reason}"));
+    }
+
+    /// Checks a name that must be there.
+    pub fn name(&mut self, path: &Path, name: &str, rule: fn(&str) -> Verdict) {
+        if name.is_empty() {
+            self.required(path);
+        } else if let Err(reason) = rule(name) {
+            self.invalid(path, name, reason);
+        }
+    }
+
+    /// Reports `value` if it was in `seen` before.
+    pub fn unique<T: Hash + Eq>(&mut self, path: &Path, seen: &mut HashSet<T>, value: T, shown: &str) {
+        if !seen.insert(value) {
+            self.error(path, format!("Duplicate value: {shown:?}"));
+        }
+    }
+
+    /// The meaning of `written`, or `default` where it is absent or no word of `words` (which is reported).
+    pub fn word<T: Copy>(
+        &mut self,
+        path: &Path,
+        written: Option<&str>,
+        words: &[(&str, T)],
+        default: T,
+    ) -> T {
+        let Some(written) = written.filter(|text| !text.is_empty()) else { return default };
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == written) {
+            return *meaning;
+        }
+        let supported: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+        self.error(
+            path,
+            format!("Unsupported value: {written:?}: supported values: {}", supported.join(", ")),
+        );
+        default
+    }
+}
+
+/// Checks `object`, which was decoded from `root`; `None` if anything is wrong with it.
+pub(super) fn pod(
+    object: api::Pod,
+    root: &Node,
+    source: Value,
+    node_name: &str,
+    findings: &mut Findings,
+) -> Option<Pod> {
+    // What is wrong elsewhere in the file does not decide about this Pod: look at its own findings only.
+    let mut own = Findings::like(findings);
+    let mut checker = Checker { root, findings: &mut own };
+    let id = identity(&object, node_name, &mut checker);
+    let (labels, annotations) = metadata(&object, &mut checker);
+    let Some(spec) = &object.spec else {
+        checker.required(&Path::of("spec"));
+        findings.append(own);
+        return None;
+    };
+    let restart_policy = restart_policy(spec, &mut checker);
+    let termination_grace = termination_grace(spec, &mut checker);
+    let host_network = spec.host_network.unwrap_or_default();
+    let hostname = hostname(spec, &id, &mut checker);
+    image_pull_secrets(spec, &mut checker);
+    let volumes = check_volume::volumes(spec, &mut checker);
+    let containers = check_container::containers(spec, &mut checker);
+    let whole = !own.has_errors();
+    findings.append(own);
+    if !whole {
+        return None;
+    }
+    let uid = uid::of(&source, node_name);
+    let shown = defaults::apply(&object, &id, &uid, node_name);
+    Some(Pod {
+        hostname: hostname.filter(|_| !host_network),
+        id,
+        uid,
+        labels,
+        annotations,
+        containers,
+        volumes,
+        restart_policy,
+        termination_grace,
+        host_network,
+        node_name: node_name.to_owned(),
+        object: shown,
+        source,
+    })
+}
+
+fn identity(object: &api::Pod, node_name: &str, checker: &mut Checker<'_>) -> PodId {
+    let metadata = Path::of("metadata");
+    let written = object.metadata.name.as_deref().unwrap_or_default();
+    let name = format!("{written}-{}", node_name.to_lowercase());
+    let path = metadata.key("name");
+    if written.is_empty() {
+        checker.required(&path);
+    } else if let Err(reason) = names::dns_subdomain(written) {
+        checker.invalid(&path, written, reason);
+    } else if let Err(reason) = names::dns_subdomain(&name) {
+        checker.invalid(&path, &name, format!("with the node's name appended: {reason}"));
+    }
+    let namespace = object.metadata.namespace.as_deref().filter(|text| !text.is_empty()).unwrap_or("default");
+    checker.name(&metadata.key("namespace"), namespace, names::dns_label);
+    PodId { namespace: namespace.to_owned(), name }
+}
+
+type Pairs = BTreeMap<String, String>;
+
+fn metadata(object: &api::Pod, checker: &mut Checker<'_>) -> (Pairs, Pairs) {
+    let labels = object.metadata.labels.clone().unwrap_or_default();
+    let annotations = object.metadata.annotations.clone().unwrap_or_default();
+    let path = Path::of("metadata.labels");
+    for (key, value) in &labels {
+        if let Err(reason) = names::qualified_name(key) {
+            checker.invalid(&path.key(key), key, reason);
+        }
+        if let Err(reason) = names::label_value(value) {
+            checker.invalid(&path.key(key), value, reason);
+        }
+    }
+    let path = Path::of("metadata.annotations");
+    for key in annotations.keys() {
+        if let Err(reason) = names::qualified_name(&key.to_lowercase()) {
+            checker.invalid(&path.key(key), key, reason);
+        }
+    }
+    let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if size > MAX_ANNOTATIONS {
+        checker.error(&path, format!("Too long: may not be more than {MAX_ANNOTATIONS} bytes"));
+    }
+    (labels, annotations)
+}
+
+fn restart_policy(spec: &api::PodSpec, checker: &mut Checker<'_>) -> RestartPolicy {
+    let words = [
+        ("Always", RestartPolicy::Always),
+        ("OnFailure", RestartPolicy::OnFailure),
+        ("Never", RestartPolicy::Never),
+    ];
+    let path = Path::of("spec.restartPolicy");
+    checker.word(&path, spec.restart_policy.as_deref(), &words, RestartPolicy::Always)
+}
+
+fn termination_grace(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Duration {
+    let seconds = spec.termination_grace_period_seconds.unwrap_or(defaults::GRACE_SECONDS);
+    let seconds = u64::try_from(seconds).unwrap_or_else(|_| {
+        let path = Path::of("spec.terminationGracePeriodSeconds");
+        checker.invalid(&path, seconds, "must be greater than or equal to 0");
+        0
+    });
+    Duration::from_secs(seconds)
+}
+
+fn hostname(spec: &api::PodSpec, id: &PodId, checker: &mut Checker<'_>) -> Option<String> {
+    match spec.hostname.as_deref().filter(|name| !name.is_empty()) {
+        Some(name) => {
+            checker.name(&Path::of("spec.hostname"), name, names::dns_label);
+            Some(name.to_owned())
+        }
+        None => Some(names::shorten_hostname(&id.name).to_owned()),
+    }
+}
+
+fn image_pull_secrets(spec: &api::PodSpec, checker: &mut Checker<'_>) {
+    let list = Path::of("spec.imagePullSecrets");
+    for (index, secret) in spec.image_pull_secrets.iter().flatten().enumerate() {
+        if secret.name.is_empty() {
+            checker.required(&list.index(index).key("name"));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Volumes and where containers mount them.
+
+use std::collections::HashSet;
+
+use k8s_openapi::api::core::v1 as api;
+
+use super::check::Checker;
+use super::names;
+use super::pod::{HostPathKind, Medium, Volume, VolumeKind, VolumeMount};
+use super::quantity::Quantity;
+use super::tree::Path;
+
+pub(super) fn volumes(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Vec<Volume> {
+    let list = Path::of("spec.volumes");
+    let mut seen = HashSet::new();
+    let mut volumes = Vec::new();
+    for (index, volume) in spec.volumes.iter().flatten().enumerate() {
+        let path = list.index(index);
+        checker.name(&path.key("name"), &volume.name, names::dns_label);
+        if !volume.name.is_empty() {
+            checker.unique(&path.key("name"), &mut seen, &volume.name, &volume.name);
+        }
+        volumes.push(Volume { name: volume.name.clone(), kind: kind(volume, &path, checker) });
+    }
+    volumes
+}
+
+/// A volume without a source is an `emptyDir`, as in Kubernetes. Other sources are refused before.
+fn kind(volume: &api::Volume, path: &Path, checker: &mut Checker<'_>) -> VolumeKind {
+    match (&volume.host_path, &volume.empty_dir) {
+        (Some(_), Some(_)) => {
+            checker.error(path, "may not specify more than 1 volume type");
+            VolumeKind::EmptyDir { medium: Medium::Disk, size_limit: None }
+        }
+        (Some(host_path), None) => host_path_volume(host_path, &path.key("hostPath"), checker),
+        (None, Some(empty_dir)) => empty_dir_volume(empty_dir, &path.key("emptyDir"), checker),
+        (None, None) => VolumeKind::EmptyDir { medium: Medium::Disk, size_limit: None },
+    }
+}
+
+fn host_path_volume(
+    written: &api::HostPathVolumeSource,
+    path: &Path,
+    checker: &mut Checker<'_>,
+) -> VolumeKind {
+    let words = [
+        ("DirectoryOrCreate", HostPathKind::DirectoryOrCreate),
+        ("Directory", HostPathKind::Directory),
+        ("FileOrCreate", HostPathKind::FileOrCreate),
+        ("File", HostPathKind::File),
+        ("Socket", HostPathKind::Socket),
+        ("CharDevice", HostPathKind::CharDevice),
+        ("BlockDevice", HostPathKind::BlockDevice),
+    ];
+    let kind = checker.word(&path.key("type"), written.type_.as_deref(), &words, HostPathKind::Unchecked);
+    let path = path.key("path");
+    if written.path.is_empty() {
+        checker.required(&path);
+    } else if !written.path.starts_with('/') {
+        checker.invalid(&path, &written.path, "must be an absolute path");
+    } else {
+        plain_path(&written.path, &path, checker);
+    }
+    VolumeKind::HostPath { path: written.path.clone(), kind }
+}
+
+fn plain_path(written: &str, path: &Path, checker: &mut Checker<'_>) {
+    if written.split('/').any(|part| part == "..") {
+        checker.invalid(path, written, "must not contain '..'");
+    }
+    if written.contains('\0') {
+        checker.invalid(path, written, "must not contain NUL");
+    }
+}
+
+fn empty_dir_volume(
+    written: &api::EmptyDirVolumeSource,
+    path: &Path,
+    checker: &mut Checker<'_>,
+) -> VolumeKind {
+    let medium = match written.medium.as_deref().unwrap_or_default() {
+        "" => Medium::Disk,
+        "Memory" => Medium::Memory,
+        other => {
+            not_yet(&path.key("medium"), &format!(": {other}"), checker);
+            Medium::Disk
+        }
+    };
+    let path = path.key("sizeLimit");
+    let size_limit = written.size_limit.as_ref().and_then(|limit| match Quantity::parse(&limit.0) {
+        Ok(limit) => Some(limit.units()),
+        Err(reason) => {
+            checker.invalid(&path, &limit.0, reason);
+            None
+        }
+    });
+    if size_limit.is_some() && medium == Medium::Disk {
+        not_yet(&path, " without medium: Memory", checker);
+    }
+    VolumeKind::EmptyDir { medium, size_limit }
+}
+
+fn not_yet(path: &Path, what: &str, checker: &mut Checker<'_>) {
+    let place = checker.root.place_of(path);
+    checker.findings.error(place, Some(path), format!("not supported yet: {path}{what}"));
+}
+
+pub(super) fn mounts(
+    container: &api::Container,
+    spec: &api::PodSpec,
+    path: &Path,
+    checker: &mut Checker<'_>,
+) -> Vec<VolumeMount> {
+    let list = path.key("volumeMounts");
+    let mut seen = HashSet::new();
+    let mut mounts = Vec::new();
+    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        let path = list.index(index);
+        if mount.name.is_empty() {
+            checker.required(&path.key("name"));
+        } else if !spec.volumes.iter().flatten().any(|volume| volume.name == mount.name) {
+            checker.error(&path.key("name"), format!("Not found: {:?}", mount.name));
+        }
+        let mount_path = mount_path(&mount.mount_path, &path.key("mountPath"), checker);
+        checker.unique(&path.key("mountPath"), &mut seen, mount_path.clone(), &mount.mount_path);
+        let read_only = mount.read_only.unwrap_or_default();
+        mounts.push(VolumeMount { volume: mount.name.clone(), mount_path, read_only });
+    }
+    mounts
+}
+
+/// The path made absolute, as the kubelet does, and without what means nothing in it.
+fn mount_path(written: &str, path: &Path, checker: &mut Checker<'_>) -> String {
+    if written.is_empty() {
+        checker.required(path);
+        return String::new();
+    }
+    plain_path(written, path, checker);
+    if written.contains(':') {
+        checker.invalid(path, written, "must not contain ':'");
+    }
+    let parts: Vec<&str> = written.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    if parts.is_empty() {
+        checker.invalid(path, written, "must not be the root");
+    }
+    format!("/{}", parts.join("/"))
+}

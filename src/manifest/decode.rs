@@ -1,0 +1,139 @@
+//! Documents → Pods: what kind each is, what a server added to it, its types, its rules.
+
+use std::path::Path as FilePath;
+
+use k8s_openapi::api::core::v1 as api;
+
+use super::findings::Findings;
+use super::tree::{Data, Node, Path};
+use super::{Diagnostic, MAX_BYTES, Manifest, Pod, check, served, text, typed, uid, unsupported};
+
+/// How deep a `List` may hold another.
+const MAX_LISTS: usize = 4;
+
+/// Decodes a manifest file: YAML or JSON, any number of documents, `kind: List` too.
+///
+/// # Errors
+/// Everything that is wrong, with the warnings, sorted by place.
+pub fn decode(file: &FilePath, bytes: &[u8], node_name: &str) -> Result<Manifest, Vec<Diagnostic>> {
+    let mut findings = Findings::new(file);
+    let mut pods = Vec::new();
+    if bytes.len() > MAX_BYTES {
+        let message = format!("the file has {} bytes, a manifest at most {MAX_BYTES}", bytes.len());
+        findings.error(super::tree::Place::START, None, message);
+    } else {
+        for document in text::documents(bytes, &mut findings) {
+            read_object(document, node_name, &mut pods, &mut findings, MAX_LISTS);
+        }
+    }
+    finish(pods, findings)
+}
+
+/// Decodes a saved [`Pod::source`] again: the same Pod with the same uid.
+///
+/// # Errors
+/// What is wrong with it, as if it stood in a file named `source`; all places are its start.
+pub fn from_source(source: &serde_json::Value, node_name: &str) -> Result<Pod, Vec<Diagnostic>> {
+    let mut findings = Findings::new(FilePath::new("source"));
+    let mut pods = Vec::new();
+    read_object(Node::from_json(source), node_name, &mut pods, &mut findings, 0);
+    if pods.is_empty() && !findings.has_errors() {
+        findings.error(super::tree::Place::START, None, "the saved document holds no Pod");
+    }
+    let mut manifest = finish(pods, findings)?;
+    Ok(manifest.pods.swap_remove(0))
+}
+
+fn finish(pods: Vec<Pod>, findings: Findings) -> Result<Manifest, Vec<Diagnostic>> {
+    let failed = findings.has_errors();
+    let diagnostics = findings.into_sorted();
+    if failed { Err(diagnostics) } else { Ok(Manifest { pods, warnings: diagnostics }) }
+}
+
+/// Reads one document or one item of a list.
+fn read_object(node: Node, node_name: &str, pods: &mut Vec<Pod>, findings: &mut Findings, lists: usize) {
+    if !matches!(node.data, Data::Map(_)) {
+        findings.error(node.place, None, "expected an object with apiVersion and kind");
+        return;
+    }
+    match (required_text(&node, "apiVersion", findings), required_text(&node, "kind", findings)) {
+        (Some("v1"), Some("Pod")) => read_pod(node, node_name, pods, findings),
+        (Some("v1"), Some("List" | "PodList")) => read_list(node, node_name, pods, findings, lists),
+        (Some(version), Some(kind)) => refuse_kind(&node, version, kind, findings),
+        _ => {}
+    }
+}
+
+fn required_text<'a>(node: &'a Node, key: &str, findings: &mut Findings) -> Option<&'a str> {
+    let path = Path::of(key);
+    match node.get(key) {
+        Some(value) if !value.is_empty() && value.text() != Some("") => {
+            let text = value.text();
+            if text.is_none() {
+                findings.error(value.place, Some(&path), format!("{key}: expected a string"));
+            }
+            text
+        }
+        _ => {
+            findings.error(node.place_of(&path), Some(&path), format!("{key}: Required value"));
+            None
+        }
+    }
+}
+
+fn refuse_kind(node: &Node, version: &str, kind: &str, findings: &mut Findings) {
+    let path = Path::of("kind");
+    let message = match (version, kind) {
+        (_, "Pod" | "List") => {
+            let path = Path::of("apiVersion");
+            let message = format!("apiVersion: a {kind} has the version \"v1\", not {version:?}");
+            findings.error(node.place_of(&path), Some(&path), message);
+            return;
+        }
+        ("v1", "ConfigMap" | "Secret") => format!("not supported yet: kind {kind}"),
+        _ => format!("kind {kind} of {version} cannot be placed here: only Pods can"),
+    };
+    findings.error(node.place_of(&path), Some(&path), message);
+}
+
+fn read_list(node: Node, node_name: &str, pods: &mut Vec<Pod>, findings: &mut Findings, lists: usize) {
+    let Data::Map(entries) = node.data else { return };
+    for entry in entries {
+        match (entry.key.as_str(), entry.value.data) {
+            ("apiVersion" | "kind" | "metadata", _) | ("items", Data::Null) => {}
+            ("items", Data::List(items)) if lists > 0 => {
+                for item in items {
+                    read_object(item, node_name, pods, findings, lists - 1);
+                }
+            }
+            ("items", Data::List(_)) => findings.error(entry.place, None, "lists in lists in lists"),
+            ("items", _) => findings.error(entry.place, None, "items: expected a list"),
+            (key, _) => findings.error(entry.place, None, format!("unknown field: {key}")),
+        }
+    }
+}
+
+fn read_pod(mut node: Node, node_name: &str, pods: &mut Vec<Pod>, findings: &mut Findings) {
+    let well_typed = typed::decode::<api::Pod>(&mut node, findings).is_some();
+    served::strip(&mut node, findings);
+    unsupported::check(&node, node_name, findings);
+    if !well_typed {
+        return;
+    }
+    // Once more, now without what a server added: the types are known to fit.
+    let Some(object) = typed::decode::<api::Pod>(&mut node, &mut Findings::new(FilePath::new(""))) else {
+        return;
+    };
+    let source = uid::canonical(&node);
+    let place = node.place_of(&Path::of("metadata.name"));
+    let Some(pod) = check::pod(object, &node, source, node_name, findings) else { return };
+    if pods.iter().any(|other| other.id == pod.id) {
+        findings.error(
+            place,
+            Some(&Path::of("metadata.name")),
+            format!("a second Pod {} in this file", pod.id),
+        );
+    } else {
+        pods.push(pod);
+    }
+}

@@ -1,0 +1,90 @@
+//! Kubernetes' defaults (`pkg/apis/core/v1/defaults.go`), written into the object that is shown.
+
+use k8s_openapi::api::core::v1 as api;
+use serde_json::{Map, Value, json};
+
+use super::pod::{PodId, PullPolicy, Uid};
+
+/// `terminationGracePeriodSeconds` where none is written.
+pub(super) const GRACE_SECONDS: i64 = 30;
+
+/// `Always` for the tag `latest` or none, otherwise `IfNotPresent`; a digest never changes what it names.
+pub(super) fn pull_policy(image: &str) -> PullPolicy {
+    if image.contains('@') {
+        return PullPolicy::IfNotPresent;
+    }
+    // A colon before the last slash belongs to a registry's port.
+    let last = image.rsplit('/').next().unwrap_or(image);
+    match last.split_once(':') {
+        None | Some((_, "latest")) => PullPolicy::Always,
+        Some(_) => PullPolicy::IfNotPresent,
+    }
+}
+
+/// `object` as `v1` `Pod` JSON with its full name, uid, node and every default.
+pub(super) fn apply(object: &api::Pod, id: &PodId, uid: &Uid, node_name: &str) -> Value {
+    let mut pod = serde_json::to_value(object).unwrap_or_default();
+    let metadata = &mut pod["metadata"];
+    metadata["name"] = json!(id.name);
+    metadata["namespace"] = json!(id.namespace);
+    metadata["uid"] = json!(uid.as_str());
+    let spec = &mut pod["spec"];
+    spec["nodeName"] = json!(node_name);
+    fill(
+        spec,
+        json!({"restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler",
+            "terminationGracePeriodSeconds": GRACE_SECONDS, "enableServiceLinks": true, "securityContext": {}}),
+    );
+    let host_network = spec["hostNetwork"].as_bool().unwrap_or_default();
+    for container in spec["containers"].as_array_mut().into_iter().flatten() {
+        fill_container(container, host_network);
+    }
+    for volume in spec["volumes"].as_array_mut().into_iter().flatten() {
+        fill_volume(volume);
+    }
+    pod
+}
+
+fn fill_container(container: &mut Value, host_network: bool) {
+    let policy = match pull_policy(container["image"].as_str().unwrap_or_default()) {
+        PullPolicy::Always => "Always",
+        PullPolicy::IfNotPresent => "IfNotPresent",
+        PullPolicy::Never => "Never",
+    };
+    fill(
+        container,
+        json!({"imagePullPolicy": policy, "resources": {}, "terminationMessagePath": "/dev/termination-log",
+            "terminationMessagePolicy": "File"}),
+    );
+    if let Some(limits) = container["resources"].get("limits").cloned() {
+        fill(&mut container["resources"], json!({"requests": {}}));
+        fill(&mut container["resources"]["requests"], limits);
+    }
+    for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        fill(port, json!({"protocol": "TCP"}));
+        if host_network {
+            let number = port["containerPort"].clone();
+            fill(port, json!({"hostPort": number}));
+        }
+    }
+}
+
+fn fill_volume(volume: &mut Value) {
+    if volume.as_object().is_some_and(|fields| fields.len() == 1) {
+        fill(volume, json!({"emptyDir": {}}));
+    }
+    if let Some(host_path) = volume.get_mut("hostPath") {
+        fill(host_path, json!({"type": ""}));
+    }
+}
+
+/// Adds what `object` does not have; an empty string counts as absent, as in Go.
+fn fill(object: &mut Value, defaults: Value) {
+    let (Value::Object(object), Value::Object(defaults)) = (object, defaults) else { return };
+    for (key, value) in defaults {
+        let absent = |map: &Map<String, Value>| map.get(&key).is_none_or(|old| old.is_null() || old == "");
+        if absent(object) {
+            object.insert(key, value);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Kubernetes' rules for names, keys and values, in its own words (`apimachinery/pkg/util/validation`).
+
+/// What is wrong with a name, or nothing.
+pub(crate) type Verdict = Result<(), String>;
+
+const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must \
+    start and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for validation is \
+    '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or \
+    '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+    '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
+    with an alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc')";
+const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or \
+    '.', and must start and end with an alphanumeric character (e.g. 'MyValue', or 'my_value', or '12345')";
+const ENV_NAME: &str =
+    "a valid environment variable name must consist only of printable ASCII characters other than '='";
+
+/// A DNS label: containers, volumes, namespaces, `spec.hostname`.
+pub(crate) fn dns_label(name: &str) -> Verdict {
+    at_most(63, name)?;
+    if is_label(name) { Ok(()) } else { Err(LABEL.to_owned()) }
+}
+
+/// Labels joined by dots: Pods' names.
+pub(crate) fn dns_subdomain(name: &str) -> Verdict {
+    at_most(253, name)?;
+    if name.split('.').all(is_label) { Ok(()) } else { Err(SUBDOMAIN.to_owned()) }
+}
+
+/// `[prefix/]name`: keys of labels and annotations.
+pub(crate) fn qualified_name(key: &str) -> Verdict {
+    let name = match key.split_once('/') {
+        None => key,
+        Some(("", _)) => return Err("prefix part must be non-empty".to_owned()),
+        Some((_, name)) if name.contains('/') => {
+            return Err("a qualified name has at most one '/' (e.g. 'example.com/MyName')".to_owned());
+        }
+        Some((prefix, name)) => {
+            dns_subdomain(prefix).map_err(|reason| format!("prefix part {reason}"))?;
+            name
+        }
+    };
+    if name.is_empty() {
+        return Err("name part must be non-empty".to_owned());
+    }
+    at_most(63, name).map_err(|reason| format!("name part {reason}"))?;
+    if is_word(name) { Ok(()) } else { Err(QUALIFIED.to_owned()) }
+}
+
+pub(crate) fn label_value(value: &str) -> Verdict {
+    at_most(63, value)?;
+    if value.is_empty() || is_word(value) { Ok(()) } else { Err(LABEL_VALUE.to_owned()) }
+}
+
+/// The relaxed rule, which Kubernetes has locked on since 1.34.
+pub(crate) fn env_name(name: &str) -> Verdict {
+    let good = |b: u8| matches!(b, b' '..=b'~') && b != b'=';
+    if name.bytes().all(good) { Ok(()) } else { Err(ENV_NAME.to_owned()) }
+}
+
+/// An IANA service name (RFC 6335).
+pub(crate) fn port_name(name: &str) -> Verdict {
+    let reason = if name.len() > 15 {
+        "must be no more than 15 characters"
+    } else if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
+    } else if !name.bytes().any(|b| b.is_ascii_lowercase()) {
+        "must contain at least one letter (a-z)"
+    } else if name.contains("--") {
+        "must not contain consecutive hyphens"
+    } else if name.starts_with('-') || name.ends_with('-') {
+        "must not begin or end with a hyphen"
+    } else {
+        return Ok(());
+    };
+    Err(reason.to_owned())
+}
+
+/// The host name made of a Pod's name: at most 63 bytes, as the kernel takes 64 with the end, no `-` or `.` at the end.
+pub(crate) fn shorten_hostname(name: &str) -> &str {
+    // Pods' names are ASCII by now; `floor` keeps this true for any other.
+    let end = name.floor_char_boundary(63);
+    if end == name.len() { name } else { name[..end].trim_end_matches(['-', '.']) }
+}
+
+/// The known name that `written` most probably means: another spelling, or few letters away.
+pub(crate) fn nearest(written: &str, known: &[&'static str]) -> Option<&'static str> {
+    // The distance costs the product of both lengths, and a key may be megabytes long.
+    if written.len() > 100 {
+        return None;
+    }
+    let distance = |name: &str| strsim::damerau_levenshtein(&written.to_lowercase(), &name.to_lowercase());
+    let (nearest, distance) = known.iter().map(|name| (*name, distance(name))).min_by_key(|(_, far)| *far)?;
+    (distance <= (written.chars().count() / 3).max(1)).then_some(nearest)
+}
+
+fn at_most(limit: usize, text: &str) -> Verdict {
+    if text.len() > limit { Err(format!("must be no more than {limit} bytes")) } else { Ok(()) }
+}
+
+fn is_label(label: &str) -> bool {
+    let end = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let bytes = label.as_bytes();
+    end(bytes.first())
+        && end(bytes.last())
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+}
+
+fn is_word(word: &str) -> bool {
+    let bytes = word.as_bytes();
+    bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(rule: fn(&str) -> Verdict, good: &[&str], bad: &[&str]) {
+        for name in good {
+            assert_eq!(rule(name), Ok(()), "{name}");
+        }
+        for name in bad {
+            assert!(rule(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_by_kubernetes_rules() {
+        let long = "a".repeat(63);
+        let longer = "a".repeat(64);
+        check(dns_label, &["a", "1-a", &long], &["", "A", "-a", "a-", "a.b", "a_b", "ä", &longer]);
+        check(dns_subdomain, &["a", "a.b-c.1"], &["", ".", "a.", "a..b", "A", &"a.".repeat(127)]);
+        check(
+            qualified_name,
+            &["a", "example.com/My_name.1"],
+            &["", "/a", "a/", "a/b/c", "A/b", "-a", &longer],
+        );
+        check(label_value, &["", "My_value.1"], &["-a", "a b", &longer]);
+        check(env_name, &["A", "a.b-c", "1 2"], &["A=B", "ä", "a\n"]);
+        check(port_name, &["http", "a-1"], &["", "80", "a--b", "-a", "a-", "HTTP", "abcdefghijklmnop"]);
+    }
+
+    #[test]
+    fn a_host_name_is_cut_to_what_the_kernel_takes() {
+        assert_eq!(shorten_hostname("web-node1"), "web-node1");
+        let name = format!("{}-.b", "a".repeat(62));
+        assert_eq!(shorten_hostname(&name), "a".repeat(62));
+    }
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        let known = ["image", "imagePullPolicy", "name"];
+        assert_eq!(nearest("imagepullpolicy", &known), Some("imagePullPolicy"));
+        assert_eq!(nearest("imgae", &known), Some("image"));
+        assert_eq!(nearest("cluster", &known), None);
+    }
+}
