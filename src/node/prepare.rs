@@ -69,7 +69,7 @@ impl Worker {
     }
 
     /// The keeper keeps them open over this worker's end.
-    fn hold_namespaces(&self, number: PodNumber) -> Result<()> {
+    pub fn hold_namespaces(&self, number: PodNumber) -> Result<()> {
         let Some(run) = self.pods.get(&number) else { return Ok(()) };
         let fds = [&run.namespaces.net, &run.namespaces.ipc, &run.namespaces.uts];
         for (kind, fd) in NAMESPACES.iter().zip(fds) {

@@ -18,7 +18,7 @@ use super::worker::Worker;
 use crate::cgroup::ContainerLimits;
 use crate::container::{self, Bind, ImageConfig, Parent, Plan, Recipe, ResolvedUser, Root, Spawned, Stdio};
 use crate::image::Image;
-use crate::keeper;
+use crate::keeper::start_time;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
 use crate::manifest::{Container, Pod};
 use crate::pod::event::Index;
@@ -124,14 +124,15 @@ impl Worker {
     }
 
     fn spawn(&mut self, number: PodNumber, container: Index, attempt: u32, plan: Plan) -> Result<()> {
+        let keeper = self.reign.keeper;
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let group = run.containers[container].group.as_ref().context("the container has no cgroup")?;
-        let pid_out = self.start_journal.begin(run.uid(), container, attempt);
+        let pid_out = self.start_journal.begin(run.uid(), container, attempt, keeper);
         let spawned = container::spawn(&plan, group.dir(), Parent::CallersParent, Some(pid_out))?;
         let Spawned { pid, pidfd, report } = spawned;
         let stop_signal = run.containers[container].image.as_ref().and_then(|i| i.config.stop_signal.clone());
         let process = Process {
-            run: SavedRun { attempt, pid, start_time: keeper::start_time(pid), stop_signal },
+            run: SavedRun { attempt, pid, start_time: start_time(pid), stop_signal, keeper },
             pidfd: Some(pidfd),
             watch: None,
         };

@@ -328,7 +328,7 @@ impl Worker {
         pods.sort_by(|a, b| a.pod.id.cmp(&b.pod.id));
         Snapshot {
             node_name: self.options.node_name.clone(),
-            keeper_pid: self.reign.keeper_pid,
+            keeper_pid: self.reign.keeper.pid,
             pods,
             problems: self.set.problems().iter().map(super::sources::describe).collect(),
             not_enforced: self.not_enforced.clone(),
