@@ -121,7 +121,8 @@ fn prepare_folder(pod: &Pod, folders: &Folders) -> Result<()> {
     Ok(())
 }
 
-fn namespaces(pod: &Pod) -> Result<Namespaces> {
+/// The namespaces that the Pod's containers share.
+pub fn namespaces(pod: &Pod) -> Result<Namespaces> {
     Ok(Namespaces::create(pod.hostname.as_deref(), pod.host_network)?)
 }
 

@@ -13,6 +13,7 @@ use super::folders::Folders;
 use super::output::fifo_key;
 use super::pod_run::{Key, Output, PodNumber, Process, Starting, Watched};
 use super::poller::{Interest, Poller};
+use super::prepare;
 use super::state::SavedRun;
 use super::worker::Worker;
 use crate::cgroup::ContainerLimits;
@@ -35,6 +36,11 @@ impl Worker {
             Ok(ingredients) => ingredients,
             Err(failed) => return Ok(Err(failed)),
         };
+        match self.missing_namespaces(number) {
+            Ok(true) => self.hold_namespaces(number)?,
+            Ok(false) => {}
+            Err(error) => return Ok(Err((StartFailure::Create, format!("{error:#}")))),
+        }
         let plan = match self.plan(number, container, attempt, &ingredients) {
             Ok(plan) => plan,
             Err(error) => return Ok(Err((StartFailure::Create, format!("{error:#}")))),
@@ -44,6 +50,17 @@ impl Worker {
             Ok(()) => Ok(Ok(())),
             Err(error) => Ok(Err((StartFailure::Create, format!("{error:#}")))),
         }
+    }
+
+    /// Makes the Pod's namespaces anew if they are gone: the keeper that held them ended while no process of the Pod
+    /// was in them. Says whether it had to. Without them, the container would be in the host's.
+    fn missing_namespaces(&mut self, number: PodNumber) -> Result<bool> {
+        let run = self.pods.get_mut(&number).context("the Pod is gone")?;
+        if run.namespaces.ipc.is_some() {
+            return Ok(false);
+        }
+        run.namespaces = prepare::namespaces(run.pod())?;
+        Ok(true)
     }
 
     fn ingredients(&mut self, number: PodNumber, container: Index) -> Result<Ingredients, Failed> {
@@ -142,7 +159,10 @@ impl Worker {
         let c = &mut run.containers[container];
         c.process = Some(process);
         c.starting = Some(Starting { plan, report, received: Vec::new() });
-        run.dirty = true;
+        // Now, because the journal has room for one: the next start of this turn takes its place.
+        if self.save_state_of(number) {
+            self.start_journal.clear();
+        }
         Ok(())
     }
 

@@ -141,8 +141,9 @@ impl Worker {
                 break;
             }
         }
-        self.save_states();
-        self.start_journal.clear();
+        if self.save_states() {
+            self.start_journal.clear();
+        }
         if let Some(seq) = self.unacknowledged.take() {
             self.link.acknowledge(seq).context("acknowledge exits")?;
         }
@@ -278,13 +279,15 @@ impl Worker {
         });
     }
 
-    fn save_states(&mut self) {
-        for run in self.pods.values_mut().filter(|run| run.dirty) {
-            run.dirty = false;
-            if let Err(error) = state::save_state(&self.options.folders, run.uid(), &run.saved()) {
-                log::error!("{}: a new worker could not take it over: {error}", run.pod().id);
-            }
-        }
+    /// Says whether everything is written down.
+    fn save_states(&mut self) -> bool {
+        let folders = &self.options.folders;
+        self.pods.values_mut().filter(|run| run.dirty).fold(true, |all, run| save_state(folders, run) && all)
+    }
+
+    /// Writes down how one Pod stands; says whether that is done.
+    pub fn save_state_of(&mut self, number: PodNumber) -> bool {
+        self.pods.get_mut(&number).is_some_and(|run| save_state(&self.options.folders, run))
     }
 
     /// Saves or forgets the last good version of a manifest, in the order of the calls.
@@ -336,4 +339,12 @@ impl Worker {
             taken_at_wall: std::time::SystemTime::now(),
         }
     }
+}
+
+fn save_state(folders: &Folders, run: &mut PodRun) -> bool {
+    run.dirty = false;
+    let saved = state::save_state(folders, run.uid(), &run.saved());
+    saved
+        .inspect_err(|error| log::error!("{}: a new worker could not take it over: {error}", run.pod().id))
+        .is_ok()
 }
