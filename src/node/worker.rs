@@ -21,6 +21,7 @@ use super::tasks::Tasks;
 use crate::cgroup::Tree;
 use crate::config::Config;
 use crate::container::Namespaces;
+use crate::keeper;
 use crate::keeper::link::{Link, Word};
 use crate::logs::{Policy, Pump};
 use crate::manifest::Uid;
@@ -309,9 +310,10 @@ impl Worker {
         self.work.finish();
         self.disk.finish();
         self.take_results()?;
-        if self.ending == Some(Ending::Stop) {
-            self.leave_nothing();
+        if self.ending != Some(Ending::Stop) {
+            return Ok(ExitCode::from(keeper::LEFT));
         }
+        self.leave_nothing();
         Ok(ExitCode::SUCCESS)
     }
 
