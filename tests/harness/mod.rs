@@ -1,0 +1,197 @@
+//! A node under test: `podkeep run` in the guest, on folders of its own, seen and steered as a user does it.
+#![allow(dead_code, reason = "every guest test uses its own part of this")]
+
+pub mod census;
+pub mod list;
+pub mod manifest;
+pub mod process;
+pub mod site;
+
+use std::fs::{self, File};
+use std::ops::Deref;
+use std::path::Path;
+use std::process::{Child, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+pub use census::Census;
+pub use list::List;
+pub use site::{Options, Site};
+
+/// What every name of a Pod ends with here.
+pub const NODE_NAME: &str = "node1";
+
+/// The emulated machine is slow, and more so when the real one is busy. What takes longer will not come any more.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at the list.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// `podkeep run`. Killed, with all that it runs, when it goes.
+pub struct Node {
+    child: Child,
+    /// `None` once the node has been stopped.
+    site: Option<Site>,
+}
+
+impl Node {
+    /// Starts a node in new folders, and waits until it answers.
+    pub fn start(options: Options) -> Node {
+        Node::start_in(Site::new(options))
+    }
+
+    /// Starts a node in folders that were used before.
+    pub fn start_in(site: Site) -> Node {
+        let stderr = File::options().append(true).create(true).open(site.node_log()).unwrap();
+        let mut command = site.podkeep();
+        command.arg("run").args(site.run_args());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        let mut node = Node { child, site: Some(site) };
+        node.wait_until_it_answers();
+        node
+    }
+
+    fn wait_until_it_answers(&mut self) {
+        let begin = Instant::now();
+        while self.try_list().is_none() {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the node ended: {}\n{}", ended.unwrap(), self.node_log_text());
+            assert!(begin.elapsed() < PATIENCE, "the node does not answer\n{}", self.node_log_text());
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// The PID of `podkeep run`.
+    pub fn keeper(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The PID of the worker that is there now.
+    pub fn worker(&self) -> Option<u32> {
+        process::children(self.keeper()).into_iter().find(|pid| is_worker(*pid))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.keeper(), signal);
+    }
+
+    /// What `podkeep ps -o json` prints; `None` while the node does not answer.
+    pub fn try_list(&self) -> Option<List> {
+        let output = self.podkeep().args(["ps", "-o", "json"]).output().unwrap();
+        // Without the node, `ps` prints what it finds on disk, and says so.
+        let from_disk = String::from_utf8_lossy(&output.stderr).contains("no node answers");
+        (output.status.success() && !from_disk).then(|| List::parse(&output.stdout))
+    }
+
+    pub fn list(&self) -> List {
+        self.try_list().unwrap_or_else(|| panic!("the node does not answer\n{}", self.node_log_text()))
+    }
+
+    /// Looks at the list until `found` finds in it what it looks for.
+    pub fn wait_for<T>(&self, what: &str, found: impl Fn(&List) -> Option<T>) -> T {
+        let begin = Instant::now();
+        let mut last = None;
+        while begin.elapsed() < PATIENCE {
+            if let Some(list) = self.try_list() {
+                if let Some(result) = found(&list) {
+                    return result;
+                }
+                last = Some(list);
+            }
+            thread::sleep(PAUSE);
+        }
+        let last = last.map_or_else(|| "no answer".to_owned(), |list| list.to_string());
+        panic!("waited in vain: {what}\nlast seen: {last}");
+    }
+
+    /// Waits until container `container` of Pod `pod` runs; its PID.
+    pub fn wait_running(&self, pod: &str, container: &str) -> u32 {
+        self.wait_for(&format!("{pod}/{container} runs"), |list| {
+            list.pod(pod)?.container(container)?.running_pid()
+        })
+    }
+
+    /// Waits until the container has ended for good; reason and exit code.
+    pub fn wait_terminated(&self, pod: &str, container: &str) -> (String, i64) {
+        self.wait_for(&format!("{pod}/{container} has ended"), |list| {
+            list.pod(pod)?.container(container)?.terminated()
+        })
+    }
+
+    /// Waits until the node knows no Pod of this name any more.
+    pub fn wait_gone(&self, pod: &str) {
+        self.wait_for(&format!("{pod} is gone"), |list| list.pod(pod).is_none().then_some(()));
+    }
+
+    /// Ends podkeep as a service manager does, and gives its folders back. Panics unless it exits with 0.
+    pub fn stop(self) -> Site {
+        let (site, status) = self.end(Signal::TERM);
+        assert!(status.success(), "podkeep ended with {status}\n{}", site.node_log_text());
+        site
+    }
+
+    /// Ends the keeper alone: with SIGUSR1 or SIGKILL the containers run on.
+    pub fn end(mut self, signal: Signal) -> (Site, ExitStatus) {
+        self.signal(signal);
+        let status = self.wait_for_end();
+        (self.site.take().expect("taken only here, where the node ends"), status)
+    }
+
+    fn wait_for_end(&mut self) -> ExitStatus {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begin.elapsed() < PATIENCE, "podkeep does not end\n{}", self.node_log_text());
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Deref for Node {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        self.site.as_ref().expect("there until the node is stopped")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let Some(site) = self.site.take() else { return };
+        if thread::panicking() {
+            eprintln!("--- the node's log\n{}---", site.node_log_text());
+        }
+        let workers: Vec<u32> =
+            process::children(self.keeper()).into_iter().filter(|pid| is_worker(*pid)).collect();
+        let _ = self.child.kill();
+        workers.into_iter().for_each(|pid| kill(pid, Signal::KILL));
+        let _ = self.child.wait();
+        site.end_what_is_left();
+    }
+}
+
+/// SIGKILL and its like may come too late: that is as good.
+pub fn kill(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a PID");
+    let _ = kill_process(pid, signal);
+}
+
+fn is_worker(pid: u32) -> bool {
+    let words = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
+    words.split(|byte| *byte == 0).any(|word| word == b"worker")
+}
+
+/// Looks again and again until `found` finds something, for what the list does not tell.
+pub fn wait_until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(result) = found() {
+            return result;
+        }
+        assert!(begin.elapsed() < PATIENCE, "waited in vain: {what}");
+        thread::sleep(PAUSE);
+    }
+}
