@@ -267,7 +267,10 @@ impl Worker {
             Done::Finished(thrown.map_err(|error| format!("{error:#}")))
         });
         let commands = self.set.step(SetEvent::PodGone { uid });
-        self.heed_set(commands);
+        // Its manifest still asks for a Pod that is stopped with all others.
+        if self.ending != Some(Ending::Stop) {
+            self.heed_set(commands);
+        }
     }
 
     fn save_survival(&self, number: PodNumber, survival: crate::pod::machine::Survival) {
