@@ -79,7 +79,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         unacknowledged: None,
         sweep_at: None,
         ending: None,
-        only_one,
+        _only_one: only_one,
         options,
     };
     worker.say_what_is_not_enforced();

@@ -98,7 +98,7 @@ pub struct Worker {
     pub sweep_at: Option<BootTime>,
     pub ending: Option<Ending>,
     /// Locked: the next worker waits for the end of this one.
-    pub only_one: std::fs::File,
+    pub _only_one: std::fs::File,
 }
 
 /// How the worker ends.
@@ -292,7 +292,9 @@ impl Worker {
     /// Says whether everything is written down.
     fn save_states(&mut self) -> bool {
         let folders = &self.options.folders;
-        self.pods.values_mut().filter(|run| run.dirty).fold(true, |all, run| save_state(folders, run) && all)
+        let dirty = self.pods.values_mut().filter(|run| run.dirty);
+        // Every one is tried, whatever became of those before it.
+        dirty.map(|run| save_state(folders, run)).filter(|saved| !saved).count() == 0
     }
 
     /// Writes down how one Pod stands; says whether that is done.
