@@ -318,8 +318,8 @@ impl Worker {
 
     /// Leaves everything whole, and nothing at all after a stop.
     fn end(mut self) -> Result<ExitCode> {
+        // Not the imports: one that is cut off leaves nothing but a folder that the next start removes.
         self.work.finish();
-        self.imports.finish();
         self.disk.finish();
         self.take_results()?;
         if self.ending != Some(Ending::Stop) {
