@@ -103,7 +103,7 @@ fn a_fork_bomb_stops_at_pids_max_and_is_killed() {
     let events = container.events().unwrap();
     assert!(populated_in(events.as_fd()).unwrap());
     container.kill().unwrap();
-    wait_until_empty(&container, &events);
+    wait_until_empty(&events);
     assert!(container.processes().unwrap().is_empty());
     container.remove().unwrap();
     pod.remove().unwrap();
@@ -124,7 +124,7 @@ fn a_populated_container_is_not_made_anew() {
 
     pod.kill().unwrap();
     sleeper.wait().unwrap();
-    wait_until_empty(&pod, &pod.events().unwrap());
+    wait_until_empty(&pod.events().unwrap());
     pod.child("sleeper", &ContainerLimits::default()).unwrap();
     pod.remove().unwrap();
     assert!(tree.remove_if_empty().unwrap());
@@ -250,7 +250,7 @@ fn wait_for_output(child: &mut Child) {
     child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
 }
 
-fn wait_until_empty(group: &Group, events: &OwnedFd) {
+fn wait_until_empty(events: &OwnedFd) {
     while populated_in(events.as_fd()).unwrap() {
         poll(&mut [PollFd::new(events, PollFlags::PRI)], None).unwrap();
     }
