@@ -16,7 +16,7 @@ pub use reexec::is_renewed;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +32,9 @@ use worker::Worker;
 
 /// How long a worker may take to end when it was asked to leave at once.
 const DETACH_WITHIN: Duration = Duration::from_secs(10);
+
+/// The exit code of a worker that left while Pods are there: a stop that it did not hear of any more is its successor's.
+pub const LEFT: u8 = 3;
 
 /// What `podkeep run` gives its keeper.
 #[derive(Debug)]
@@ -62,6 +65,8 @@ struct Keeper {
     held: BTreeMap<String, OwnedFd>,
     exits: Exits,
     ending: Option<Ending>,
+    /// What was asked for while the worker was leaving for an update: it is done instead.
+    instead: Option<Ending>,
     /// A worker has reported for work since this process was first started.
     proven: bool,
     respawn: worker::Respawn,
@@ -85,6 +90,7 @@ pub fn run(mut options: Options) -> io::Result<ExitCode> {
         held: before.held,
         exits: before.exits,
         ending: None,
+        instead: None,
         respawn: worker::Respawn::default(),
         kill_at: None,
     };
@@ -120,7 +126,7 @@ impl Keeper {
         self.kill_late_worker();
         let code = self.reap()?;
         if code.is_none() && self.worker.is_none() && self.respawn.due(Instant::now()) {
-            self.start_worker()?;
+            self.start_worker_or_wait();
         }
         Ok(code)
     }
@@ -143,7 +149,16 @@ impl Keeper {
         }
     }
 
+    /// Containers must not lose their parent because the machine has no process or memory to spare right now.
+    fn start_worker_or_wait(&mut self) {
+        if let Err(error) = self.start_worker() {
+            say(&error.to_string());
+            self.respawn.ended(Instant::now());
+        }
+    }
+
     fn start_worker(&mut self) -> io::Result<()> {
+        self.respawn.started(Instant::now());
         let mut worker = Worker::start(&self.options)?;
         for (key, fd) in &self.held {
             worker.queue(Message::Held(key.clone()), Some(fd.as_fd().try_clone_to_owned()?));
@@ -155,7 +170,6 @@ impl Keeper {
             Some(Ending::Detach | Ending::Renew) => worker.queue(Message::Detach, None),
             None => {}
         }
-        self.respawn.started(Instant::now());
         self.worker = Some(worker);
         Ok(())
     }
@@ -198,9 +212,11 @@ impl Keeper {
             }
             _ => return,
         };
-        // Whoever asked for a stop may still ask to leave at once; an update never replaces either.
-        if self.ending.is_none() || (self.ending == Some(Ending::Stop) && ending == Ending::Detach) {
-            self.end(ending);
+        match (self.ending, ending) {
+            (None, _) | (Some(Ending::Stop), Ending::Detach) => self.end(ending),
+            (Some(Ending::Renew), Ending::Stop | Ending::Detach) => self.instead = Some(ending),
+            // Said before, or an update of what is ending anyway.
+            _ => {}
         }
     }
 
@@ -247,14 +263,16 @@ impl Keeper {
         use crate::sys::wait::Ended;
         self.hear_worker();
         self.worker = None;
+        if let Some(instead) = self.instead.take() {
+            self.kill_at = None;
+            self.ending = Some(instead);
+        }
         match (self.ending, how) {
             (Some(Ending::Stop), Ended::Code(0)) | (Some(Ending::Detach), _) => Ok(Some(ExitCode::SUCCESS)),
             (Some(Ending::Renew), _) => {
                 let error = reexec::renew(&self.options.exe, &self.held, &self.exits, &self.options.locks);
-                eprintln!(
-                    "podkeep: cannot execute {} again: {error}; going on as before",
-                    self.options.exe.display()
-                );
+                let exe = self.options.exe.display();
+                say(&format!("cannot execute {exe} again: {error}; going on as before"));
                 self.ending = None;
                 self.kill_at = None;
                 self.respawn.worked();
@@ -267,4 +285,9 @@ impl Keeper {
             }
         }
     }
+}
+
+fn say(message: &str) {
+    // A closed stderr ends nothing.
+    let _ = writeln!(io::stderr(), "podkeep: {message}");
 }

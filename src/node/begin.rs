@@ -1,13 +1,14 @@
 //! A worker's first moments: everything is opened, what was there before is taken over, what is missing is made.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::num::NonZeroU64;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
+use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::folders::Folders;
 use super::images::Images;
@@ -16,14 +17,13 @@ use super::poller::{Interest, Poller};
 use super::snapshot::{Handle, request_channel};
 use super::sources::FILES;
 use super::start_journal::StartJournal;
-use super::state::{self, Reign};
+use super::state::{self, KeeperId, Reign};
 use super::take_over::Held;
 use super::tasks::Tasks;
 use super::worker::{Options, Worker};
 use super::{clock, good_manifests};
 use crate::cgroup::{Controller, Tree};
 use crate::config::Config;
-use crate::keeper;
 use crate::keeper::link::Link;
 use crate::logs::{Holding, Policy, Pump};
 use crate::pod::machine::Settings;
@@ -42,7 +42,8 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
     let link = Link::from_stdin().context("find the keeper: a worker is started by `podkeep run`")?;
     let legacy = link.legacy().context("hear what the last worker left")?;
     make_folders(&options.folders)?;
-    let (reign, same_keeper) = establish_reign(&mut options)?;
+    let only_one = wait_for_last_worker(&options.folders)?;
+    let reign = establish_reign(&mut options)?;
     let mut held = legacy.held;
     let (pump, policy) = open_pump(&options, &link, &mut held)?;
     let cgroups = Tree::open(options.config.cgroup_root.as_deref())?;
@@ -77,11 +78,12 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         unacknowledged: None,
         sweep_at: None,
         ending: None,
+        only_one,
         options,
     };
     worker.say_what_is_not_enforced();
     worker.watch_everything()?;
-    worker.take_over(held, &legacy.exits, same_keeper)?;
+    worker.take_over(held, &legacy.exits)?;
     worker.remove_strays()?;
     for exit in legacy.exits {
         worker.process_ended(exit);
@@ -117,15 +119,25 @@ fn make_folders(folders: &Folders) -> Result<()> {
     make(&folders.logs, 0o755)
 }
 
-/// Finds out whether the take-over state is of this boot and this keeper; what is of an earlier boot is removed.
-fn establish_reign(options: &mut Options) -> Result<(Reign, bool)> {
+/// Waits until the worker of a keeper that was killed is gone: it may still be writing a line or a state.
+///
+/// A lock of fcntl, which a container's process does not inherit between clone and exec; the keeper's own lock on this
+/// file is one of flock, and neither hinders the other.
+fn wait_for_last_worker(folders: &Folders) -> Result<File> {
+    let path = Folders::lock_in(&folders.run);
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.with_context(|| format!("open {}", path.display()))?;
+    fcntl_lock(&file, FlockOperation::LockExclusive).with_context(|| format!("lock {}", path.display()))?;
+    Ok(file)
+}
+
+/// Finds out whether the take-over state is of this boot; what is of an earlier one is removed.
+fn establish_reign(options: &mut Options) -> Result<Reign> {
     let before = state::load_reign(&options.folders.run);
-    let keeper_pid = std::os::unix::process::parent_id();
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the boot's id")?;
     let mut reign = Reign {
         boot_id: boot_id.trim().to_owned(),
-        keeper_pid,
-        keeper_start_time: keeper::start_time(keeper_pid),
+        keeper: KeeperId::own(),
         cgroup_root: options.config.cgroup_root.clone(),
         pod_logs_dir: options.folders.logs.clone(),
     };
@@ -135,7 +147,7 @@ fn establish_reign(options: &mut Options) -> Result<(Reign, bool)> {
         None => forget_earlier_boot(&options.folders)?,
     }
     state::save_reign(&options.folders, &reign)?;
-    Ok((reign.clone(), before.is_some_and(|before| before.same_keeper(&reign))))
+    Ok(reign)
 }
 
 /// Pods that run cannot be moved to other cgroups and log folders: those stay until podkeep was stopped.
@@ -198,7 +210,7 @@ fn open_pump(options: &Options, link: &Link, held: &mut Held) -> Result<(Pump, P
 
 fn policy(config: &Config) -> Policy {
     Policy {
-        max_size: config.container_log_max_size.and_then(NonZeroU64::new),
+        max_size: NonZeroU64::new(config.container_log_max_size),
         max_files: config.container_log_max_files,
     }
 }

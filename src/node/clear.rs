@@ -121,7 +121,10 @@ impl Worker {
             self.poller.remove(&starting.report.inner, starting.report.registration);
         }
         if let Some(process) = c.process.take() {
-            self.processes.remove(&process.run.pid);
+            // Since it was reaped, its PID may have become that of another container.
+            if self.processes.get(&process.run.pid) == Some(&(number, container)) {
+                self.processes.remove(&process.run.pid);
+            }
             if let (Some(watch), Some(pidfd)) = (process.watch, &process.pidfd) {
                 self.poller.remove(pidfd, watch);
             }

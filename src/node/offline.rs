@@ -18,7 +18,7 @@ pub fn snapshot(run_dir: &Path, root_dir: &Path) -> Result<Snapshot, Error> {
     let reign = state::load_reign(run_dir);
     let mut snapshot = Snapshot {
         node_name: String::new(),
-        keeper_pid: reign.map_or(0, |reign| reign.keeper_pid),
+        keeper_pid: reign.map_or(0, |reign| reign.keeper.pid),
         pods: Vec::new(),
         problems: Vec::new(),
         not_enforced: Vec::new(),

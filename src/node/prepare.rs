@@ -69,7 +69,7 @@ impl Worker {
     }
 
     /// The keeper keeps them open over this worker's end.
-    fn hold_namespaces(&self, number: PodNumber) -> Result<()> {
+    pub fn hold_namespaces(&self, number: PodNumber) -> Result<()> {
         let Some(run) = self.pods.get(&number) else { return Ok(()) };
         let fds = [&run.namespaces.net, &run.namespaces.ipc, &run.namespaces.uts];
         for (kind, fd) in NAMESPACES.iter().zip(fds) {
@@ -121,7 +121,8 @@ fn prepare_folder(pod: &Pod, folders: &Folders) -> Result<()> {
     Ok(())
 }
 
-fn namespaces(pod: &Pod) -> Result<Namespaces> {
+/// The namespaces that the Pod's containers share.
+pub fn namespaces(pod: &Pod) -> Result<Namespaces> {
     Ok(Namespaces::create(pod.hostname.as_deref(), pod.host_network)?)
 }
 

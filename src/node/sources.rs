@@ -7,7 +7,7 @@ use super::clock;
 use super::good_manifests;
 use super::pod_run::{PodNumber, PodRun};
 use super::state;
-use super::worker::Worker;
+use super::worker::{Ending, Worker};
 use crate::manifest::{self, Diagnostic, Pod};
 use crate::pod::set::{Origin, Problem, SetCommand, SetEvent, SourceId, StopReason};
 use crate::pod::{Event, Machine};
@@ -76,6 +76,8 @@ impl Worker {
     pub fn heed_set(&mut self, commands: Vec<SetCommand>) {
         for command in commands {
             match command {
+                // Its name is free because podkeep stops: nothing new is wanted.
+                SetCommand::Start(_) if self.ending == Some(Ending::Stop) => {}
                 SetCommand::Start(pod) => self.take_on(pod),
                 SetCommand::Stop { uid, why } => {
                     let Some(&number) = self.numbers.get(&uid) else { continue };

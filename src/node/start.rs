@@ -13,12 +13,13 @@ use super::folders::Folders;
 use super::output::fifo_key;
 use super::pod_run::{Key, Output, PodNumber, Process, Starting, Watched};
 use super::poller::{Interest, Poller};
+use super::prepare;
 use super::state::SavedRun;
 use super::worker::Worker;
 use crate::cgroup::ContainerLimits;
 use crate::container::{self, Bind, ImageConfig, Parent, Plan, Recipe, ResolvedUser, Root, Spawned, Stdio};
 use crate::image::Image;
-use crate::keeper;
+use crate::keeper::start_time;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
 use crate::manifest::{Container, Pod};
 use crate::pod::event::Index;
@@ -35,6 +36,11 @@ impl Worker {
             Ok(ingredients) => ingredients,
             Err(failed) => return Ok(Err(failed)),
         };
+        match self.missing_namespaces(number) {
+            Ok(true) => self.hold_namespaces(number)?,
+            Ok(false) => {}
+            Err(error) => return Ok(Err((StartFailure::Create, format!("{error:#}")))),
+        }
         let plan = match self.plan(number, container, attempt, &ingredients) {
             Ok(plan) => plan,
             Err(error) => return Ok(Err((StartFailure::Create, format!("{error:#}")))),
@@ -44,6 +50,17 @@ impl Worker {
             Ok(()) => Ok(Ok(())),
             Err(error) => Ok(Err((StartFailure::Create, format!("{error:#}")))),
         }
+    }
+
+    /// Makes the Pod's namespaces anew if they are gone: the keeper that held them ended while no process of the Pod
+    /// was in them. Says whether it had to. Without them, the container would be in the host's.
+    fn missing_namespaces(&mut self, number: PodNumber) -> Result<bool> {
+        let run = self.pods.get_mut(&number).context("the Pod is gone")?;
+        if run.namespaces.ipc.is_some() {
+            return Ok(false);
+        }
+        run.namespaces = prepare::namespaces(run.pod())?;
+        Ok(true)
     }
 
     fn ingredients(&mut self, number: PodNumber, container: Index) -> Result<Ingredients, Failed> {
@@ -124,14 +141,15 @@ impl Worker {
     }
 
     fn spawn(&mut self, number: PodNumber, container: Index, attempt: u32, plan: Plan) -> Result<()> {
+        let keeper = self.reign.keeper;
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let group = run.containers[container].group.as_ref().context("the container has no cgroup")?;
-        let pid_out = self.start_journal.begin(run.uid(), container, attempt);
+        let pid_out = self.start_journal.begin(run.uid(), container, attempt, keeper);
         let spawned = container::spawn(&plan, group.dir(), Parent::CallersParent, Some(pid_out))?;
         let Spawned { pid, pidfd, report } = spawned;
         let stop_signal = run.containers[container].image.as_ref().and_then(|i| i.config.stop_signal.clone());
         let process = Process {
-            run: SavedRun { attempt, pid, start_time: keeper::start_time(pid), stop_signal },
+            run: SavedRun { attempt, pid, start_time: start_time(pid), stop_signal, keeper },
             pidfd: Some(pidfd),
             watch: None,
         };
@@ -141,7 +159,10 @@ impl Worker {
         let c = &mut run.containers[container];
         c.process = Some(process);
         c.starting = Some(Starting { plan, report, received: Vec::new() });
-        run.dirty = true;
+        // Now, because the journal has room for one: the next start of this turn takes its place.
+        if self.save_state_of(number) {
+            self.start_journal.clear();
+        }
         Ok(())
     }
 

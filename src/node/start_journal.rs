@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::state::KeeperId;
 use crate::manifest::Uid;
 use crate::pod::event::Index;
 use crate::sys::shared_map::SharedMap;
@@ -23,13 +24,17 @@ pub struct Entry {
     pub container: Index,
     pub attempt: u32,
     pub pid: u32,
+    /// Whose child it is.
+    pub keeper: KeeperId,
 }
 
-/// Words of the page: the uid's 128 bits, container, attempt, PID.
+/// Words of the page: the uid's 128 bits, container, attempt, PID, and the keeper's PID and start time.
 const UID: std::ops::Range<usize> = 0..4;
 const CONTAINER: usize = 4;
 const ATTEMPT: usize = 5;
 const PID: usize = 6;
+const KEEPER: usize = 7;
+const KEEPER_START: std::ops::Range<usize> = 8..10;
 
 impl StartJournal {
     pub fn open(path: &Path) -> io::Result<StartJournal> {
@@ -37,7 +42,7 @@ impl StartJournal {
     }
 
     /// Says what is about to be cloned, and where the kernel shall store the PID.
-    pub fn begin(&self, uid: &Uid, container: Index, attempt: u32) -> &AtomicU32 {
+    pub fn begin(&self, uid: &Uid, container: Index, attempt: u32, keeper: KeeperId) -> &AtomicU32 {
         self.clear();
         let words = self.page.half_words();
         for (word, digits) in words[UID].iter().zip(uid.as_str().as_bytes().chunks(8)) {
@@ -46,6 +51,9 @@ impl StartJournal {
             word.store(u32::from_str_radix(digits, 16).unwrap_or(0), Ordering::Relaxed);
         }
         words[CONTAINER].store(u32::try_from(container).unwrap_or(u32::MAX), Ordering::Relaxed);
+        words[KEEPER].store(keeper.pid, Ordering::Relaxed);
+        let halves = [(keeper.start_time >> 32) as u32, keeper.start_time as u32];
+        words[KEEPER_START].iter().zip(halves).for_each(|(word, half)| word.store(half, Ordering::Relaxed));
         words[ATTEMPT].store(attempt, Ordering::Release);
         &words[PID]
     }
@@ -61,11 +69,15 @@ impl StartJournal {
         let pid = words[PID].load(Ordering::Acquire);
         let uid: String =
             words[UID].iter().map(|word| format!("{:08x}", word.load(Ordering::Relaxed))).collect();
+        let start_time = words[KEEPER_START]
+            .iter()
+            .fold(0, |high, word| high << 32 | u64::from(word.load(Ordering::Relaxed)));
         Some(Entry {
             uid: Uid::parse(&uid).filter(|_| pid != 0)?,
             container: words[CONTAINER].load(Ordering::Relaxed) as Index,
             attempt: words[ATTEMPT].load(Ordering::Relaxed),
             pid,
+            keeper: KeeperId { pid: words[KEEPER].load(Ordering::Relaxed), start_time },
         })
     }
 }
@@ -81,11 +93,12 @@ mod tests {
         let uid = Uid::parse("00ff00ff0123456789abcdefdeadbeef").unwrap();
         let journal = StartJournal::open(&path).unwrap();
         assert_eq!(journal.entry(), None);
-        let pid = journal.begin(&uid, 3, 7);
+        let keeper = KeeperId { pid: 12, start_time: (1 << 32) + 5 };
+        let pid = journal.begin(&uid, 3, 7, keeper);
         assert_eq!(journal.entry(), None, "no process yet");
         pid.store(4711, Ordering::Release);
         let next = StartJournal::open(&path).unwrap();
-        assert_eq!(next.entry(), Some(Entry { uid, container: 3, attempt: 7, pid: 4711 }));
+        assert_eq!(next.entry(), Some(Entry { uid, container: 3, attempt: 7, pid: 4711, keeper }));
         next.clear();
         assert_eq!(journal.entry(), None);
     }

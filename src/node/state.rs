@@ -52,25 +52,35 @@ pub struct SavedRun {
     pub start_time: u64,
     /// The image's.
     pub stop_signal: Option<String>,
+    /// Whose child it is: that keeper alone is told how it ends.
+    pub keeper: KeeperId,
 }
 
-/// Which boot and which keeper the take-over state belongs to.
+/// A keeper, told apart from every other one of this boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeeperId {
+    pub pid: u32,
+    /// Clock ticks since boot.
+    pub start_time: u64,
+}
+
+impl KeeperId {
+    /// The keeper of this worker.
+    pub fn own() -> KeeperId {
+        let pid = std::os::unix::process::parent_id();
+        KeeperId { pid, start_time: crate::keeper::start_time(pid) }
+    }
+}
+
+/// Which boot the take-over state belongs to, and who keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reign {
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
-    pub keeper_pid: u32,
-    pub keeper_start_time: u64,
+    pub keeper: KeeperId,
     /// Where the Pods' cgroups and logs are: what a configuration read anew cannot move.
     pub cgroup_root: Option<String>,
     pub pod_logs_dir: PathBuf,
-}
-
-impl Reign {
-    /// Whether the processes of that reign are children of this one's keeper.
-    pub fn same_keeper(&self, other: &Reign) -> bool {
-        (self.keeper_pid, self.keeper_start_time) == (other.keeper_pid, other.keeper_start_time)
-    }
 }
 
 /// Take-over state as it was found.

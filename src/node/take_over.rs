@@ -13,7 +13,7 @@ use super::clock;
 use super::output::fifo_key;
 use super::pod_run::{Key, Output, PodNumber, PodRun, Process, Watched};
 use super::poller::Interest;
-use super::prepare::{NAMESPACES, namespace_key};
+use super::prepare::namespace_key;
 use super::start_journal::Entry;
 use super::state::{self, Found, SavedRun};
 use super::worker::Worker;
@@ -31,15 +31,14 @@ use crate::pod::{Command, Event, Exit, Machine};
 pub type Held = BTreeMap<String, OwnedFd>;
 
 impl Worker {
-    /// Picks up every Pod that an earlier worker was keeping. `same_keeper`: its processes are still our keeper's
-    /// children, so their ends will be told.
-    pub fn take_over(&mut self, mut held: Held, exits: &[KeeperExit], same_keeper: bool) -> Result<()> {
+    /// Picks up every Pod that an earlier worker was keeping.
+    pub fn take_over(&mut self, mut held: Held, exits: &[KeeperExit]) -> Result<()> {
         let entry = self.start_journal.entry();
         for found in state::found(&self.options.folders)? {
             match found.map_err(anyhow::Error::from).and_then(|found| self.resume(found)) {
                 Ok(number) => {
                     self.adopt_unwritten(number, entry.as_ref(), exits);
-                    self.reopen(number, &mut held, same_keeper)?;
+                    self.reopen(number, &mut held)?;
                     self.announce(number);
                 }
                 Err(error) => log::error!("cannot take over a Pod, it starts anew: {error:#}"),
@@ -71,26 +70,17 @@ impl Worker {
     }
 
     /// Opens what belongs to a Pod: cgroups, namespaces, pipes.
-    fn reopen(&mut self, number: PodNumber, held: &mut Held, same_keeper: bool) -> Result<()> {
+    fn reopen(&mut self, number: PodNumber, held: &mut Held) -> Result<()> {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let pod = Arc::clone(run.pod());
         let name = PodCgroupName::new(&pod.id, &pod.uid);
         run.group = self.cgroups.existing_pod(pod.qos_class(), &name)?;
         run.namespaces = namespaces(&pod.uid, held, run);
-        for (kind, fd) in
-            NAMESPACES.iter().zip([&run.namespaces.net, &run.namespaces.ipc, &run.namespaces.uts])
-        {
-            if let (Some(fd), false) = (fd, same_keeper) {
-                use std::os::fd::AsFd;
-                self.link
-                    .hold(&namespace_key(&pod.uid, kind), fd.as_fd())
-                    .context("hand over a namespace")?;
-            }
-        }
+        self.hold_namespaces(number)?;
         for container in 0..pod.containers.len() {
             self.reopen_container(number, container, held)?;
         }
-        self.watch_processes(number, same_keeper)
+        self.watch_processes(number)
     }
 
     fn reopen_container(&mut self, number: PodNumber, container: Index, held: &mut Held) -> Result<()> {
@@ -132,13 +122,13 @@ impl Worker {
     }
 
     /// Sees to it that the end of every process will be known, and tells of those that ended unseen.
-    fn watch_processes(&mut self, number: PodNumber, same_keeper: bool) -> Result<()> {
+    fn watch_processes(&mut self, number: PodNumber) -> Result<()> {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         for (container, c) in run.containers.iter_mut().enumerate() {
             let Some(process) = &mut c.process else { continue };
             match &process.pidfd {
                 // The keeper has its end already, or will have it: nobody else reaps its children.
-                _ if same_keeper => {
+                _ if process.run.keeper == self.reign.keeper => {
                     self.processes.insert(process.run.pid, (number, container));
                 }
                 Some(pidfd) => {
@@ -241,7 +231,8 @@ fn unwritten(run: &mut PodRun, entry: &Entry) -> Option<(Index, Option<SavedRun>
         return None;
     }
     let start_time = keeper::start_time(entry.pid);
-    let saved = SavedRun { attempt: entry.attempt, pid: entry.pid, start_time, stop_signal: None };
+    let Entry { attempt, pid, keeper, .. } = *entry;
+    let saved = SavedRun { attempt, pid, start_time, stop_signal: None, keeper };
     let before = c.process.replace(open_process(saved));
     Some((entry.container, before.map(|process| process.run)))
 }
@@ -261,7 +252,9 @@ fn open_process(run: SavedRun) -> Process {
 
 /// The Pod's namespaces: as the keeper held them, else those that a process of the Pod is in.
 fn namespaces(uid: &Uid, held: &mut Held, run: &PodRun) -> Namespaces {
-    let pid = run.containers.iter().find_map(|c| c.process.as_ref()).map(|process| process.run.pid);
+    let alive = |process: &&Process| process.pidfd.is_some();
+    let mut processes = run.containers.iter().filter_map(|c| c.process.as_ref());
+    let pid = processes.find(alive).map(|process| process.run.pid);
     let mut open = |kind: &str| {
         let from_process = || fs::File::open(format!("/proc/{}/ns/{kind}", pid?)).ok().map(OwnedFd::from);
         held.remove(&namespace_key(uid, kind)).or_else(from_process)

@@ -21,6 +21,7 @@ use super::tasks::Tasks;
 use crate::cgroup::Tree;
 use crate::config::Config;
 use crate::container::Namespaces;
+use crate::keeper;
 use crate::keeper::link::{Link, Word};
 use crate::logs::{Policy, Pump};
 use crate::manifest::Uid;
@@ -94,6 +95,8 @@ pub struct Worker {
     pub unacknowledged: Option<u64>,
     pub sweep_at: Option<BootTime>,
     pub ending: Option<Ending>,
+    /// Locked: the next worker waits for the end of this one.
+    pub only_one: std::fs::File,
 }
 
 /// How the worker ends.
@@ -141,8 +144,9 @@ impl Worker {
                 break;
             }
         }
-        self.save_states();
-        self.start_journal.clear();
+        if self.save_states() {
+            self.start_journal.clear();
+        }
         if let Some(seq) = self.unacknowledged.take() {
             self.link.acknowledge(seq).context("acknowledge exits")?;
         }
@@ -267,8 +271,8 @@ impl Worker {
             Done::Finished(thrown.map_err(|error| format!("{error:#}")))
         });
         let commands = self.set.step(SetEvent::PodGone { uid });
-        // Its manifest still asks for a Pod that is stopped with all others.
-        if self.ending != Some(Ending::Stop) {
+        // Once podkeep is stopping, nothing new is wanted.
+        if self.ending.is_none() {
             self.heed_set(commands);
         }
     }
@@ -281,13 +285,15 @@ impl Worker {
         });
     }
 
-    fn save_states(&mut self) {
-        for run in self.pods.values_mut().filter(|run| run.dirty) {
-            run.dirty = false;
-            if let Err(error) = state::save_state(&self.options.folders, run.uid(), &run.saved()) {
-                log::error!("{}: a new worker could not take it over: {error}", run.pod().id);
-            }
-        }
+    /// Says whether everything is written down.
+    fn save_states(&mut self) -> bool {
+        let folders = &self.options.folders;
+        self.pods.values_mut().filter(|run| run.dirty).fold(true, |all, run| save_state(folders, run) && all)
+    }
+
+    /// Writes down how one Pod stands; says whether that is done.
+    pub fn save_state_of(&mut self, number: PodNumber) -> bool {
+        self.pods.get_mut(&number).is_some_and(|run| save_state(&self.options.folders, run))
     }
 
     /// Saves or forgets the last good version of a manifest, in the order of the calls.
@@ -309,9 +315,10 @@ impl Worker {
         self.work.finish();
         self.disk.finish();
         self.take_results()?;
-        if self.ending == Some(Ending::Stop) {
-            self.leave_nothing();
+        if self.ending != Some(Ending::Stop) {
+            return Ok(ExitCode::from(keeper::LEFT));
         }
+        self.leave_nothing();
         Ok(ExitCode::SUCCESS)
     }
 
@@ -331,7 +338,7 @@ impl Worker {
         pods.sort_by(|a, b| a.pod.id.cmp(&b.pod.id));
         Snapshot {
             node_name: self.options.node_name.clone(),
-            keeper_pid: self.reign.keeper_pid,
+            keeper_pid: self.reign.keeper.pid,
             pods,
             problems: self.set.problems().iter().map(super::sources::describe).collect(),
             not_enforced: self.not_enforced.clone(),
@@ -339,4 +346,12 @@ impl Worker {
             taken_at_wall: std::time::SystemTime::now(),
         }
     }
+}
+
+fn save_state(folders: &Folders, run: &mut PodRun) -> bool {
+    run.dirty = false;
+    let saved = state::save_state(folders, run.uid(), &run.saved());
+    saved
+        .inspect_err(|error| log::error!("{}: a new worker could not take it over: {error}", run.pod().id))
+        .is_ok()
 }
