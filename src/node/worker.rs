@@ -88,6 +88,8 @@ pub struct Worker {
     pub requests: Requests,
     /// Slow work in any order.
     pub work: Tasks<Done>,
+    /// Imports, apart from the rest: no Pod waits for another one's image.
+    pub imports: Tasks<Done>,
     /// Writes to disk, one by one and in order.
     pub disk: Tasks<Done>,
     pub not_enforced: Vec<String>,
@@ -96,7 +98,7 @@ pub struct Worker {
     pub sweep_at: Option<BootTime>,
     pub ending: Option<Ending>,
     /// Locked: the next worker waits for the end of this one.
-    pub only_one: std::fs::File,
+    pub _only_one: std::fs::File,
 }
 
 /// How the worker ends.
@@ -158,7 +160,7 @@ impl Worker {
             Key::Keeper => self.heed_keeper()?,
             Key::Source => self.read_source(),
             Key::Requests => self.answer_requests(),
-            Key::Work | Key::Disk => self.take_results()?,
+            Key::Results => self.take_results()?,
             Key::Store => self.images_arrived(),
             Key::ImageFolder => self.look_into_image_folder(),
             Key::Report(number, container) => self.read_report(number, container),
@@ -204,7 +206,9 @@ impl Worker {
     }
 
     fn take_results(&mut self) -> Result<()> {
-        for done in self.work.results().into_iter().chain(self.disk.results()) {
+        let lanes = [&self.work, &self.imports, &self.disk];
+        let results: Vec<Done> = lanes.iter().flat_map(|lane| lane.results()).collect();
+        for done in results {
             match done {
                 Done::Prepared { pod, result } => self.pod_prepared(pod, result)?,
                 Done::Imported { source, result } => self.imported(&source, result),
@@ -271,8 +275,8 @@ impl Worker {
             Done::Finished(thrown.map_err(|error| format!("{error:#}")))
         });
         let commands = self.set.step(SetEvent::PodGone { uid });
-        // Once podkeep is stopping, nothing new is wanted.
-        if self.ending.is_none() {
+        // Its manifest still asks for a Pod that is stopped with all others.
+        if self.ending != Some(Ending::Stop) {
             self.heed_set(commands);
         }
     }
@@ -288,7 +292,9 @@ impl Worker {
     /// Says whether everything is written down.
     fn save_states(&mut self) -> bool {
         let folders = &self.options.folders;
-        self.pods.values_mut().filter(|run| run.dirty).fold(true, |all, run| save_state(folders, run) && all)
+        let dirty = self.pods.values_mut().filter(|run| run.dirty);
+        // Every one is tried, whatever became of those before it.
+        dirty.map(|run| save_state(folders, run)).filter(|saved| !saved).count() == 0
     }
 
     /// Writes down how one Pod stands; says whether that is done.
@@ -313,6 +319,7 @@ impl Worker {
     /// Leaves everything whole, and nothing at all after a stop.
     fn end(mut self) -> Result<ExitCode> {
         self.work.finish();
+        self.imports.finish();
         self.disk.finish();
         self.take_results()?;
         if self.ending != Some(Ending::Stop) {
