@@ -1,13 +1,14 @@
 //! A worker's first moments: everything is opened, what was there before is taken over, what is missing is made.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::num::NonZeroU64;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
+use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::folders::Folders;
 use super::images::Images;
@@ -41,6 +42,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
     let link = Link::from_stdin().context("find the keeper: a worker is started by `podkeep run`")?;
     let legacy = link.legacy().context("hear what the last worker left")?;
     make_folders(&options.folders)?;
+    let only_one = wait_for_last_worker(&options.folders)?;
     let reign = establish_reign(&mut options)?;
     let mut held = legacy.held;
     let (pump, policy) = open_pump(&options, &link, &mut held)?;
@@ -76,6 +78,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         unacknowledged: None,
         sweep_at: None,
         ending: None,
+        _only_one: only_one,
         options,
     };
     worker.say_what_is_not_enforced();
@@ -114,6 +117,18 @@ fn make_folders(folders: &Folders) -> Result<()> {
     make(&folders.run_pods(), 0o700)?;
     make(&folders.mount_point(), 0o700)?;
     make(&folders.logs, 0o755)
+}
+
+/// Waits until the worker of a keeper that was killed is gone: it may still be writing a line or a state.
+///
+/// A lock of fcntl, which a container's process does not inherit between clone and exec; the keeper's own lock on this
+/// file is one of flock, and neither hinders the other.
+fn wait_for_last_worker(folders: &Folders) -> Result<File> {
+    let path = Folders::lock_in(&folders.run);
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.with_context(|| format!("open {}", path.display()))?;
+    fcntl_lock(&file, FlockOperation::LockExclusive).with_context(|| format!("lock {}", path.display()))?;
+    Ok(file)
 }
 
 /// Finds out whether the take-over state is of this boot; what is of an earlier one is removed.

@@ -95,6 +95,8 @@ pub struct Worker {
     pub unacknowledged: Option<u64>,
     pub sweep_at: Option<BootTime>,
     pub ending: Option<Ending>,
+    /// Locked: the next worker waits for the end of this one.
+    pub _only_one: std::fs::File,
 }
 
 /// How the worker ends.
