@@ -1,26 +1,271 @@
-//! config
+//! The node's configuration: a file of `kind: KubeletConfiguration`.
 #![forbid(unsafe_code)]
-use std::path::PathBuf;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
-#[derive(Debug, Clone, Default)]
+
+use crate::manifest::findings::Findings;
+use crate::manifest::quantity::Quantity;
+use crate::manifest::tree::{Data, Node, Path as Field, Place};
+use crate::manifest::{Diagnostic, MAX_BYTES, text};
+
+const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
+
+/// What podkeep takes from its configuration; [`Config::default`] is Kubernetes' default for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub static_pod_path: Option<PathBuf>,
     pub file_check_frequency: Duration,
     pub pod_logs_dir: PathBuf,
     pub cgroup_root: Option<String>,
-    pub container_log_max_size: Option<u64>,
+    /// Bytes.
+    pub container_log_max_size: u64,
+    /// At least 2.
     pub container_log_max_files: u32,
+    /// `None`: no limit.
     pub max_pods: Option<u32>,
+    /// `None`: no limit.
     pub pod_pids_limit: Option<u64>,
+    /// Ours: refuse a Pod whose limits this host cannot enforce.
     pub require_cgroup_controllers: bool,
 }
 
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            static_pod_path: None,
+            file_check_frequency: Duration::from_secs(20),
+            pod_logs_dir: PathBuf::from("/var/log/pods"),
+            cgroup_root: None,
+            container_log_max_size: 10 << 20,
+            container_log_max_files: 5,
+            max_pods: None,
+            pod_pids_limit: None,
+            require_cgroup_controllers: false,
+        }
+    }
+}
+
+/// A configuration, and which of its fields have no effect yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
     pub config: Config,
     pub no_effect: Vec<String>,
 }
+
+const HONOURED: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "staticPodPath",
+    "fileCheckFrequency",
+    "podLogsDir",
+    "cgroupRoot",
+    "containerLogMaxSize",
+    "containerLogMaxFiles",
+    "maxPods",
+    "podPidsLimit",
+    "requireCgroupControllers",
+];
+
+/// The other fields of v1beta1.
+#[rustfmt::skip]
+const KNOWN: &[&str] = &[
+    "address", "allowedUnsafeSysctls", "authentication", "authorization", "cgroupDriver", "cgroupsPerQOS",
+    "clusterDNS", "clusterDomain", "configMapAndSecretChangeDetectionStrategy", "containerLogMaxWorkers",
+    "containerLogMonitorInterval", "containerRuntimeEndpoint", "contentType", "cpuCFSQuota", "cpuCFSQuotaPeriod",
+    "cpuManagerPolicy", "cpuManagerPolicyOptions", "cpuManagerReconcilePeriod", "crashLoopBackOff",
+    "enableContentionProfiling", "enableControllerAttachDetach", "enableDebugFlagsHandler",
+    "enableDebuggingHandlers", "enableProfilingHandler", "enableServer", "enableSystemLogHandler",
+    "enableSystemLogQuery", "enforceNodeAllocatable", "eventBurst", "eventRecordQPS", "evictionHard",
+    "evictionMaxPodGracePeriod", "evictionMinimumReclaim", "evictionPressureTransitionPeriod", "evictionSoft",
+    "evictionSoftGracePeriod", "failCgroupV1", "failSwapOn", "featureGates", "hairpinMode", "healthzBindAddress",
+    "healthzPort", "httpCheckFrequency", "imageGCHighThresholdPercent", "imageGCLowThresholdPercent",
+    "imageMaximumGCAge", "imageMinimumGCAge", "imagePullCredentialsVerificationPolicy", "imageServiceEndpoint",
+    "iptablesDropBit", "iptablesMasqueradeBit", "kernelMemcgNotification", "kubeAPIBurst", "kubeAPIQPS",
+    "kubeReserved", "kubeReservedCgroup", "kubeletCgroups", "localStorageCapacityIsolation", "logging",
+    "makeIPTablesUtilChains", "maxOpenFiles", "maxParallelImagePulls", "memoryManagerPolicy",
+    "memoryReservationPolicy", "memorySwap", "memoryThrottlingFactor", "mergeDefaultEvictionSettings",
+    "nodeLeaseDurationSeconds", "nodeStatusMaxImages", "nodeStatusReportFrequency", "nodeStatusUpdateFrequency",
+    "oomScoreAdj", "podCIDR", "podsPerCore", "port", "preloadedImagesVerificationAllowlist",
+    "protectKernelDefaults", "providerID", "qosReserved", "readOnlyPort", "registerNode", "registerWithTaints",
+    "registryBurst", "registryPullQPS", "reservedMemory", "reservedSystemCPUs", "resolvConf", "rotateCertificates",
+    "runOnce", "runtimeRequestTimeout", "seccompDefault", "serializeImagePulls", "serverTLSBootstrap",
+    "showHiddenMetricsForVersion", "shutdownGracePeriod", "shutdownGracePeriodByPodPriority",
+    "shutdownGracePeriodCriticalPods", "singleProcessOOMKill", "staticPodURL", "staticPodURLHeader",
+    "streamingConnectionIdleTimeout", "syncFrequency", "systemCgroups", "systemReserved", "systemReservedCgroup",
+    "tlsCertFile", "tlsCipherSuites", "tlsCurvePreferences", "tlsMinVersion", "tlsPrivateKeyFile",
+    "topologyManagerPolicy", "topologyManagerPolicyOptions", "topologyManagerScope", "tracing", "userNamespaces",
+    "volumePluginDir", "volumeStatsAggPeriod",
+];
+
 impl Config {
-    pub fn decode(_f: &std::path::Path, _b: &[u8]) -> Result<Decoded, Vec<crate::manifest::Diagnostic>> {
-        Err(Vec::new())
+    /// Decodes a configuration file; an empty one gives the defaults.
+    ///
+    /// # Errors
+    /// Everything that is wrong, sorted by place.
+    pub fn decode(file: &Path, bytes: &[u8]) -> Result<Decoded, Vec<Diagnostic>> {
+        let mut findings = Findings::new(file);
+        let mut decoded = Decoded::default();
+        if bytes.len() > MAX_BYTES {
+            findings.error(Place::START, None, format!("the file is larger than {MAX_BYTES} bytes"));
+        } else {
+            match text::documents(bytes, &mut findings).as_slice() {
+                [] => {}
+                [document] => decoded = read(document, &mut findings),
+                [_, second, ..] => {
+                    findings.error(second.place, None, "a configuration file holds one document");
+                }
+            }
+        }
+        if findings.has_errors() { Err(findings.into_sorted()) } else { Ok(decoded) }
+    }
+}
+
+fn read(document: &Node, findings: &mut Findings) -> Decoded {
+    let mut decoded = Decoded::default();
+    for (key, expected) in [("apiVersion", API_VERSION), ("kind", "KubeletConfiguration")] {
+        if document.get(key).and_then(Node::text) != Some(expected) {
+            let path = Field::of(key);
+            findings.error(document.place_of(&path), Some(&path), format!("{key}: must be {expected:?}"));
+        }
+    }
+    for entry in document.entries() {
+        let key = entry.key.as_str();
+        if KNOWN.contains(&key) {
+            decoded.no_effect.push(key.to_owned());
+        } else if !HONOURED.contains(&key) {
+            let all: Vec<&'static str> = HONOURED.iter().chain(KNOWN).copied().collect();
+            let hint = crate::manifest::nearest(key, &all).map(|name| format!("; did you mean `{name}`?"));
+            let message = format!("unknown field: {key}{}", hint.unwrap_or_default());
+            findings.error(entry.place, Some(&Field::of(key)), message);
+        } else if entry.value.data != Data::Null
+            && let Err(reason) = set(&mut decoded.config, key, &entry.value)
+        {
+            findings.error(entry.value.place, Some(&Field::of(key)), format!("{key}: {reason}"));
+        }
+    }
+    decoded
+}
+
+fn set(config: &mut Config, key: &str, value: &Node) -> Result<(), String> {
+    let text = || value.text().ok_or("expected a string");
+    let filled = || text().map(|text| Some(text).filter(|text| !text.is_empty()));
+    match key {
+        "staticPodPath" => config.static_pod_path = filled()?.map(PathBuf::from),
+        "podLogsDir" => config.pod_logs_dir = filled()?.map_or(Config::default().pod_logs_dir, PathBuf::from),
+        "cgroupRoot" => config.cgroup_root = filled()?.map(str::to_owned),
+        "fileCheckFrequency" => {
+            let period = duration(text()?).ok_or("expected a duration such as 20s or 1m30s")?;
+            // Zero stands for the default, as in Kubernetes.
+            config.file_check_frequency =
+                if period.is_zero() { Config::default().file_check_frequency } else { period };
+        }
+        "containerLogMaxSize" => {
+            let size =
+                Quantity::parse(&value.scalar().unwrap_or_default()).map_err(|error| error.to_string())?;
+            config.container_log_max_size = size.units();
+        }
+        "containerLogMaxFiles" => {
+            let files = number(value, 2)?;
+            config.container_log_max_files = u32::try_from(files).map_err(|_| "too large")?;
+        }
+        "maxPods" => config.max_pods = Some(u32::try_from(number(value, 0)?).map_err(|_| "too large")?),
+        "podPidsLimit" => config.pod_pids_limit = u64::try_from(number(value, -1)?).ok().filter(|n| *n > 0),
+        "requireCgroupControllers" => {
+            let Data::Bool(required) = value.data else { return Err("expected true or false".to_owned()) };
+            config.require_cgroup_controllers = required;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn number(value: &Node, least: i64) -> Result<i64, String> {
+    let number = match &value.data {
+        Data::Number(number) => number.as_i64(),
+        _ => None,
+    };
+    number.filter(|number| *number >= least).ok_or_else(|| format!("expected an integer of at least {least}"))
+}
+
+/// A duration as Go writes it: `1h2m3.5s`, `300ms`, `0`. Not negative.
+fn duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() || text.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (amount, tail) = rest.split_at(end);
+        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, next) = tail.split_at(unit_end);
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" | "μs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        let part = Duration::try_from_secs_f64(amount.parse::<f64>().ok()? * seconds).ok()?;
+        total = total.checked_add(part)?;
+        rest = next;
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+
+    fn decode(body: &str) -> Result<Decoded, Vec<String>> {
+        let decoded = Config::decode(Path::new("c.yaml"), format!("{HEAD}{body}").as_bytes());
+        decoded.map_err(|list| list.iter().map(Diagnostic::to_string).collect())
+    }
+
+    #[test]
+    fn what_is_written_beats_the_defaults() {
+        let decoded = decode(
+            "staticPodPath: /etc/p\nfileCheckFrequency: 1m30s\ncontainerLogMaxSize: 1Mi\nmaxPods: 3\n\
+             podPidsLimit: -1\nclusterDNS: [10.0.0.1]\nrequireCgroupControllers: yes\n",
+        )
+        .unwrap();
+        let expected = Config {
+            static_pod_path: Some("/etc/p".into()),
+            file_check_frequency: Duration::from_secs(90),
+            container_log_max_size: 1 << 20,
+            max_pods: Some(3),
+            require_cgroup_controllers: true,
+            ..Config::default()
+        };
+        assert_eq!(decoded, Decoded { config: expected, no_effect: vec!["clusterDNS".to_owned()] });
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_at_its_place() {
+        let errors =
+            decode("staticPodPaht: /a\ncontainerLogMaxFiles: 1\nfileCheckFrequency: soon\n").unwrap_err();
+        assert_eq!(
+            errors,
+            [
+                "c.yaml:3:1: error: unknown field: staticPodPaht; did you mean `staticPodPath`?",
+                "c.yaml:4:23: error: containerLogMaxFiles: expected an integer of at least 2",
+                "c.yaml:5:21: error: fileCheckFrequency: expected a duration such as 20s or 1m30s",
+            ]
+        );
+    }
+
+    #[test]
+    fn durations_as_go_writes_them() {
+        for (text, millis) in [("0", 0), ("300ms", 300), ("1.5h", 5_400_000), ("1m0.5s", 60_500)] {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "s", "1d", "-1s", "1.1.1s", "99999999999999999999h"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # scripts/vm and cache.sh set the globals that are read here
+# shellcheck shell=bash disable=SC2154 # scripts/vm and its helpers set the globals that are read here
 # One run of the guest: its disks, its initramfs, QEMU, and what came back. Sourced by scripts/vm.
 
 # run_guest run|shell COMMAND [ARG…]: boots as often as `boots` says, and exits with COMMAND's status.

@@ -18,13 +18,14 @@ run_test() {
   mapfile -t built < <(options_in_test "$source")
   read_options "${built[@]}"
   read_options "$@"
-  [[ ${#arguments[@]} -gt 0 ]] || arguments=(--test-threads=1 --nocapture)
 
   prepare
   "$PROJECT/scripts/images" || die "the sample images could not be made"
   build_test "$name"
   copies+=("$test_binary:/podkeep/$name" "$podkeep_binary:/podkeep/podkeep" "$PROJECT/target/images:/podkeep/images")
   environment+=(PODKEEP_BIN=/podkeep/podkeep PODKEEP_IMAGES=/podkeep/images)
+  # One at a time, because they share one machine: each counts mounts, cgroups and processes before and after.
+  environment+=(RUST_TEST_THREADS=1 RUST_TEST_NOCAPTURE=1)
   run_guest run "/podkeep/$name" "${arguments[@]}"
 }
 

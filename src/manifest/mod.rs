@@ -25,6 +25,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use decode::{decode, from_source};
+pub(crate) use names::nearest;
 pub use pod::{Container, Pod, PodId, Uid};
 
 /// The largest manifest that is read, as with the kubelet.

@@ -187,9 +187,11 @@ impl<'de> Deserializer<'de> for Value<'_> {
         let result = match &self.node.data {
             Data::Null => visitor.visit_unit(),
             Data::Bool(value) => visitor.visit_bool(*value),
-            Data::Number(value) => {
-                value.deserialize_any(visitor).map_err(|error: serde_json::Error| de::Error::custom(error))
-            }
+            Data::Number(value) => match (value.as_u64(), value.as_i64()) {
+                (Some(value), _) => visitor.visit_u64(value),
+                (None, Some(value)) => visitor.visit_i64(value),
+                (None, None) => visitor.visit_f64(value.as_f64().unwrap_or_default()),
+            },
             Data::Text(value) => visitor.visit_str(value),
             Data::List(items) => visitor.visit_seq(Items { list: self, next: items.iter().enumerate() }),
             Data::Map(entries) => visitor.visit_map(Fields::new(self, entries, None)),

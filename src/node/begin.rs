@@ -210,7 +210,7 @@ fn open_pump(options: &Options, link: &Link, held: &mut Held) -> Result<(Pump, P
 
 fn policy(config: &Config) -> Policy {
     Policy {
-        max_size: config.container_log_max_size.and_then(NonZeroU64::new),
+        max_size: NonZeroU64::new(config.container_log_max_size),
         max_files: config.container_log_max_files,
     }
 }

@@ -161,14 +161,17 @@ impl Site {
         fs::rename(&aside, self.images().join(target)).unwrap();
     }
 
-    /// What podkeep must not leave in its folders when no Pod is there: images, logs and locks may stay.
+    /// What podkeep must not leave in its folders when no Pod is there: images, logs, locks and empty folders may stay.
     pub fn traces(&self) -> Vec<String> {
-        let kept = [self.root().join("images"), self.root().join("lock"), self.run().join("lock")];
-        let mut traces = Vec::new();
-        for dir in [self.root(), self.run()] {
-            walk(&dir, &kept, &mut traces);
+        let (root, run) = (self.root(), self.run());
+        let kept = [root.join("images"), root.join("lock"), run.join("lock")];
+        let may_be_empty = [root.join("pods"), root.join("manifests"), root.join("trash"), run.join("pods")];
+        let mut found = Vec::new();
+        for dir in [root, run] {
+            walk(&dir, &kept, &mut found);
         }
-        traces
+        found.retain(|path| !may_be_empty.contains(path));
+        found.iter().map(|path| format!("path {}", path.display())).collect()
     }
 
     /// Ends the containers of a node that was killed, and removes its cgroups and mounts.
@@ -219,15 +222,15 @@ fn copy(source: &Path, target: &Path) {
 }
 
 /// Everything below a folder, but for `kept`.
-fn walk(dir: &Path, kept: &[PathBuf], found: &mut Vec<String>) {
+fn walk(dir: &Path, kept: &[PathBuf], found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         if kept.contains(&path) {
             continue;
         }
-        found.push(format!("path {}", path.display()));
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             walk(&path, kept, found);
         }
+        found.push(path);
     }
 }

@@ -1,0 +1,108 @@
+//! How containers end, and what follows: restart policy, back-off, grace, and starts that fail.
+//!
+//! Run with `scripts/vm test guest_ends`; anywhere else these tests fail.
+
+mod harness;
+
+use harness::manifest::{ShellPod, job, shell_pod};
+use harness::{Census, Node, Options, process, wait_until};
+
+fn end(reason: &str, code: i64) -> (String, i64) {
+    (reason.to_owned(), code)
+}
+
+fn phase(node: &Node, pod: &str) -> String {
+    node.list().pod(pod).unwrap().phase().to_owned()
+}
+
+#[test]
+fn never_and_on_failure_end_with_the_exit_code() {
+    let node = Node::start(Options::default());
+    node.manifest("good.yaml", &job("good", "exit 0"));
+    node.manifest("bad.yaml", &job("bad", "exit 7"));
+    node.manifest("signal.yaml", &job("signal", "trap - TERM; kill -9 -1; exit 5"));
+    let spec = "restartPolicy: OnFailure";
+    // Fails once: its second run finds what the first one left.
+    let script = "[ -e /shared/second ] || { touch /shared/second; exit 4; }";
+    let spec = format!("{spec}\nvolumes: [{{name: shared, emptyDir: {{}}}}]");
+    let container = "volumeMounts: [{name: shared, mountPath: /shared}]";
+    node.manifest("again.yaml", &ShellPod { name: "again", script, spec: &spec, container }.yaml());
+
+    assert_eq!(node.wait_terminated("good", "main"), end("Completed", 0));
+    assert_eq!(phase(&node, "good"), "Succeeded");
+    assert_eq!(node.wait_terminated("bad", "main"), end("Error", 7));
+    assert_eq!(phase(&node, "bad"), "Failed");
+    // `kill -1` spares the sender and PID 1.
+    assert_eq!(node.wait_terminated("signal", "main"), end("Error", 5));
+    assert_eq!(node.wait_terminated("again", "main"), end("Completed", 0));
+    assert_eq!(phase(&node, "again"), "Succeeded");
+    let list = node.list();
+    let again = list.pod("again").unwrap().container("main").unwrap();
+    assert_eq!((again.restarts(), again.last()), (1, Some(end("Error", 4))));
+    // Nothing of it is left but its status and its logs.
+    assert_eq!(process::in_cgroup("/podkeep"), [0; 0]);
+}
+
+#[test]
+fn the_second_end_in_a_row_is_a_crash_loop() {
+    let node = Node::start(Options::default());
+    node.manifest("crash.yaml", &shell_pod("crash", "exit 3"));
+    let message = node.wait_for("CrashLoopBackOff", |list| {
+        let main = list.pod("crash")?.container("main")?;
+        let waits = main.waiting() == Some("CrashLoopBackOff");
+        waits.then(|| (main.restarts(), main.last(), main.message().to_owned()))
+    });
+    let sentence = "back-off 10s restarting failed container=main".to_owned();
+    assert_eq!(message, (1, Some(end("Error", 3)), sentence));
+    assert_eq!(phase(&node, "crash"), "Running");
+}
+
+#[test]
+fn a_command_that_is_not_there_is_a_start_error() {
+    let node = Node::start(Options::default());
+    let manifest = job("typo", "").replace(r#"["sh","-c",""]"#, "[slep, \"1000\"]");
+    node.manifest("typo.yaml", &manifest);
+    assert_eq!(node.wait_terminated("typo", "main"), end("StartError", 128));
+    let list = node.list();
+    let message = list.pod("typo").unwrap().container("main").unwrap().message();
+    assert_eq!(message, "start container default/typo-node1/main: find `slep` in PATH (/bin): ENOENT");
+    assert_eq!(phase(&node, "typo"), "Failed");
+}
+
+#[test]
+fn who_ignores_sigterm_is_killed_after_the_grace() {
+    let node = Node::start(Options::default());
+    let before = Census::take_with(&node);
+    let script = "trap 'echo got SIGTERM' TERM; echo ready; while :; do sleep 1000 & wait $!; done";
+    let spec = "terminationGracePeriodSeconds: 2";
+    node.manifest("deaf.yaml", &ShellPod { name: "deaf", script, spec, container: "" }.yaml());
+    wait_until("it is ready", || (node.try_ask(&["logs", "deaf"]).stdout == b"ready\n").then_some(()));
+    node.remove("deaf.yaml");
+    node.wait_for("the Pod is being ended", |list| match list.pod("deaf") {
+        Some(deaf) => deaf.terminating().then_some(()),
+        None => Some(()),
+    });
+    node.wait_gone("deaf");
+    assert_eq!(node.ask(&["logs", "deaf"]), "ready\ngot SIGTERM\n");
+    before.assert_again(|| Census::take_with(&node));
+}
+
+#[test]
+fn what_a_container_left_in_the_background_is_gone_before_its_successor_starts() {
+    let node = Node::start(Options::default());
+    let script =
+        "setsid sleep 1000 & setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 1; done' & exec sleep 1000";
+    node.manifest("web.yaml", &shell_pod("web", script));
+    let first = node.wait_running("web", "main");
+    let cgroup = process::cgroup(first);
+    let of_first = wait_until("the daemons are there", || {
+        let all = process::in_cgroup(&cgroup);
+        (all.len() >= 3).then_some(all)
+    });
+    harness::kill(first, rustix::process::Signal::KILL);
+    node.wait_for("the second run", |list| {
+        list.pod("web")?.container("main")?.running_pid().filter(|pid| *pid != first)
+    });
+    let survivors: Vec<_> = of_first.iter().filter(|pid| process::in_cgroup(&cgroup).contains(pid)).collect();
+    assert_eq!(survivors, [&0; 0]);
+}
