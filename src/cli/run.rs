@@ -70,6 +70,8 @@ fn lock(node: &NodeArgs) -> Result<Vec<File>> {
 /// The worker: everything but holding on.
 pub fn worker(options: &RunArgs, node: &NodeArgs) -> Result<ExitCode> {
     journal::start();
+    // It was executed as /proc/self/exe, which is what `ps` and `top` would show.
+    rustix::thread::set_name(c"podkeep").context("name this process")?;
     let config = load_config(options)?;
     let folders = Folders {
         root: absolute(&node.root_dir)?,

@@ -73,6 +73,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         reign,
         requests,
         work: Tasks::new(WORK_THREADS).context("make the tasks")?,
+        imports: Tasks::new(WORK_THREADS).context("make the tasks")?,
         disk: Tasks::new(1).context("make the tasks")?,
         not_enforced,
         unacknowledged: None,
@@ -236,8 +237,9 @@ impl Worker {
         poller.add(&self.link, Interest::Readable, Key::Keeper)?;
         poller.add(self.source.fd(), Interest::Readable, Key::Source)?;
         poller.add(&self.requests, Interest::Readable, Key::Requests)?;
-        poller.add(&self.work, Interest::Readable, Key::Work)?;
-        poller.add(&self.disk, Interest::Readable, Key::Disk)?;
+        for lane in [&self.work, &self.imports, &self.disk] {
+            poller.add(lane, Interest::Readable, Key::Results)?;
+        }
         poller.add(&self.images.store_watch, Interest::Readable, Key::Store)?;
         if let Some(watch) = &self.images.folder_watch {
             poller.add(watch, Interest::Readable, Key::ImageFolder)?;

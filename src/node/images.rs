@@ -171,7 +171,7 @@ impl Worker {
         for source in candidates {
             self.images.importing.insert(source.clone());
             let store = self.images.store.clone();
-            self.work.add(move || {
+            self.imports.add(move || {
                 let result = store.import(&source).map(|imported| imported.len());
                 Done::Imported { source, result }
             });

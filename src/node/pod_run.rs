@@ -31,8 +31,8 @@ pub enum Key {
     Keeper,
     Source,
     Requests,
-    Work,
-    Disk,
+    /// Slow work has come to something.
+    Results,
     /// A reference was written into the image store.
     Store,
     ImageFolder,

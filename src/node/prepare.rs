@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use super::folders::Folders;
 use super::pod_run::{PodNumber, PodRun};
+use super::snapshot::unmet_wishes;
 use super::state;
 use super::worker::{Done, Worker};
 use crate::cgroup::{Group, PodCgroupName, PodLimits, Tree};
@@ -48,7 +49,17 @@ impl Worker {
     pub fn pod_prepared(&mut self, number: PodNumber, result: Result<Namespaces, String>) -> Result<()> {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let pids_max = self.options.config.pod_pids_limit;
+        let refused = match self.options.config.require_cgroup_controllers {
+            true => unmet_wishes(run.pod(), self.cgroups.missing_controllers()),
+            false => Vec::new(),
+        };
         let made = result.and_then(|namespaces| {
+            if !refused.is_empty() {
+                return Err(format!(
+                    "requireCgroupControllers: this host has no cgroup v2 controller for its limits of {}",
+                    refused.join(", ")
+                ));
+            }
             if namespaces.ipc.is_some() {
                 run.namespaces = namespaces;
             }

@@ -67,8 +67,13 @@ pub fn pod_snapshot(
     missing: &[Controller],
 ) -> PodSnapshot {
     let log_dir = pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid);
-    let not_enforced = missing.iter().filter_map(|controller| unmet_wish(&pod, *controller)).collect();
+    let not_enforced = unmet_wishes(&pod, missing);
     PodSnapshot { pod, status, file, log_dir, cgroup, not_enforced }
+}
+
+/// What the Pod asks for that these controllers, which the host lacks, would have to give.
+pub fn unmet_wishes(pod: &Pod, missing: &[Controller]) -> Vec<String> {
+    missing.iter().filter_map(|controller| unmet_wish(pod, *controller)).collect()
 }
 
 /// What the Pod asks for that needs this controller.

@@ -88,6 +88,8 @@ pub struct Worker {
     pub requests: Requests,
     /// Slow work in any order.
     pub work: Tasks<Done>,
+    /// Imports, apart from the rest: no Pod waits for another one's image.
+    pub imports: Tasks<Done>,
     /// Writes to disk, one by one and in order.
     pub disk: Tasks<Done>,
     pub not_enforced: Vec<String>,
@@ -158,7 +160,7 @@ impl Worker {
             Key::Keeper => self.heed_keeper()?,
             Key::Source => self.read_source(),
             Key::Requests => self.answer_requests(),
-            Key::Work | Key::Disk => self.take_results()?,
+            Key::Results => self.take_results()?,
             Key::Store => self.images_arrived(),
             Key::ImageFolder => self.look_into_image_folder(),
             Key::Report(number, container) => self.read_report(number, container),
@@ -204,7 +206,9 @@ impl Worker {
     }
 
     fn take_results(&mut self) -> Result<()> {
-        for done in self.work.results().into_iter().chain(self.disk.results()) {
+        let lanes = [&self.work, &self.imports, &self.disk];
+        let results: Vec<Done> = lanes.iter().flat_map(|lane| lane.results()).collect();
+        for done in results {
             match done {
                 Done::Prepared { pod, result } => self.pod_prepared(pod, result)?,
                 Done::Imported { source, result } => self.imported(&source, result),
@@ -271,7 +275,10 @@ impl Worker {
             Done::Finished(thrown.map_err(|error| format!("{error:#}")))
         });
         let commands = self.set.step(SetEvent::PodGone { uid });
-        self.heed_set(commands);
+        // Its manifest still asks for a Pod that is stopped with all others.
+        if self.ending != Some(Ending::Stop) {
+            self.heed_set(commands);
+        }
     }
 
     fn save_survival(&self, number: PodNumber, survival: crate::pod::machine::Survival) {
@@ -310,6 +317,7 @@ impl Worker {
     /// Leaves everything whole, and nothing at all after a stop.
     fn end(mut self) -> Result<ExitCode> {
         self.work.finish();
+        self.imports.finish();
         self.disk.finish();
         self.take_results()?;
         if self.ending != Some(Ending::Stop) {

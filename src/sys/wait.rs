@@ -16,7 +16,8 @@ pub enum Ended {
 /// It stays a zombie until [`reap`], so that what `/proc/PID` says of it can still be read, and its PID belongs to it.
 pub fn ended_child() -> io::Result<Option<(u32, Ended)>> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // __WALL: whatever signal it was cloned to send at its end.
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
     // SAFETY: `info` is a valid place for a siginfo_t for the whole call.
     let answer = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) };
     if answer < 0 {
@@ -38,8 +39,9 @@ pub fn ended_child() -> io::Result<Option<(u32, Ended)>> {
 /// Lets an ended child go. No error if it is gone already.
 pub fn reap(pid: u32) -> io::Result<()> {
     // SAFETY: a null siginfo pointer is allowed and means that nobody asks.
-    let answer =
-        unsafe { libc::waitid(libc::P_PID, pid, std::ptr::null_mut(), libc::WEXITED | libc::WNOHANG) };
+    let answer = unsafe {
+        libc::waitid(libc::P_PID, pid, std::ptr::null_mut(), libc::WEXITED | libc::WNOHANG | libc::__WALL)
+    };
     if answer == 0 {
         return Ok(());
     }
