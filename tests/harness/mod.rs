@@ -1,5 +1,5 @@
 //! A node under test: `podkeep run` in the guest, on folders of its own, seen and steered as a user does it.
-#![allow(dead_code, reason = "every guest test uses its own part of this")]
+#![allow(dead_code, unused_imports, reason = "every guest test uses its own part of this")]
 
 pub mod census;
 pub mod list;
