@@ -94,7 +94,7 @@ fn fifty_kills_of_the_worker_lose_no_container_no_exit_code_and_no_log_line() {
             }
             _ => kill_worker(&node),
         };
-        wait_for_new_worker(&node, worker);
+        wait_until("there is a new worker", || node.worker().filter(|pid| *pid != worker));
         writer::wait_for_more(&node, &writers[chance.below(10) as usize]);
     }
 

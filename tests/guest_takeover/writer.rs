@@ -1,5 +1,7 @@
 //! A Pod that writes numbered lines to both of its outputs, and a look at whether each of them arrived once and in order.
 
+use std::fs;
+
 use crate::harness::{Node, wait_until};
 use crate::told::{Told, lines, log_folder};
 
@@ -18,20 +20,21 @@ pub fn pod(told: &Told, name: &str) -> String {
     told.pod(name, "Always", SCRIPT)
 }
 
-/// How many lines are in its log.
-pub fn written(node: &Node, name: &str) -> usize {
-    lines(&log_folder(node, name)).len()
+/// Bytes in its log files.
+fn written(node: &Node, name: &str) -> u64 {
+    let files = fs::read_dir(log_folder(node, name).join("main")).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
 }
 
-/// Waits until more is in its log than there was.
+/// Waits until more is in its log than there was: the worker is at work.
 pub fn wait_for_more(node: &Node, name: &str) {
     let before = written(node, name);
-    wait_until("log lines are written", || (written(node, name) > before + 100).then_some(()));
+    wait_until("log lines are written", || (written(node, name) > before + 4096).then_some(()));
 }
 
 /// Tells all writers to end.
 pub fn end(told: &Told) {
-    std::fs::write(told.path("end"), "").unwrap();
+    fs::write(told.path("end"), "").unwrap();
 }
 
 /// Waits until its last line is in its log, and checks that no line is missing, double or out of order.
@@ -46,6 +49,7 @@ pub fn assert_every_line_once(node: &Node, name: &str) {
             texts.last().is_some_and(|last| last.starts_with("end ")).then_some(texts)
         });
         let (last, numbers) = ended.split_last().unwrap();
+        println!("{name}: {} lines on {stream}", numbers.len());
         assert_eq!(*last, format!("end {}", numbers.len()), "{name} {stream}");
         for (place, number) in numbers.iter().enumerate() {
             assert_eq!(*number, (place + 1).to_string(), "{name} {stream}, line {}", place + 1);
