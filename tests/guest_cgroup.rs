@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use podkeep::cgroup::{ContainerLimits, Error, Group, PodCgroupName, PodLimits, Tree};
+use podkeep::cgroup::{ContainerLimits, Error, Group, PodCgroupName, PodLimits, Tree, populated_in};
 use podkeep::manifest::pod::QosClass;
 use podkeep::manifest::{PodId, Uid};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -100,9 +101,9 @@ fn a_fork_bomb_stops_at_pids_max_and_is_killed() {
     assert!(matches!(container.remove(), Err(Error::Busy(_))));
 
     let events = container.events().unwrap();
-    assert!(container.populated_from(&events).unwrap());
+    assert!(populated_in(events.as_fd()).unwrap());
     container.kill().unwrap();
-    wait_until_empty(&container, &events);
+    wait_until_empty(&events);
     assert!(container.processes().unwrap().is_empty());
     container.remove().unwrap();
     pod.remove().unwrap();
@@ -123,7 +124,7 @@ fn a_populated_container_is_not_made_anew() {
 
     pod.kill().unwrap();
     sleeper.wait().unwrap();
-    wait_until_empty(&pod, &pod.events().unwrap());
+    wait_until_empty(&pod.events().unwrap());
     pod.child("sleeper", &ContainerLimits::default()).unwrap();
     pod.remove().unwrap();
     assert!(tree.remove_if_empty().unwrap());
@@ -249,8 +250,8 @@ fn wait_for_output(child: &mut Child) {
     child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
 }
 
-fn wait_until_empty(group: &Group, events: &std::os::fd::OwnedFd) {
-    while group.populated_from(events).unwrap() {
+fn wait_until_empty(events: &OwnedFd) {
+    while populated_in(events.as_fd()).unwrap() {
         poll(&mut [PollFd::new(events, PollFlags::PRI)], None).unwrap();
     }
 }

@@ -65,7 +65,9 @@ fn a_command_that_is_not_there_is_a_start_error() {
     assert_eq!(node.wait_terminated("typo", "main"), end("StartError", 128));
     let list = node.list();
     let message = list.pod("typo").unwrap().container("main").unwrap().message();
-    assert_eq!(message, "start container default/typo-node1/main: find `slep` in PATH (/bin): ENOENT");
+    let sentence = "start container default/typo-node1/main: execute slep: ENOENT \
+                    (neither in the image's root nor in its PATH, or its interpreter or loader is missing)";
+    assert_eq!(message, sentence);
     assert_eq!(phase(&node, "typo"), "Failed");
 }
 

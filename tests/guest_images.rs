@@ -1,1 +1,211 @@
-//! Placeholder.
+//! Images made by umoci and skopeo: how they come to the node, and what runs in them.
+//!
+//! Run with `scripts/vm test guest_images`; anywhere else these tests fail.
+
+mod harness;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::{fs, io};
+
+use harness::manifest::{job, shell_pod};
+use harness::site::sample_image;
+use harness::{Node, Options, wait_until};
+
+/// A Pod of one container `main` of an image; `spec` and `container`: further lines, indented as they must be.
+fn pod_of(name: &str, image: &str, spec: &str, container: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n{spec}  containers:\n  - name: main\n    image: {image}\n{container}"
+    )
+}
+
+fn without_images() -> Node {
+    Node::start(Options { images: Vec::new(), ..Options::default() })
+}
+
+#[test]
+fn a_missing_image_is_waited_for_until_it_is_loaded() {
+    let node = without_images();
+    node.manifest("web.yaml", &shell_pod("web", "exec sleep 1000"));
+    let (reason, message) = node.wait_for("ErrImagePull", |list| {
+        let main = list.pod("web")?.container("main")?;
+        main.waiting()
+            .filter(|reason| *reason != "ContainerCreating")
+            .map(|r| (r.to_owned(), main.message().to_owned()))
+    });
+    assert_eq!(reason, "ErrImagePull");
+    assert!(message.contains("busybox:1.35"), "{message}");
+    assert_eq!(node.list().pod("web").unwrap().phase(), "Pending");
+
+    let archive = sample_image("busybox");
+    let loaded = node.ask(&["load", archive.to_str().unwrap()]);
+    assert!(loaded.contains("busybox:1.35"), "{loaded}");
+    node.wait_running("web", "main");
+    let list = node.list();
+    let main = list.pod("web").unwrap().container("main").unwrap();
+    assert_eq!(main.restarts(), 0);
+    let id = main.status["imageID"].as_str().unwrap();
+    let images = node.ask(&["images"]);
+    assert!(
+        images.contains("busybox:1.35") && images.contains(&id["sha256:".len()..][..12]),
+        "{id}: {images}"
+    );
+}
+
+#[test]
+fn an_image_that_is_dropped_into_the_folder_starts_its_pod() {
+    let node = without_images();
+    node.manifest("web.yaml", &shell_pod("web", "exec sleep 1000"));
+    node.wait_for("ErrImagePull", |list| {
+        (list.pod("web")?.container("main")?.waiting()? == "ErrImagePull").then_some(())
+    });
+    node.add_image("busybox");
+    node.wait_running("web", "main");
+}
+
+#[test]
+fn an_image_that_may_not_be_pulled_and_one_with_a_bad_name_say_so() {
+    let node = without_images();
+    node.manifest("never.yaml", &pod_of("never", "absent:1", "", "    imagePullPolicy: Never\n"));
+    node.wait_for("ErrImageNeverPull", |list| {
+        (list.pod("never")?.container("main")?.waiting()? == "ErrImageNeverPull").then_some(())
+    });
+    node.manifest("name.yaml", &pod_of("name", "\"UPPER CASE\"", "", ""));
+    node.wait_for("InvalidImageName", |list| {
+        (list.pod("name")?.container("main")?.waiting()? == "InvalidImageName").then_some(())
+    });
+}
+
+#[test]
+fn an_archive_that_is_cut_off_is_refused_and_the_whole_one_taken() {
+    let node = without_images();
+    let whole = fs::read(sample_image("busybox")).unwrap();
+    let half = node.images().join("busybox.tar");
+    fs::write(&half, &whole[..whole.len() / 2]).unwrap();
+    node.manifest("web.yaml", &shell_pod("web", "exec sleep 1000"));
+    let message = node.wait_for("ErrImagePull", |list| {
+        let main = list.pod("web")?.container("main")?;
+        (main.waiting()? == "ErrImagePull").then(|| main.message().to_owned())
+    });
+    assert!(message.contains(half.to_str().unwrap()), "{message}");
+    let refused = node.try_ask(&["load", half.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
+    node.add_image("busybox");
+    node.wait_running("web", "main");
+}
+
+#[test]
+fn nginx_that_is_not_root_answers_logs_to_stdout_and_ends_with_its_own_signal() {
+    let node = Node::start(Options { images: vec!["nginx"], ..Options::default() });
+    node.manifest("web.yaml", &pod_of("web", "nginx:1.22", "  hostNetwork: true\n", ""));
+    let pid = node.wait_running("web", "main");
+    assert_eq!(harness::process::status(pid, "Uid").unwrap(), "101\t101\t101\t101");
+    let answer = wait_until("nginx answers", || ask_http("127.0.0.1:18080").ok());
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("hello from nginx, kept by podkeep\n"), "{answer}");
+    let line = wait_until("the access log", || {
+        let output = node.ask(&["logs", "web"]);
+        output.lines().find(|line| line.contains("GET / HTTP/1.1")).map(str::to_owned)
+    });
+    assert!(line.starts_with("127.0.0.1 - - [") && line.contains("\" 200 "), "{line}");
+
+    node.remove("web.yaml");
+    node.wait_gone("web");
+    let log = node.ask(&["logs", "web"]);
+    assert!(log.contains("signal 3 (SIGQUIT) received"), "{log}");
+    assert!(log.contains("gracefully shutting down") && log.contains(": exit\n"), "{log}");
+}
+
+fn ask_http(address: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn redis_answers_through_a_socket_in_a_host_path() {
+    let host = tempfile::tempdir().unwrap();
+    fs::set_permissions(host.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let spec = format!("  volumes: [{{name: socket, hostPath: {{path: {}}}}}]\n", host.path().display());
+    let container =
+        "    args: [/etc/redis/podkeep.conf, --unixsocket, /socket/redis.sock, --unixsocketperm, \"777\"]
+    volumeMounts: [{name: socket, mountPath: /socket}]\n";
+    let node = Node::start(Options { images: vec!["redis"], ..Options::default() });
+    node.manifest("redis.yaml", &pod_of("redis", "redis:7.0", &spec, container));
+    node.wait_running("redis", "main");
+    let socket = host.path().join("redis.sock");
+    let answer = wait_until("redis answers", || ask_redis(&socket).ok());
+    assert_eq!(answer, "+PONG\r\n");
+    let logs = node.ask(&["logs", "redis"]);
+    assert!(logs.contains("Ready to accept connections"), "{logs}");
+}
+
+fn ask_redis(socket: &Path) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.write_all(b"PING\r\n")?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn a_threaded_glibc_program_runs_under_the_default_seccomp_profile() {
+    let node = Node::start(Options { images: vec!["threads", "busybox"], ..Options::default() });
+    node.manifest("threads.yaml", &pod_of("threads", "threads:1", "  restartPolicy: Never\n", ""));
+    assert_eq!(node.wait_terminated("threads", "main"), ("Completed".to_owned(), 0));
+    assert_eq!(node.ask(&["logs", "threads"]), "threads: 8 of 8 ran\n");
+    // 2: a filter.
+    node.manifest(
+        "mode.yaml",
+        &job(
+            "mode",
+            "sed -n 's/^Seccomp:\t//p' /proc/self/status; unshare -U true 2>/dev/null || echo refused",
+        ),
+    );
+    assert_eq!(node.wait_terminated("mode", "main"), ("Completed".to_owned(), 0));
+    assert_eq!(node.ask(&["logs", "mode"]), "2\nrefused\n");
+}
+
+/// What the layers of `rootfs-fixtures/layers` make together.
+const LAYERS: &[(&str, &str)] = &[
+    ("cat /etc/kept /etc/replaced", "layer 1\nlayer 2\n"),
+    ("ls -A /etc/removed /removed-folder 2>/dev/null || echo none", "none\n"),
+    ("ls -A /replaced-folder; cat /replaced-folder/both", "both\nnew\nlayer 5\n"),
+    (
+        "cd /special; stat -c '%h %a %u:%g %n' hardlink-a setuid setgid sticky owned",
+        "2 644 0:0 hardlink-a\n1 4755 1000:1000 setuid\n1 2755 1000:1000 setgid\n2 1777 0:0 sticky\n1 640 1234:5678 owned\n",
+    ),
+    (
+        "cd /special; [ hardlink-a -ef hardlink-b ] && cat link-absolute link-out-of-root; readlink link-dangling",
+        "layer 1\nlayer 1\nnowhere\n",
+    ),
+    (
+        "cd /special; stat -c '%F %t:%T' fifo device-null; echo x >device-null && echo written",
+        "fifo 0:0\ncharacter special file 1:3\nwritten\n",
+    ),
+    (
+        "cd /special; stat -c %s sparse empty; stat -c %Y old; cat 'a name' ü; ls | grep -c '^long-0*$'",
+        "1048576\n0\n946684798\na name with a space\nan umlaut\n1\n",
+    ),
+];
+
+#[test]
+fn layers_with_removals_and_odd_entries_make_the_right_tree() {
+    let node = Node::start(Options { images: vec!["layers"], ..Options::default() });
+    for (number, (script, expected)) in LAYERS.iter().enumerate() {
+        let name = format!("layers-{number}");
+        let manifest = job(&name, script).replace("busybox:1.35", "layers:1");
+        node.manifest(&format!("{name}.yaml"), &manifest);
+        let end = node.wait_terminated(&name, "main");
+        let output = node.try_ask(&["logs", &name]);
+        let shown = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(shown.0, *expected, "{script}\n{}", shown.1);
+        assert_eq!(end.1, 0, "{script}");
+    }
+}

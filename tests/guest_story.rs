@@ -60,6 +60,31 @@ fn a_manifest_becomes_a_process_and_leaves_nothing_when_it_is_removed() {
 }
 
 #[test]
+fn ps_shows_what_runs_and_with_a_what_has_ended_too() {
+    let node = Node::start(Options::default());
+    node.manifest("job.yaml", &job("job", "exit 7"));
+    node.manifest("web.yaml", &shell_pod("web", SLEEP));
+    node.wait_terminated("job", "main");
+    let pid = node.wait_running("web", "main");
+    let rows = |args: &[&str]| -> Vec<Vec<String>> {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        node.ask(args).lines().map(words).collect()
+    };
+    let shown = rows(&["ps"]);
+    assert_eq!(shown[0], ["CONTAINER", "POD", "IMAGE", "STATE", "EXIT", "RESTARTS", "AGE", "PID"]);
+    let [_, web] = shown.as_slice() else { panic!("{shown:?}") };
+    assert_eq!(web[..6], ["main", "web-node1", "busybox:1.35", "Running", "-", "0"]);
+    assert_eq!(web[7], pid.to_string());
+
+    let all = rows(&["ps", "-a"]);
+    assert_eq!(all.len(), 3, "{all:?}");
+    assert_eq!(all[1][..6], ["main", "job-node1", "busybox:1.35", "Error", "7", "0"]);
+    assert_eq!(rows(&["-n", "other", "ps", "-a"]).len(), 1);
+    let wide = node.ask(&["ps", "-o", "wide"]);
+    assert!(wide.contains("/podkeep/besteffort/default_web-node1_"), "{wide}");
+}
+
+#[test]
 fn a_killed_process_is_back_with_its_end_told() {
     let node = Node::start(Options::default());
     node.manifest("web.yaml", &shell_pod("web", SLEEP));

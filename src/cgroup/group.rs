@@ -104,14 +104,9 @@ impl Group {
 
     /// `cgroup.events`, opened for an event loop: EPOLLPRI says that [`Group::populated`] may have changed.
     ///
-    /// It stays ready until it is read again: see [`Group::populated_from`].
+    /// It stays ready until it is read again: see [`super::populated_in`].
     pub fn events(&self) -> Result<OwnedFd, Error> {
         self.directory().open("cgroup.events")
-    }
-
-    /// As [`Group::populated`], read from what [`Group::events`] gave, which is armed anew by that.
-    pub fn populated_from(&self, events: impl AsFd) -> Result<bool, Error> {
-        Ok(self.directory().read_keyed_from(events.as_fd(), "cgroup.events", "populated")? == Some(1))
     }
 
     /// How many processes of this group and of those below the kernel's OOM killer has ended.

@@ -6,12 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::io::Errno;
 
 use super::Error;
-
-/// More than the few short lines of `cgroup.events`.
-const SMALL: usize = 512;
 
 /// A directory of the tree: its descriptor, and its path for what is said about it.
 #[derive(Debug)]
@@ -66,21 +62,6 @@ impl Directory<'_> {
     /// The number after `key` in a file of lines `key number`; `None` if there is no such line or file.
     pub(super) fn read_keyed(&self, file: &str, key: &str) -> Result<Option<u64>, Error> {
         Ok(self.read_if_there(file)?.and_then(|text| keyed(&text, key)))
-    }
-
-    /// As [`Directory::read_keyed`], from the start of `opened`, which is `file`.
-    pub(super) fn read_keyed_from(
-        &self,
-        opened: BorrowedFd<'_>,
-        file: &str,
-        key: &str,
-    ) -> Result<Option<u64>, Error> {
-        let mut text = [0; SMALL];
-        match rustix::io::pread(opened, &mut text, 0) {
-            Ok(length) => Ok(std::str::from_utf8(&text[..length]).ok().and_then(|text| keyed(text, key))),
-            Err(Errno::NODEV) => Ok(None),
-            Err(e) => Err(Error::Read { path: self.path.join(file), source: e.into() }),
-        }
     }
 }
 

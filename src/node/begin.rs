@@ -82,6 +82,12 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         _only_one: only_one,
         options,
     };
+    log::info!(
+        "podkeep {} keeps the Pods of {} as node {}",
+        env!("CARGO_PKG_VERSION"),
+        worker.options.manifests.display(),
+        worker.options.node_name
+    );
     worker.say_what_is_not_enforced();
     worker.watch_everything()?;
     worker.take_over(held, &legacy.exits)?;

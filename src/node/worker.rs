@@ -266,6 +266,7 @@ impl Worker {
         let uid = run.uid().clone();
         log::info!("{}: gone", run.pod().id);
         self.numbers.remove(&uid);
+        self.weigh_classes();
         self.sweep_logs();
         // After what may still be queued to be saved there.
         let folders = self.options.folders.clone();
@@ -318,8 +319,8 @@ impl Worker {
 
     /// Leaves everything whole, and nothing at all after a stop.
     fn end(mut self) -> Result<ExitCode> {
+        // Not the imports: one that is cut off leaves nothing but a folder that the next start removes.
         self.work.finish();
-        self.imports.finish();
         self.disk.finish();
         self.take_results()?;
         if self.ending != Some(Ending::Stop) {

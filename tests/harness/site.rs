@@ -116,6 +116,7 @@ impl Site {
         let pairs = [
             ("--pod-manifest-path", path(self.manifests())),
             ("--image-dir", path(self.images())),
+            ("--config", path(self.base.join("config.yaml"))),
             ("--hostname-override", NODE_NAME.to_owned()),
         ];
         pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
