@@ -7,22 +7,20 @@
 pub mod cli;
 
 pub mod api;
-pub mod keeper;
 pub mod node;
 
+pub mod keeper;
+
 pub mod config;
-pub mod source;
-
-pub mod pod;
-
-pub mod manifest;
-
 pub mod container;
 pub mod image;
 pub mod logs;
-pub mod network;
+pub mod pod;
+pub mod source;
 pub mod volume;
 
 pub mod cgroup;
+
+pub mod manifest;
 
 pub mod sys;

@@ -14,6 +14,7 @@ use super::state;
 use super::worker::{Done, Worker};
 use crate::cgroup::{Group, PodCgroupName, PodLimits, Tree};
 use crate::container::Namespaces;
+use crate::manifest::pod::QosClass;
 use crate::manifest::{Pod, Uid};
 use crate::pod::Event;
 use crate::{sys, volume};
@@ -68,6 +69,7 @@ impl Worker {
         let event = match made {
             Ok(()) => {
                 self.hold_namespaces(number)?;
+                self.weigh_classes();
                 Event::Prepared
             }
             Err(message) => {
@@ -77,6 +79,18 @@ impl Worker {
         };
         self.tell(number, event);
         Ok(())
+    }
+
+    /// Gives the QoS classes their shares of the processor: what the Pods in them ask for together.
+    pub fn weigh_classes(&self) {
+        // BestEffort asks for nothing and has the least weight from the start.
+        for qos in [QosClass::Guaranteed, QosClass::Burstable] {
+            let pods = self.pods.values().filter(|run| run.group.is_some() && run.pod().qos_class() == qos);
+            let asked = pods.map(|run| PodLimits::of(run.pod(), None).cpu_request_milli);
+            if let Err(error) = self.cgroups.weigh_class(qos, asked.fold(0, u64::saturating_add)) {
+                log::warn!("{error}");
+            }
+        }
     }
 
     /// The keeper keeps them open over this worker's end.

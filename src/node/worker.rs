@@ -266,6 +266,7 @@ impl Worker {
         let uid = run.uid().clone();
         log::info!("{}: gone", run.pod().id);
         self.numbers.remove(&uid);
+        self.weigh_classes();
         self.sweep_logs();
         // After what may still be queued to be saved there.
         let folders = self.options.folders.clone();

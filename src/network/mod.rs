@@ -1,2 +1,0 @@
-//! network
-#![forbid(unsafe_code)]

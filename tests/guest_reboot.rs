@@ -1,0 +1,157 @@
+//! What comes up after power cuts: the last good versions, whatever became of their files.
+//!
+//! Run with `scripts/vm test guest_reboot`; anywhere else these tests fail.
+//! Guest: --boots 3
+
+mod harness;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::sync;
+
+use harness::manifest::{ShellPod, shell_pod};
+use harness::{Node, Options, Site, process, wait_until};
+
+const BASE: &str = "/var/lib/reboot-test";
+
+fn site() -> Site {
+    Site::new(Options { at: Some(BASE.into()), config: "fileCheckFrequency: 2s", ..Options::default() })
+}
+
+/// A Pod that counts its starts in its emptyDir.
+fn counting_pod() -> String {
+    ShellPod {
+        name: "counting",
+        script: "echo started >> /data/starts; exec sleep 10000",
+        spec: "terminationGracePeriodSeconds: 1\nvolumes:\n- {name: data, emptyDir: {}}",
+        container: "volumeMounts:\n- {name: data, mountPath: /data}",
+    }
+    .yaml()
+}
+
+/// On the host, of the Pod with this uid.
+fn starts_file(site: &Site, uid: &str) -> PathBuf {
+    site.root().join("pods").join(uid.replace('-', "")).join("volumes/kubernetes.io~empty-dir/data/starts")
+}
+
+fn uid(node: &Node, pod: &str) -> String {
+    node.list().pod(pod).unwrap().uid().to_owned()
+}
+
+fn restarts(node: &Node, pod: &str) -> u64 {
+    node.wait_running(pod, "main");
+    node.list().pod(pod).unwrap().container("main").unwrap().restarts()
+}
+
+/// As a program that saves a file with care.
+fn make_last(path: &Path) {
+    File::open(path).unwrap().sync_all().unwrap();
+    File::open(path.parent().unwrap()).unwrap().sync_all().unwrap();
+}
+
+/// At once, and nothing is written to disk before.
+fn cut_power() -> ! {
+    fs::write("/proc/sysrq-trigger", "b").unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+fn wait_for_log(node: &Node, text: &str) {
+    wait_until(text, || node.node_log_text().contains(text).then_some(()));
+}
+
+#[test]
+fn the_last_good_versions_come_up_after_power_cuts() {
+    match std::env::var("PODKEEP_BOOT").as_deref() {
+        Ok("1") => a_running_pods_file_is_broken(),
+        Ok("2") => the_last_good_version_comes_up_and_the_folder_goes(),
+        Ok("3") => without_the_folder_nothing_is_removed(),
+        other => panic!("boot {other:?}"),
+    }
+}
+
+fn a_running_pods_file_is_broken() {
+    let site = site();
+    // The images were there long before.
+    sync();
+    let node = Node::start_in(site);
+    node.manifest("counting.yaml", &counting_pod());
+    node.manifest("other.yaml", &shell_pod("other", "exec sleep 10000"));
+    node.wait_running("counting", "main");
+    node.wait_running("other", "main");
+    let uid = uid(&node, "counting");
+    fs::write(Path::new(BASE).join("uid"), &uid).unwrap();
+    make_last(&Path::new(BASE).join("uid"));
+    let starts = starts_file(&node, &uid);
+    wait_until("it has counted", || fs::read_to_string(&starts).ok().filter(|text| text == "started\n"));
+    make_last(&starts);
+    // What podkeep keeps for the next boot, it syncs itself, beside its loop.
+    wait_until("podkeep has saved what it must", || {
+        let saved = fs::read_dir(node.root().join("manifests")).ok()?;
+        let whole = saved.flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "json"));
+        let pods = fs::read_dir(node.root().join("pods")).ok()?.flatten();
+        let all_ran = pods.filter(|pod| pod.path().join("survival.json").exists()).count() == 2;
+        (whole.count() == 2 && all_ran).then_some(())
+    });
+
+    node.manifest("counting.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: [\n");
+    node.wait_for("the broken file is reported", |list| {
+        list.problems().iter().any(|problem| problem.contains("counting.yaml")).then_some(())
+    });
+    for name in ["counting.yaml", "other.yaml"] {
+        make_last(&node.manifests().join(name));
+    }
+    cut_power();
+}
+
+fn the_last_good_version_comes_up_and_the_folder_goes() {
+    let node = Node::start_in(site());
+    assert_eq!(restarts(&node, "counting"), 1);
+    assert_eq!(restarts(&node, "other"), 1);
+    let before = fs::read_to_string(Path::new(BASE).join("uid")).unwrap();
+    assert_eq!(uid(&node, "counting"), before);
+    let starts = starts_file(&node, &before);
+    wait_until("its emptyDir is the same", || {
+        fs::read_to_string(&starts).ok().filter(|text| text == "started\nstarted\n")
+    });
+    let list = node.list();
+    assert!(list.problems().iter().any(|problem| problem.contains("counting.yaml")), "{list}");
+
+    let other = node.wait_running("other", "main");
+    node.remove("counting.yaml");
+    node.wait_gone("counting");
+    assert!(!starts.exists());
+    fs::rename(node.manifests(), Path::new(BASE).join("manifests-away")).unwrap();
+    wait_for_log(&node, "every Pod stays as it is");
+    assert_eq!(node.wait_running("other", "main"), other);
+    let survival = node.root().join("pods").join(uid(&node, "other").replace('-', "")).join("survival.json");
+    wait_until("its restart is saved", || {
+        fs::read_to_string(&survival).ok().filter(|text| text.contains("[1]"))
+    });
+    // The renamed folder.
+    File::open(BASE).unwrap().sync_all().unwrap();
+    cut_power();
+}
+
+fn without_the_folder_nothing_is_removed() {
+    let site = site();
+    // The harness made it anew.
+    fs::remove_dir(site.manifests()).unwrap();
+    fs::remove_file(site.node_log()).unwrap_or_default();
+    let node = Node::start_in(site);
+    assert_eq!(restarts(&node, "other"), 2);
+    let pid = node.wait_running("other", "main");
+    wait_for_log(&node, "every Pod stays as it is");
+
+    fs::rename(Path::new(BASE).join("manifests-away"), node.manifests()).unwrap();
+    wait_for_log(&node, "the manifests can be listed again");
+    // The file that was removed is not asked for again, and what is asked for runs on.
+    node.manifest("third.yaml", &shell_pod("third", "exec sleep 10000"));
+    node.wait_running("third", "main");
+    assert!(node.list().pod("counting").is_none());
+    assert_eq!(node.wait_running("other", "main"), pid);
+    node.stop();
+    assert_eq!(process::status(pid, "State"), None);
+}
