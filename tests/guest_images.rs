@@ -18,7 +18,8 @@ use harness::{Node, Options, wait_until};
 /// A Pod of one container `main` of an image; `spec` and `container`: further lines, indented as they must be.
 fn pod_of(name: &str, image: &str, spec: &str, container: &str) -> String {
     format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n{spec}  containers:\n  - name: main\n    image: {image}\n{container}"
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n{spec}  containers:\n  - name: main\n    \
+         image: {image}\n{container}"
     )
 }
 

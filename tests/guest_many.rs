@@ -17,7 +17,8 @@ fn name(number: usize) -> String {
 }
 
 fn manifest(number: usize) -> String {
-    let spec = "terminationGracePeriodSeconds: 1\nvolumes: [{name: ram, emptyDir: {medium: Memory}}, {name: disk, emptyDir: {}}]";
+    let spec = "terminationGracePeriodSeconds: 1
+volumes: [{name: ram, emptyDir: {medium: Memory}}, {name: disk, emptyDir: {}}]";
     let container = "volumeMounts: [{name: ram, mountPath: /ram}, {name: disk, mountPath: /disk}]";
     let script = "date >/ram/date; date >/disk/date; date >/date; exec sleep 1000";
     ShellPod { name: &name(number), script, spec, container }.yaml()

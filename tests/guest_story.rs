@@ -246,7 +246,8 @@ fn containers_of_a_pod_share_its_network_and_live_on_their_own() {
 fn sigterm_ends_every_pod_and_leaves_nothing() {
     let before = Census::take();
     let node = Node::start(Options::default());
-    let spec = "terminationGracePeriodSeconds: 1\nvolumes: [{name: ram, emptyDir: {medium: Memory}}, {name: disk, emptyDir: {}}]";
+    let spec = "terminationGracePeriodSeconds: 1
+volumes: [{name: ram, emptyDir: {medium: Memory}}, {name: disk, emptyDir: {}}]";
     let container = "volumeMounts: [{name: ram, mountPath: /ram}, {name: disk, mountPath: /disk}]";
     let script = "date >/ram/date; date >/disk/date; exec sleep 1000";
     node.manifest("web.yaml", &ShellPod { name: "web", script, spec, container }.yaml());

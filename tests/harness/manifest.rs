@@ -12,7 +12,8 @@ pub struct ShellPod<'a> {
 impl ShellPod<'_> {
     pub fn yaml(&self) -> String {
         format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {}}}\nspec:\n{}  containers:\n  - name: main\n    image: busybox:1.35\n    \
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {}}}\nspec:\n{}  containers:\n  - name: main\n    \
+             image: busybox:1.35\n    \
              command: {}\n{}",
             self.name,
             indented(self.spec, 2),
