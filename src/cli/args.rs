@@ -34,9 +34,6 @@ pub struct NodeArgs {
 pub enum Command {
     /// Run the node: keep the Pods of a folder of manifests running
     Run(RunArgs),
-    /// The node's worker: started by `podkeep run`
-    #[command(hide = true)]
-    Worker(RunArgs),
     /// List containers
     Ps(PsArgs),
     /// Print a container's logs

@@ -39,8 +39,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(args: Args) -> Result<ExitCode> {
     match args.command {
-        Command::Run(_) => run::keeper(&args.node),
-        Command::Worker(options) => run::worker(&options, &args.node),
+        Command::Run(options) => run::run(&options, &args.node),
         Command::Ps(options) => ps::ps(&options, &args.node),
         Command::Logs(options) => pods::logs(&options, &args.node),
         Command::Load(options) => images::load(&options, &args.node),

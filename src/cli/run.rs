@@ -1,6 +1,5 @@
 //! `podkeep run`: the keeper, and the worker that it starts from the same binary.
 
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -20,8 +19,17 @@ use crate::node::{self, Folders};
 const DEFAULT_CONFIG: &str = "/etc/podkeep/config.yaml";
 const DEFAULT_MANIFESTS: &str = "/etc/podkeep/manifests";
 
-/// The parent of everything. Its worker reads the arguments again.
-pub fn keeper(node: &NodeArgs) -> Result<ExitCode> {
+/// The keeper, or the worker if it was the keeper who started this process, with the same arguments.
+pub fn run(options: &RunArgs, node: &NodeArgs) -> Result<ExitCode> {
+    let name = std::env::args_os().next();
+    match name.is_some_and(|name| name == keeper::WORKER_NAME) {
+        true => worker(options, node),
+        false => keeper(node),
+    }
+}
+
+/// The parent of everything.
+fn keeper(node: &NodeArgs) -> Result<ExitCode> {
     if !rustix::process::geteuid().is_root() {
         bail!("podkeep run must be started by root: it makes namespaces, mounts and cgroups");
     }
@@ -30,18 +38,8 @@ pub fn keeper(node: &NodeArgs) -> Result<ExitCode> {
         false => lock(node)?,
     };
     let exe = std::env::current_exe().context("find this program's own file")?;
-    let worker_args = worker_args();
+    let worker_args = std::env::args_os().skip(1).collect();
     Ok(keeper::run(keeper::Options { worker_args, locks: locks.into_iter().map(Into::into).collect(), exe })?)
-}
-
-/// The arguments of this process, for a worker.
-fn worker_args() -> Vec<OsString> {
-    let is_run = |arg: &OsString| arg == "run";
-    let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if let Some(place) = args.iter().position(is_run) {
-        args[place] = "worker".into();
-    }
-    args
 }
 
 /// One podkeep for one set of folders.
@@ -68,10 +66,10 @@ fn lock(node: &NodeArgs) -> Result<Vec<File>> {
 }
 
 /// The worker: everything but holding on.
-pub fn worker(options: &RunArgs, node: &NodeArgs) -> Result<ExitCode> {
+fn worker(options: &RunArgs, node: &NodeArgs) -> Result<ExitCode> {
     journal::start();
     // It was executed as /proc/self/exe, which is what `ps` and `top` would show.
-    rustix::thread::set_name(c"podkeep").context("name this process")?;
+    rustix::thread::set_name(c"podkeep-worker").context("name this process")?;
     let config = load_config(options)?;
     let folders = Folders {
         root: absolute(&node.root_dir)?,
@@ -94,7 +92,7 @@ pub fn worker(options: &RunArgs, node: &NodeArgs) -> Result<ExitCode> {
 /// Whether the configuration, as it is now, could be started with.
 fn check_again() -> Result<()> {
     match Args::try_parse()?.command {
-        Command::Run(options) | Command::Worker(options) => load_config(&options).map(drop),
+        Command::Run(options) => load_config(&options).map(drop),
         _ => Ok(()),
     }
 }

@@ -31,6 +31,9 @@ use exits::Exits;
 use protocol::Message;
 use worker::Worker;
 
+/// The name that the keeper starts its own binary by as a worker: what tells the two apart, for `ps` too.
+pub const WORKER_NAME: &str = "podkeep-worker";
+
 /// How long a worker may take to end when it was asked to leave at once.
 const DETACH_WITHIN: Duration = Duration::from_secs(10);
 
@@ -43,7 +46,7 @@ pub const LEFT: u8 = 3;
 /// What `podkeep run` gives its keeper.
 #[derive(Debug)]
 pub struct Options {
-    /// The arguments that the worker is started with.
+    /// The arguments of this process, which the worker is started with too.
     pub worker_args: Vec<OsString>,
     /// Locked for as long as this process lives, so that no second podkeep works on the same folders.
     pub locks: Vec<OwnedFd>,

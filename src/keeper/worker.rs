@@ -27,7 +27,7 @@ impl Worker {
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let child = Command::new("/proc/self/exe")
-            .arg0("podkeep")
+            .arg0(super::WORKER_NAME)
             .args(&options.worker_args)
             .stdin(Stdio::from(theirs))
             // Ctrl-C on a terminal is for the keeper alone.

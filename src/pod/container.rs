@@ -73,8 +73,10 @@ pub(super) enum Ending {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Container {
     pub stage: Stage,
-    /// How often it has been started again.
+    /// How often it has been started again: counted up as soon as its next run is decided.
     pub restarts: u32,
+    /// The number of its latest run that began, on this boot or an earlier one; `None` if it never ran.
+    pub latest_run: Option<u32>,
     /// The end of its latest run that ended.
     pub last: Option<Termination>,
     /// The end of the run before that one.
@@ -89,11 +91,12 @@ pub(super) struct Container {
 }
 
 impl Container {
-    /// A container that ran `restarts` times before, on an earlier boot of the machine.
-    pub fn new(restarts: u32) -> Self {
+    /// A container whose latest run was this one, on an earlier boot of the machine; `None` if it never ran.
+    pub fn new(latest_run: Option<u32>) -> Self {
         Self {
             stage: Stage::Waiting,
-            restarts,
+            restarts: latest_run.map_or(0, |run| run.saturating_add(1)),
+            latest_run,
             last: None,
             before_last: None,
             image_id: None,
@@ -148,6 +151,7 @@ impl Container {
 
     pub fn started(&mut self, pid: u32, now: BootTime) {
         self.tried = true;
+        self.latest_run = Some(self.restarts);
         self.create = BackOff::default();
         self.stage = Stage::Running { pid, since: now, ending: None };
     }
@@ -193,6 +197,7 @@ impl Container {
     /// Its run is over, but for what is left in its cgroup.
     pub fn ended(&mut self, exit: Exit, start_error: Option<String>, now: BootTime) {
         self.tried = true;
+        self.latest_run = Some(self.restarts);
         let started_at = match self.stage {
             Stage::Running { since, .. } => Some(since),
             _ => None,
@@ -228,16 +233,6 @@ impl Container {
             RestartPolicy::Always => true,
             RestartPolicy::OnFailure => !end.succeeded(),
             RestartPolicy::Never => false,
-        }
-    }
-
-    /// The number of its latest run; `None` if it never ran since the machine started.
-    pub fn latest_run(&self) -> Option<u32> {
-        let ran = self.last.is_some() || matches!(self.stage, Stage::Running { .. } | Stage::Clearing { .. });
-        match self.stage {
-            _ if ran => Some(self.restarts),
-            // Counted up at boot, and not started since.
-            _ => self.restarts.checked_sub(1),
         }
     }
 

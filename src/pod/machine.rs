@@ -75,7 +75,7 @@ enum Rest {
 /// What must be known of a Pod after the machine was restarted: everything else starts afresh.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Survival {
-    /// By container, in the Pod's order: the number of its latest run; `None` if it never ran.
+    /// By container, in the Pod's order: the number of its latest run that began; `None` if it never ran.
     pub restarts: Vec<Option<u32>>,
     /// The Pod had run to its end: its final state.
     pub finished: Option<State>,
@@ -84,7 +84,7 @@ pub struct Survival {
 impl Machine {
     /// A Pod that is new to this node; [`begin`](Self::begin) says what comes first.
     pub fn new(pod: Arc<Pod>, settings: Settings, now: BootTime) -> Self {
-        let containers = pod.containers.iter().map(|_| Container::new(0)).collect();
+        let containers = pod.containers.iter().map(|_| Container::new(None)).collect();
         let state = State {
             stage: PodStage::Preparing,
             started_at: now,
@@ -103,7 +103,7 @@ impl Machine {
             Some(state) if state.containers.len() == machine.state.containers.len() => machine.state = state,
             _ => {
                 for (container, latest) in machine.state.containers.iter_mut().zip(survival.restarts) {
-                    *container = Container::new(latest.map_or(0, |run| run.saturating_add(1)));
+                    *container = Container::new(latest);
                 }
             }
         }
@@ -153,7 +153,7 @@ impl Machine {
     /// What must be on disk for the next boot.
     pub fn survival(&self) -> Survival {
         Survival {
-            restarts: self.state.containers.iter().map(Container::latest_run).collect(),
+            restarts: self.state.containers.iter().map(|c| c.latest_run).collect(),
             finished: self.is_finished().then(|| self.state.clone()),
         }
     }

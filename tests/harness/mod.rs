@@ -181,7 +181,7 @@ pub fn kill(pid: u32, signal: Signal) {
 
 fn is_worker(pid: u32) -> bool {
     let words = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
-    words.split(|byte| *byte == 0).any(|word| word == b"worker")
+    words.starts_with(b"podkeep-worker\0")
 }
 
 /// Looks again and again until `found` finds something, for what the list does not tell.

@@ -157,3 +157,17 @@ fn a_reboot_counts_one_restart_for_what_ran_and_none_for_what_did_not() {
     assert_eq!(counts, [1, 0]);
     assert!(matches!(after.status().containers[0].state, ContainerState::Waiting { .. }));
 }
+
+#[test]
+fn a_reboot_does_not_count_a_run_that_never_began() {
+    let mut before = running(30);
+    before.step(Event::Exited { container: 0, exit: Exit::Code(1) }, at(1));
+    before.step(Event::Cleared { container: 0, oom_killed: false }, at(1));
+    assert_eq!(before.status().containers[0].restart_count, 1, "its next run is decided");
+    let boot = |before: &Machine| {
+        Machine::after_reboot(Arc::clone(before.pod()), before.survival(), Settings::default(), at(0))
+    };
+    let after = boot(&before);
+    assert_eq!(after.status().containers[0].restart_count, 1, "and has not begun");
+    assert_eq!(boot(&after).status().containers[0].restart_count, 1, "nor on the next boot");
+}

@@ -1,0 +1,169 @@
+//! The world's side of the machine's commands: what they do, and what comes of them.
+
+use std::time::Duration;
+
+use podkeep::pod::{Command, Event, Exit, ImageProblem, StartFailure};
+
+use super::world::{Group, Run, World, check_asked_about};
+
+impl World {
+    /// Says whether the worker is still alive.
+    pub fn carry_out_one(&mut self, command: Command) -> bool {
+        match command {
+            Command::Prepare => self.prepare(),
+            Command::FindImage { container } => self.find_image(container),
+            Command::Start { container, attempt } => return self.start(container, attempt),
+            Command::Signal { container } => self.signal(container),
+            Command::Kill { container } => self.kill(container),
+            Command::Clear { container } => self.clear(container),
+            Command::Diagnose { container } => self.diagnose(container),
+            Command::Release => self.release(),
+        }
+        true
+    }
+
+    fn answer(&mut self, seconds: u64, event: Event) {
+        let at = self.soon(seconds);
+        self.answers.push((at, event));
+    }
+
+    fn prepare(&mut self) {
+        self.held = true;
+        let message = "no space".into();
+        let event = if self.random.one_in(4) { Event::PrepareFailed { message } } else { Event::Prepared };
+        self.answer(2, event);
+    }
+
+    fn find_image(&mut self, container: usize) {
+        let problems = [ImageProblem::Missing, ImageProblem::NeverPull, ImageProblem::Unreadable];
+        let event = if self.random.one_in(5) {
+            let problem = self.random.pick(&problems);
+            Event::ImageMissing { container, problem, message: "not there".into() }
+        } else {
+            Event::ImageReady { container, image_id: "sha256:0".into() }
+        };
+        self.answer(2, event);
+    }
+
+    fn start(&mut self, container: usize, attempt: u32) -> bool {
+        let refused =
+            |failure, message: &str| Event::StartFailed { container, failure, message: message.into() };
+        if self.machine.is_ending_for_good() {
+            // The command of a machine that was saved while it started, and is stopping by now.
+            self.answer(0, refused(StartFailure::Create, "the Pod is stopping"));
+            return true;
+        }
+        // Broken by a `cleared` that any stage takes, and by a `begin` that starts what is running: both found.
+        assert!(self.groups[container].is_none(), "a container never runs twice at once");
+        assert!(self.held, "a container has a Pod around it");
+        if self.random.one_in(6) {
+            let failure = self.random.pick(&[StartFailure::Config, StartFailure::Create]);
+            self.answer(1, refused(failure, "refused"));
+            return true;
+        }
+        let next = self.made[container].map_or(0, |latest| latest + 1);
+        // Broken by an `after_reboot` that starts to count afresh: found.
+        assert_eq!(attempt, next, "each run has a number of its own");
+        let exec_fails = self.make_process(container, attempt);
+        let run = self.groups[container].as_ref().map(|group| group.run);
+        if self.random.one_in(20) {
+            // Killed between clone and the saved state: only the kernel has written down the PID.
+            return false;
+        }
+        self.records[container] = run;
+        self.save();
+        let event = match run {
+            Some(Run { pid, .. }) if !exec_fails => Event::Started { container, pid },
+            _ => refused(StartFailure::Exec, "no such file"),
+        };
+        self.answer(1, event);
+        true
+    }
+
+    /// Says whether it will fail at exec.
+    fn make_process(&mut self, container: usize, attempt: u32) -> bool {
+        let run = Run { attempt, pid: self.next_pid };
+        self.next_pid += 1;
+        self.made[container] = Some(attempt);
+        self.journal = Some((container, run));
+        let exec_fails = self.random.one_in(8);
+        let longest = self.random.pick(&[0, 1, 30, 900, 2000]);
+        let life = if exec_fails { Duration::ZERO } else { self.random.up_to(longest) };
+        self.ends.push((self.now + life, container, run.pid));
+        let group = Group { run, exit: None, exec_fails, signalled: None, killed: None, asked_about: false };
+        self.groups[container] = Some(group);
+        exec_fails
+    }
+
+    fn signal(&mut self, container: usize) {
+        let heeded = self.random.one_in(2).then(|| self.soon(20));
+        let Some(group) = &mut self.groups[container] else { return };
+        assert!(!self.pod.termination_grace.is_zero(), "no grace means no stop signal");
+        group.signalled.get_or_insert(self.now);
+        if let Some(end) = heeded {
+            self.ends.push((end, container, group.run.pid));
+        }
+    }
+
+    fn kill(&mut self, container: usize) {
+        // Now and then in an uninterruptible sleep.
+        let resists = if self.random.one_in(5) { 60 } else { 0 };
+        let end = self.soon(resists);
+        let grace = self.pod.termination_grace;
+        let Some(group) = &mut self.groups[container] else { return };
+        let over = group.signalled.is_some_and(|at| self.now - at >= grace);
+        // Broken by halving the grace in `stop_running`: found.
+        assert!(grace.is_zero() || over, "no SIGKILL before the grace is over");
+        // Broken by a `kill` in `stop_running` that sends it to containers that nobody stops: found.
+        assert!(!self.wanted, "nothing is killed in a Pod that shall run");
+        if group.killed.is_none() && group.exit.is_none() {
+            group.killed = Some(self.now);
+            self.ends.push((end, container, group.run.pid));
+        }
+    }
+
+    fn clear(&mut self, container: usize) {
+        let resists = if self.random.one_in(8) { 60 } else { 0 };
+        let at = self.soon(resists);
+        let oom_killed = self.random.one_in(10);
+        if let Some(group) = &mut self.groups[container] {
+            // Broken by an `Exited` that is taken in for a run that was only just adopted: found.
+            assert!(group.exit.is_some() || group.exec_fails, "what is cleared away has ended");
+            group.killed = Some(self.now);
+        }
+        self.answers.push((at, Event::Cleared { container, oom_killed }));
+    }
+
+    /// The last process of the cgroup is gone, and so is everything else of the run.
+    pub fn is_cleared(&mut self, container: usize) {
+        if let Some(group) = self.groups[container].take() {
+            check_asked_about(&group, self.now);
+            if group.exit.is_none() {
+                self.unacknowledged.push((group.run, Exit::Code(1)));
+            }
+        }
+        self.records[container] = None;
+    }
+
+    fn diagnose(&mut self, container: usize) {
+        let Some(group) = &mut self.groups[container] else { return };
+        let Some(killed) = group.killed else { return };
+        // Broken by a `STUCK_AFTER` of zero: found.
+        assert!(group.asked_about || self.now - killed >= Duration::from_secs(2), "a process has 2 s to end");
+        group.asked_about = true;
+        self.answers
+            .push((self.now, Event::Stuck { container, processes: format!("{} (D)", group.run.pid) }));
+    }
+
+    fn release(&mut self) {
+        // Broken by a `settle` that takes `Clearing` for an end: found.
+        assert!(self.groups.iter().all(Option::is_none), "what still runs is not released");
+        let event = if self.random.one_in(4) {
+            Event::ReleaseFailed { message: "busy".into() }
+        } else {
+            self.held = false;
+            Event::Released
+        };
+        self.answer(2, event);
+    }
+}

@@ -1,0 +1,275 @@
+//! The world around one machine: time, processes, and answers on their way to the worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use podkeep::manifest::Pod;
+use podkeep::pod::machine::{Settings, Survival};
+use podkeep::pod::{BootTime, Command, Event, Exit, Machine};
+
+use super::ledger::Ledger;
+use super::manifest;
+use super::random::Random;
+use super::worker::Saved;
+
+/// More than all containers of a Pod can go through in one instant; a loop that lets no time pass exceeds it.
+const STEPS_PER_INSTANT: u32 = 500;
+
+/// A run of a container, as a worker writes it down.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Run {
+    pub attempt: u32,
+    pub pid: u32,
+}
+
+/// A container's cgroup with what runs in it: there from the start to the clearing.
+pub struct Group {
+    pub run: Run,
+    /// How the first process ended.
+    pub exit: Option<Exit>,
+    pub exec_fails: bool,
+    pub signalled: Option<BootTime>,
+    /// When it was killed: it may resist for a while.
+    pub killed: Option<BootTime>,
+    /// Somebody has asked which process resists, or a worker's death explains why nobody has.
+    pub asked_about: bool,
+}
+
+pub struct World {
+    pub random: Random,
+    pub pod: Arc<Pod>,
+    pub machine: Machine,
+    pub now: BootTime,
+    pub ledgers: Vec<Ledger>,
+    /// The processes that the worker knows, dead ones too until they are cleared away.
+    pub records: Vec<Option<Run>>,
+    /// This machine was told to stop.
+    pub stopping: bool,
+    /// Answers under way, which die with the worker.
+    pub answers: Vec<(BootTime, Event)>,
+
+    // What outlives a worker.
+    pub saved: Saved,
+    /// What the start journal holds: a process that is not written down elsewhere.
+    pub journal: Option<(usize, Run)>,
+    /// Ends that no worker has acknowledged: the keeper has them.
+    pub unacknowledged: Vec<(Run, Exit)>,
+    /// First processes that will end by themselves, or have been killed.
+    pub ends: Vec<(BootTime, usize, u32)>,
+    pub groups: Vec<Option<Group>>,
+    /// The number of the latest run whose process was made.
+    pub made: Vec<Option<u32>>,
+    /// The Pod's manifest is there.
+    pub wanted: bool,
+    pub next_pid: u32,
+
+    // What outlives a boot.
+    pub survival: String,
+    /// The number of the latest run that some worker knew to have begun.
+    pub began: Vec<Option<u32>>,
+    /// The Pod has folders, volumes, namespaces.
+    pub held: bool,
+
+    pub steps: u64,
+    steps_now: u32,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let pod = Arc::new(manifest::pod(&mut random));
+        let count = pod.containers.len();
+        let now = BootTime::from_nanos(1_000_000_000);
+        let machine = Machine::new(Arc::clone(&pod), Settings::default(), now);
+        let ledgers = vec![Ledger::default(); count];
+        let saved = Saved::new(machine.state().clone(), ledgers.clone());
+        Self {
+            random,
+            pod,
+            machine,
+            now,
+            ledgers,
+            records: vec![None; count],
+            stopping: false,
+            answers: Vec::new(),
+            saved,
+            journal: None,
+            unacknowledged: Vec::new(),
+            ends: Vec::new(),
+            groups: (0..count).map(|_| None).collect(),
+            made: vec![None; count],
+            wanted: true,
+            next_pid: 1,
+            survival: serde_json::to_string(&Survival::default()).expect("it is plain data"),
+            began: vec![None; count],
+            held: false,
+            steps: 0,
+            steps_now: 0,
+        }
+    }
+
+    /// One Pod's life, from its manifest's coming to some time after the manifest has gone. Says how many steps it had.
+    pub fn live(mut self) -> u64 {
+        let commands = self.machine.begin();
+        if !self.carry_out(commands) {
+            self.take_over();
+        }
+        for _ in 0..self.random.below(200) {
+            match self.random.below(100) {
+                0 => self.take_over(),
+                1 => self.reboot(),
+                2..4 => self.happens(Event::ImagesChanged),
+                _ => self.pass_time(),
+            }
+        }
+        self.wanted = false;
+        self.happens(Event::Stop);
+        self.end();
+        self.steps
+    }
+
+    fn end(&mut self) {
+        let mut turns = 0;
+        while !self.machine.is_gone() {
+            turns += 1;
+            // Broken by leaving out `kill` when a grace period is over: found.
+            assert!(turns < 2000, "a removed Pod ends in bounded time");
+            match self.random.below(200) {
+                0..4 => self.take_over(),
+                4 => self.reboot(),
+                5 => self.happens(Event::ImagesChanged),
+                _ => self.pass_time(),
+            }
+        }
+        // Broken by a `settle` that does not wait for containers that are being cleared: found.
+        assert!(!self.held && self.groups.iter().all(Option::is_none), "nothing is left of a removed Pod");
+        // Broken by a `deadline` that asks the containers in every stage: found.
+        assert_eq!(self.machine.deadline(), None, "a Pod that is gone wakes nobody");
+    }
+
+    /// A moment within so many seconds, often this very one.
+    pub fn soon(&mut self, seconds: u64) -> BootTime {
+        if self.random.one_in(3) { self.now } else { self.now + self.random.up_to(seconds) }
+    }
+
+    pub fn advance(&mut self, to: BootTime) {
+        if to > self.now {
+            self.now = to;
+            self.steps_now = 0;
+        }
+    }
+
+    /// The clock of a new boot.
+    pub fn restart_clock(&mut self) {
+        self.now = BootTime::from(Duration::from_secs(1 + self.random.below(20)));
+        self.steps_now = 0;
+    }
+
+    /// Goes on to whatever comes first: an answer, the end of a process, or a deadline.
+    fn pass_time(&mut self) {
+        let answer = self.answers.iter().map(|(at, _)| *at).min();
+        let end = self.ends.iter().map(|(at, ..)| *at).min();
+        let deadline = self.machine.deadline();
+        let Some(next) = [answer, end, deadline].into_iter().flatten().min() else {
+            return self.check_rest();
+        };
+        self.advance(next);
+        if answer == Some(next) {
+            let first = self.answers.iter().position(|(at, _)| *at == next).expect("it is the minimum");
+            let (_, event) = self.answers.remove(first);
+            self.happens(event);
+        } else if end == Some(next) {
+            self.end_process(next);
+        } else {
+            self.happens(Event::Tick);
+        }
+    }
+
+    /// The first process of a container ends while a worker is there.
+    fn end_process(&mut self, at: BootTime) {
+        let first = self.ends.iter().position(|(end, ..)| *end == at).expect("it is the minimum");
+        let (_, container, pid) = self.ends.remove(first);
+        let Some(exit) = self.ends_now(container, pid) else { return };
+        // What it reported before it ended comes first.
+        let is_report = |event: &Event| match event {
+            Event::Started { container: of, .. } | Event::StartFailed { container: of, .. } => {
+                *of == container
+            }
+            _ => false,
+        };
+        if let Some(report) = self.answers.iter().position(|(_, event)| is_report(event)) {
+            let (_, event) = self.answers.remove(report);
+            self.answers.push((self.now, Event::Exited { container, exit }));
+            return self.happens(event);
+        }
+        self.happens(Event::Exited { container, exit });
+    }
+
+    /// A process ends, whether or not a worker is there to see it. `None` if it was gone already.
+    pub fn ends_now(&mut self, container: usize, pid: u32) -> Option<Exit> {
+        let by_itself = self.random.exit();
+        let group = self.groups[container].as_mut().filter(|group| group.run.pid == pid)?;
+        if group.exit.is_some() {
+            return None;
+        }
+        check_asked_about(group, self.now);
+        let exit = match group.killed {
+            Some(_) => Exit::Signal(9),
+            None if group.exec_fails => Exit::Code(1),
+            None => by_itself,
+        };
+        group.exit = Some(exit);
+        self.unacknowledged.push((group.run, exit));
+        Some(exit)
+    }
+
+    /// Nothing is under way, and no time is set.
+    fn check_rest(&mut self) {
+        let machine = &self.machine;
+        // Broken by a second `Release` that is never asked for, by a `begin` that forgets it, by ignoring `Adopted`:
+        // all found.
+        assert!(machine.is_finished() || machine.is_gone(), "a Pod waits for nothing");
+        let over = |ledger: &Ledger| ledger.is_over_for_good(self.pod.restart_policy);
+        // Broken by letting `Container::runs_again` take Never for OnFailure: found.
+        assert!(machine.is_gone() || self.ledgers.iter().all(over), "a Pod is finished when none runs again");
+        self.advance(self.now + Duration::from_secs(60));
+    }
+
+    /// Counts a step; a machine that goes round and round while no time passes is found out here.
+    pub fn count_step(&mut self) {
+        self.steps += 1;
+        self.steps_now += 1;
+        // Broken by a `BackOff::step` that remembers no delay: found.
+        assert!(self.steps_now < STEPS_PER_INSTANT, "no time passes any more");
+    }
+
+    /// Something happens to the Pod. Its worker may die over it, and not every step is the last of its turn.
+    pub fn happens(&mut self, event: Event) {
+        let commands = self.step(event);
+        if !self.carry_out(commands) {
+            self.take_over();
+        } else if !self.random.one_in(4) {
+            self.save();
+        }
+    }
+
+    /// Carries out commands up to the worker's death; says whether it is still alive.
+    pub fn carry_out(&mut self, commands: Vec<Command>) -> bool {
+        let dies_after =
+            self.random.one_in(30).then(|| self.random.below(commands.len() as u64 + 1) as usize);
+        for (done, command) in commands.into_iter().enumerate() {
+            if dies_after == Some(done) || !self.carry_out_one(command) {
+                return false;
+            }
+        }
+        dies_after.is_none()
+    }
+}
+
+/// Whoever waits for a process that resists SIGKILL asks which one it is.
+pub fn check_asked_about(group: &Group, now: BootTime) {
+    let resisted = group.killed.is_some_and(|killed| now - killed > Duration::from_secs(2));
+    // Broken by leaving out `Diagnose` for the container that is running, then for the one that is being cleared:
+    // both found.
+    assert!(!resisted || group.asked_about, "a process resists for long, and nobody asks which");
+}
