@@ -11,7 +11,7 @@ i=0
 while [ ! -e /told/end ]; do
   n=0
   while [ $n -lt 20 ]; do i=$((i+1)); n=$((n+1)); echo $i; echo $i >&2; done
-  sleep 0.1
+  sleep 0.3
 done
 echo end $i; echo end $i >&2
 exec sleep 100000";
@@ -29,7 +29,7 @@ fn written(node: &Node, name: &str) -> u64 {
 /// Waits until more is in its log than there was: the worker is at work.
 pub fn wait_for_more(node: &Node, name: &str) {
     let before = written(node, name);
-    wait_until("log lines are written", || (written(node, name) > before + 4096).then_some(()));
+    wait_until("log lines are written", || (written(node, name) > before + 1000).then_some(()));
 }
 
 /// Tells all writers to end.
