@@ -125,9 +125,24 @@ impl World {
         self.stay_away();
         self.read_back();
         let mut todo = self.machine.begin();
-        let unwritten = self.journal;
-        if let Some((container, run)) = unwritten
-            && let Some(before) = self.records[container].replace(run)
+        self.adopt(&mut todo);
+        self.check_adopted();
+        self.tell_what_was_missed();
+        self.carry_out(todo)
+    }
+
+    /// Tells of every process on record, and of the one that only the journal knows.
+    fn adopt(&mut self, todo: &mut Vec<Command>) {
+        let before = self.journal.take().map(|(container, run)| {
+            // Before anything else: the journal has room for one, and this worker may start the next.
+            self.saved.records[container] = Some(run);
+            (container, self.records[container].replace(run))
+        });
+        let number = |(container, record): (usize, &Option<Run>)| {
+            record.is_some_and(|run| run.attempt > self.machine.attempt(container))
+        };
+        let overtaken: Vec<bool> = self.records.iter().enumerate().map(number).collect();
+        if let Some((container, Some(before))) = before
             && let Some((_, exit)) = self.unacknowledged.iter().find(|(of, _)| *of == before)
         {
             todo.extend(self.step(Event::Exited { container, exit: *exit }));
@@ -137,18 +152,14 @@ impl World {
                 todo.extend(self.step(Event::Adopted { container, attempt, pid }));
             }
         }
+        // What has a process needs no new one; what was asked for an earlier run is over.
         todo.retain(|command| match *command {
             Command::Start { container, .. } | Command::FindImage { container } => {
                 self.records[container].is_none()
             }
-            Command::Clear { container } | Command::Kill { container } => {
-                unwritten.is_none_or(|(of, _)| of != container)
-            }
+            Command::Clear { container } | Command::Kill { container } => !overtaken[container],
             _ => true,
         });
-        self.check_adopted();
-        self.tell_what_was_missed();
-        self.carry_out(todo)
     }
 
     /// For a while there is no worker.
