@@ -30,7 +30,8 @@ impl World {
     fn prepare(&mut self) {
         self.held = true;
         let message = "no space".into();
-        let event = if self.random.one_in(4) { Event::PrepareFailed { message } } else { Event::Prepared };
+        let fails = if self.full_disk { !self.random.one_in(16) } else { self.random.one_in(4) };
+        let event = if fails { Event::PrepareFailed { message } } else { Event::Prepared };
         self.answer(2, event);
     }
 

@@ -1,5 +1,6 @@
 //! What must hold after every step of a machine, and when a new worker has come.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use podkeep::pod::status::ContainerState;
@@ -10,7 +11,7 @@ use super::processes::Group;
 use super::world::World;
 
 /// The shortest and the longest time between two tries to prepare or release a Pod.
-const POD_RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(122)];
+const POD_RETRY: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(122);
 
 impl World {
     pub fn counts(&self) -> Vec<u32> {
@@ -35,14 +36,11 @@ impl World {
         // Broken by leaving `diagnose_at` as it is, and by a `deadline` that asks the containers in every stage: both
         // found.
         assert!(!past, "a deadline is left in the past by {event:?}");
-        if let Event::PrepareFailed { .. } | Event::ReleaseFailed { .. } = event
-            && let Some(at) = self.machine.deadline()
-        {
-            let [shortest, longest] = POD_RETRY;
-            let wait = at - self.now;
+        if let (false, Event::PrepareFailed { .. } | Event::ReleaseFailed { .. }) = (self.stopping, event) {
+            let wait = self.machine.deadline().map(|at| at - self.now);
             // Broken by a `Pace::PREPARE` with an initial delay of zero, and by one with a maximum of 1220 s: both found.
             assert!(
-                self.stopping || (shortest..=longest).contains(&wait),
+                wait.is_some_and(|wait| POD_RETRY.contains(&wait)),
                 "a Pod is tried again after {wait:?}"
             );
         }
@@ -79,6 +77,11 @@ impl World {
     }
 
     pub fn check_told_to_end(&self) {
+        let is_prepared = |event: &Event| matches!(event, Event::Prepared | Event::PrepareFailed { .. });
+        if self.answers.iter().any(|(_, event)| is_prepared(event)) {
+            // A worker died between preparing and saving: the next one prepares again before it stops anything.
+            return;
+        }
         let alive = |group: &&Group| group.exit.is_none();
         for (group, status) in self.groups.iter().zip(self.machine.status().containers) {
             let Some(group) = group.as_ref().filter(alive).filter(|_| status.pid.is_some()) else { continue };

@@ -57,6 +57,8 @@ pub struct World {
     pub began: Vec<Option<u32>>,
     /// The Pod has folders, volumes, namespaces.
     pub held: bool,
+    /// Preparing the Pod hardly ever succeeds.
+    pub full_disk: bool,
 
     pub steps: u64,
     steps_now: u32,
@@ -65,6 +67,7 @@ pub struct World {
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
+        let full_disk = random.one_in(12);
         let pod = Arc::new(manifest::pod(&mut random));
         let count = pod.containers.len();
         let now = BootTime::from_nanos(1_000_000_000);
@@ -91,6 +94,7 @@ impl World {
             survival: serde_json::to_string(&Survival::default()).expect("it is plain data"),
             began: vec![None; count],
             held: false,
+            full_disk,
             steps: 0,
             steps_now: 0,
         }
