@@ -71,7 +71,7 @@ impl World {
             let Some(group) = alive else { continue };
             // Broken by ignoring `Adopted`: found.
             assert_eq!(status.pid, Some(group.run.pid), "what runs is known after a new worker has come");
-            // Broken by an `adopted` that keeps the old number: found.
+            // Broken by an `adopted` that keeps the old number: found, by the ledger first.
             assert_eq!(status.restart_count, group.run.attempt, "and so is its number");
         }
     }

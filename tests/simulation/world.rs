@@ -14,7 +14,7 @@ use super::random::Random;
 use super::worker::Saved;
 
 /// More than all containers of a Pod can go through in one instant; a loop that lets no time pass exceeds it.
-const STEPS_PER_INSTANT: u32 = 500;
+const STEPS_PER_INSTANT: u32 = 120;
 
 /// A run of a container, as a worker writes it down.
 #[derive(Clone, Copy, PartialEq)]
