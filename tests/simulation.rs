@@ -8,12 +8,18 @@
 
 #[path = "simulation/carry_out.rs"]
 mod carry_out;
+#[path = "simulation/laws.rs"]
+mod laws;
 #[path = "simulation/ledger.rs"]
 mod ledger;
 #[path = "simulation/manifest.rs"]
 mod manifest;
+#[path = "simulation/processes.rs"]
+mod processes;
 #[path = "simulation/random.rs"]
 mod random;
+#[path = "simulation/successor.rs"]
+mod successor;
 #[path = "simulation/worker.rs"]
 mod worker;
 #[path = "simulation/world.rs"]
@@ -27,7 +33,7 @@ fn the_laws_hold_in_every_world() {
         World::new(seed).live();
         return;
     }
-    let worlds = if std::env::var_os("PODKEEP_LONG").is_some() { 50_000 } else { 300 };
+    let worlds = if std::env::var_os("PODKEEP_LONG").is_some() { 50_000 } else { 800 };
     let mut steps = 0;
     for seed in 0..worlds {
         match std::panic::catch_unwind(|| World::new(seed).live()) {

@@ -178,18 +178,23 @@ impl Container {
         self.started(pid, now);
     }
 
-    /// The saved run must have ended, for a later one exists; how it ended is known only if it was being cleared.
+    /// The saved run must have begun and ended, for a later one exists; how is known only if it was being cleared.
     fn end_unseen(&mut self, now: BootTime) {
-        let end = match &self.stage {
-            Stage::Running { since, .. } => Termination {
-                exit: Exit::Unknown,
-                oom_killed: false,
-                start_error: None,
-                started_at: Some(*since),
-                finished_at: now,
-            },
-            Stage::Clearing { end, .. } => end.clone(),
-            _ => return,
+        let started_at = match &self.stage {
+            Stage::Clearing { end, .. } => {
+                self.before_last = self.last.replace(end.clone());
+                return;
+            }
+            Stage::CrashBackOff { .. } | Stage::Ended => return,
+            Stage::Running { since, .. } => Some(*since),
+            _ => None,
+        };
+        let end = Termination {
+            exit: Exit::Unknown,
+            oom_killed: false,
+            start_error: None,
+            started_at,
+            finished_at: now,
         };
         self.before_last = self.last.replace(end);
     }

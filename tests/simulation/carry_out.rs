@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use podkeep::pod::{Command, Event, Exit, ImageProblem, StartFailure};
+use podkeep::pod::{Command, Event, ImageProblem, StartFailure};
 
-use super::world::{Group, Run, World, check_asked_about};
+use super::world::{Run, World};
 
 impl World {
     /// Says whether the worker is still alive.
@@ -30,7 +30,8 @@ impl World {
     fn prepare(&mut self) {
         self.held = true;
         let message = "no space".into();
-        let event = if self.random.one_in(4) { Event::PrepareFailed { message } } else { Event::Prepared };
+        let fails = if self.full_disk { !self.random.one_in(16) } else { self.random.one_in(4) };
+        let event = if fails { Event::PrepareFailed { message } } else { Event::Prepared };
         self.answer(2, event);
     }
 
@@ -53,8 +54,9 @@ impl World {
             self.answer(0, refused(StartFailure::Create, "the Pod is stopping"));
             return true;
         }
-        // Broken by a `cleared` that any stage takes, and by a `begin` that starts what is running: both found.
+        // Broken by an `exited` that does not wait for the clearing: found.
         assert!(self.groups[container].is_none(), "a container never runs twice at once");
+        // Broken by a new Pod that does not wait until it is prepared: found, as one that waits for nothing.
         assert!(self.held, "a container has a Pod around it");
         if self.random.one_in(6) {
             let failure = self.random.pick(&[StartFailure::Config, StartFailure::Create]);
@@ -62,8 +64,7 @@ impl World {
             return true;
         }
         let next = self.made[container].map_or(0, |latest| latest + 1);
-        // Broken by an `after_reboot` that starts to count afresh: found.
-        assert_eq!(attempt, next, "each run has a number of its own");
+        assert_eq!(attempt, next, "the world and the ledger count the same");
         let exec_fails = self.make_process(container, attempt);
         let run = self.groups[container].as_ref().map(|group| group.run);
         if self.random.one_in(20) {
@@ -80,24 +81,12 @@ impl World {
         true
     }
 
-    /// Says whether it will fail at exec.
-    fn make_process(&mut self, container: usize, attempt: u32) -> bool {
-        let run = Run { attempt, pid: self.next_pid };
-        self.next_pid += 1;
-        self.made[container] = Some(attempt);
-        self.journal = Some((container, run));
-        let exec_fails = self.random.one_in(8);
-        let longest = self.random.pick(&[0, 1, 30, 900, 2000]);
-        let life = if exec_fails { Duration::ZERO } else { self.random.up_to(longest) };
-        self.ends.push((self.now + life, container, run.pid));
-        let group = Group { run, exit: None, exec_fails, signalled: None, killed: None, asked_about: false };
-        self.groups[container] = Some(group);
-        exec_fails
-    }
-
     fn signal(&mut self, container: usize) {
         let heeded = self.random.one_in(2).then(|| self.soon(20));
         let Some(group) = &mut self.groups[container] else { return };
+        // Broken by a `started` that stops every third process: found.
+        assert!(!self.wanted, "nothing is stopped in a Pod that shall run");
+        // Broken by a `stop_running` that does not look whether there is a grace period: found.
         assert!(!self.pod.termination_grace.is_zero(), "no grace means no stop signal");
         group.signalled.get_or_insert(self.now);
         if let Some(end) = heeded {
@@ -114,8 +103,6 @@ impl World {
         let over = group.signalled.is_some_and(|at| self.now - at >= grace);
         // Broken by halving the grace in `stop_running`: found.
         assert!(grace.is_zero() || over, "no SIGKILL before the grace is over");
-        // Broken by a `kill` in `stop_running` that sends it to containers that nobody stops: found.
-        assert!(!self.wanted, "nothing is killed in a Pod that shall run");
         if group.killed.is_none() && group.exit.is_none() {
             group.killed = Some(self.now);
             self.ends.push((end, container, group.run.pid));
@@ -127,28 +114,17 @@ impl World {
         let at = self.soon(resists);
         let oom_killed = self.random.one_in(10);
         if let Some(group) = &mut self.groups[container] {
-            // Broken by an `Exited` that is taken in for a run that was only just adopted: found.
+            // Broken by a `started` that clears away at once what starts while the Pod is stopping: found.
             assert!(group.exit.is_some() || group.exec_fails, "what is cleared away has ended");
             group.killed = Some(self.now);
         }
         self.answers.push((at, Event::Cleared { container, oom_killed }));
     }
 
-    /// The last process of the cgroup is gone, and so is everything else of the run.
-    pub fn is_cleared(&mut self, container: usize) {
-        if let Some(group) = self.groups[container].take() {
-            check_asked_about(&group, self.now);
-            if group.exit.is_none() {
-                self.unacknowledged.push((group.run, Exit::Code(1)));
-            }
-        }
-        self.records[container] = None;
-    }
-
     fn diagnose(&mut self, container: usize) {
         let Some(group) = &mut self.groups[container] else { return };
         let Some(killed) = group.killed else { return };
-        // Broken by a `STUCK_AFTER` of zero: found.
+        // Broken by a `STUCK_AFTER` of one second: found.
         assert!(group.asked_about || self.now - killed >= Duration::from_secs(2), "a process has 2 s to end");
         group.asked_about = true;
         self.answers

@@ -54,7 +54,7 @@ pub struct Ledger {
     /// The number of the run that is on, or of the next one.
     pub run: u32,
     pub tried: bool,
-    /// It has a process, as far as the worker was told.
+    /// It has a process or is being started, as far as the worker was told.
     going: bool,
     /// How its latest run ended, until the next one is asked for.
     over: Option<Exit>,
@@ -80,11 +80,11 @@ impl Ledger {
             Event::Started { .. } => self.begun(),
             Event::Adopted { attempt, .. } => self.adopted(*attempt, now),
             Event::StartFailed { failure: StartFailure::Exec, .. } => {
-                self.tried = true;
                 self.ended(Exit::Code(128), now);
             }
             Event::StartFailed { .. } => {
                 self.tried = true;
+                self.going = false;
                 let wait = self.create.climb_and_wait(now);
                 self.promise(wait, false, now);
             }
@@ -109,7 +109,7 @@ impl Ledger {
     }
 
     fn adopted(&mut self, attempt: u32, now: BootTime) {
-        if attempt < self.run || attempt == self.run && (self.going || self.over.is_some()) {
+        if attempt < self.run || attempt == self.run && self.over.is_some() {
             return;
         }
         if attempt > self.run {
@@ -123,6 +123,7 @@ impl Ledger {
     }
 
     fn ended(&mut self, exit: Exit, now: BootTime) {
+        self.tried = true;
         self.going = false;
         self.over = Some(exit);
         let wait = self.crash.wait(now);
@@ -149,9 +150,10 @@ impl Ledger {
     pub fn asked(&mut self, command: &Command, policy: RestartPolicy, now: BootTime) {
         match *command {
             Command::FindImage { .. } => self.next_try(policy, now),
-            // Broken by passing `restarts + 1` to `Command::Start`: found.
             Command::Start { attempt, .. } => {
-                assert_eq!(attempt, self.run, "each run counts exactly one more")
+                // Broken by passing `restarts + 1` to `Command::Start`: found.
+                assert_eq!(attempt, self.run, "each run counts exactly one more");
+                self.going = true;
             }
             _ => {}
         }

@@ -171,3 +171,16 @@ fn a_reboot_does_not_count_a_run_that_never_began() {
     assert_eq!(after.status().containers[0].restart_count, 1, "and has not begun");
     assert_eq!(boot(&after).status().containers[0].restart_count, 1, "nor on the next boot");
 }
+
+#[test]
+fn a_run_that_began_and_ended_unseen_counts_for_the_back_off() {
+    let mut machine = machine(1, 30);
+    machine.step(Event::Prepared, at(0));
+    machine.step(ready(0), at(0));
+    // Saved while its first run was being started; by now the second one runs.
+    machine.step(Event::Adopted { container: 0, attempt: 1, pid: 9 }, at(3));
+    assert_eq!(machine.status().containers[0].last.as_ref().map(|end| end.exit), Some(Exit::Unknown));
+    machine.step(Event::Exited { container: 0, exit: Exit::Code(1) }, at(4));
+    machine.step(Event::Cleared { container: 0, oom_killed: false }, at(4));
+    assert_eq!(machine.deadline(), Some(at(14)));
+}
