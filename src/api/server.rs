@@ -17,6 +17,8 @@ use crate::node::Handle;
 
 /// An asker that takes longer to ask or to listen is hung up on.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long accepting rests after it failed.
+const BREATHER: Duration = Duration::from_millis(100);
 /// Longer requests are refused. Bytes.
 const MAX_REQUEST: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
@@ -34,7 +36,12 @@ pub fn serve(socket: &Path, handle: Handle) -> Result<()> {
     fs::set_permissions(socket, Permissions::from_mode(0o600)).context("close the socket to others")?;
     let handle = Arc::new(handle);
     let accept = move || {
-        for stream in listener.incoming().flatten() {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                // Out of descriptors, say: it would fail again at once.
+                thread::sleep(BREATHER);
+                continue;
+            };
             let handle = Arc::clone(&handle);
             // Without a thread the asker is hung up on, and asks again.
             let _ = thread::Builder::new().name("api-answer".to_owned()).spawn(move || {

@@ -125,13 +125,10 @@ fn common(row: &Row<'_>) -> [String; 8] {
 
 /// `Running`, or the reason why not.
 fn state(row: &Row<'_>) -> String {
-    let state = match &row.container.state {
+    match &row.container.state {
+        _ if row.pod.podkeep.terminating => "Terminating".to_owned(),
         StateView::Running { .. } => "Running".to_owned(),
         StateView::Waiting { reason, .. } | StateView::Terminated { reason, .. } => reason.clone(),
-    };
-    match (row.pod.podkeep.terminating, &row.container.state) {
-        (true, StateView::Running { .. }) => "Terminating".to_owned(),
-        _ => state,
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use rustix::fs::FlockOperation;
+use rustix::process::DumpableBehavior;
 
 use super::args::{Args, Command, NodeArgs, RunArgs};
 use super::journal;
@@ -21,6 +22,10 @@ const DEFAULT_MANIFESTS: &str = "/etc/podkeep/manifests";
 
 /// The keeper, or the worker if it was the keeper who started this process, with the same arguments.
 pub fn run(options: &RunArgs, node: &NodeArgs) -> Result<ExitCode> {
+    // A container that sees the host's processes must not look into a child of ours between clone and exec, nor
+    // reach this program's file through it (CVE-2019-5736).
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .context("close this process to others")?;
     let name = std::env::args_os().next();
     match name.is_some_and(|name| name == keeper::WORKER_NAME) {
         true => worker(options, node),
@@ -39,7 +44,12 @@ fn keeper(node: &NodeArgs) -> Result<ExitCode> {
     };
     let exe = std::env::current_exe().context("find this program's own file")?;
     let worker_args = std::env::args_os().skip(1).collect();
-    Ok(keeper::run(keeper::Options { worker_args, locks: locks.into_iter().map(Into::into).collect(), exe })?)
+    Ok(keeper::run(keeper::Options {
+        worker_args,
+        locks: locks.into_iter().map(Into::into).collect(),
+        exe,
+        open_files: None,
+    })?)
 }
 
 /// One podkeep for one set of folders.
@@ -74,7 +84,7 @@ fn worker(options: &RunArgs, node: &NodeArgs) -> Result<ExitCode> {
     let folders = Folders {
         root: absolute(&node.root_dir)?,
         run: absolute(&node.run_dir)?,
-        logs: config.pod_logs_dir.clone(),
+        logs: absolute(&config.pod_logs_dir)?,
     };
     let manifests = options.pod_manifest_path.clone().or_else(|| config.static_pod_path.clone());
     let manifests = absolute(&manifests.unwrap_or_else(|| DEFAULT_MANIFESTS.into()))?;
@@ -84,6 +94,7 @@ fn worker(options: &RunArgs, node: &NodeArgs) -> Result<ExitCode> {
         image_dir: options.image_dir.as_deref().map(absolute).transpose()?,
         node_name: node_name(options)?,
         config,
+        open_files: keeper::containers_open_files(),
         check_config: check_again,
     };
     node::work(options, |folders, handle| crate::api::server::serve(&folders.socket(), handle))

@@ -35,7 +35,8 @@ pub fn limit_devices(spec: &Spec, cgroup: BorrowedFd<'_>) -> Result<(), DeviceEr
 /// harmless ones and its own terminals.
 pub(super) fn default_rules() -> Vec<LinuxDeviceCgroup> {
     use LinuxDeviceType::{A, B, C};
-    let terminals = [(5, Some(0)), (5, Some(1)), (5, Some(2)), (136, None)];
+    // Not 5:1, the host's console: no container of ours has one.
+    let terminals = [(5, Some(0)), (5, Some(2)), (136, None)];
     let memory = [3, 5, 7, 8, 9].map(|minor| (1, Some(minor)));
     let usable = memory.into_iter().chain(terminals);
     let mut rules = vec![rule(false, A, None, None, "rwm")];

@@ -10,7 +10,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Capabilities, Process, Spec};
+use oci_spec::runtime::{Capabilities, PosixRlimitType, Process, Spec};
 
 pub use root::Root;
 
@@ -81,7 +81,9 @@ pub fn plan(
     let mounts = mounts::steps(spec)?;
     let slots = mounts.slots;
 
-    let mut steps = vec![Step::ResetSignals, Step::NewSession];
+    let mut steps = vec![Step::ResetSignals];
+    steps.extend(open_files(process).map(Step::LimitOpenFiles));
+    steps.push(Step::NewSession);
     steps.extend(joins(namespaces)?);
     steps.push(Step::NewCgroupNamespace);
     steps.extend(redirections(&stdio)?);
@@ -103,6 +105,12 @@ pub fn default_filter(spec: &Spec) -> Vec<libc::sock_filter> {
     let sets = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
     let permitted = sets.and_then(|sets| sets.permitted().as_ref()).map_or(0, capability_mask);
     super::seccomp::default_profile(permitted).instructions().to_vec()
+}
+
+/// The only resource limit that a Pod's container is given; the soft one.
+fn open_files(process: &Process) -> Option<u64> {
+    let limits = process.rlimits().as_ref()?;
+    limits.iter().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile).map(|limit| limit.soft())
 }
 
 fn joins(namespaces: &Namespaces) -> Result<Vec<Step>, PlanError> {
@@ -156,7 +164,7 @@ fn identity(process: &Process, seccomp: Option<Vec<libc::sock_filter>>) -> Resul
     let filter = seccomp.map(Step::InstallSeccomp);
     let (early, late) = if no_new_privileges { (None, filter) } else { (filter, None) };
 
-    let mut steps = vec![Step::EnterDirectory { path: cwd.clone(), forgive: true }, Step::CloseOnExec];
+    let mut steps = vec![Step::CloseDescriptors, Step::EnterDirectory { path: cwd.clone(), forgive: true }];
     steps.extend(early);
     steps.push(Step::BoundCapabilities(set(|sets| sets.bounding())));
     steps.push(Step::SetGroups(user.additional_gids().clone().unwrap_or_default()));

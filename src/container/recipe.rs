@@ -16,6 +16,8 @@ pub struct Recipe<'a> {
     pub hostname: &'a str,
     /// Volumes, and files such as `/etc/hosts`, in any order.
     pub binds: Vec<Bind>,
+    /// The soft limit of open files; `None` for the node's own.
+    pub open_files: Option<u64>,
     /// The container's cgroup below the cgroup v2 mount, as `/proc/PID/cgroup` shows it. Only shown:
     /// the process is put there by the descriptor given to [`spawn()`](super::spawn()).
     pub cgroup: PathBuf,

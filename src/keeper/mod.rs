@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod exits;
+mod limits;
 pub mod link;
 pub mod protocol;
 mod reexec;
 mod worker;
 
 pub use exits::start_time;
+pub use limits::containers_open_files;
 pub use reexec::is_renewed;
 
 use std::collections::BTreeMap;
@@ -52,6 +54,8 @@ pub struct Options {
     pub locks: Vec<OwnedFd>,
     /// The binary: started as worker, and executed again on SIGUSR2.
     pub exe: PathBuf,
+    /// The soft limit of open files before it was raised, for the containers.
+    pub open_files: Option<u64>,
 }
 
 /// Why the worker was asked to end.
@@ -84,6 +88,8 @@ struct Keeper {
 /// Runs until a signal ends podkeep, or the first worker finds that it cannot work.
 pub fn run(mut options: Options) -> io::Result<ExitCode> {
     let signals = block_signals()?;
+    options.open_files = limits::open_files_before();
+    limits::raise_open_files()?;
     allow_many_descriptors()?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let before = reexec::inherited()?;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::Options;
 use super::protocol::{self, Message};
+use super::{Options, limits};
 
 /// A worker, its end of the socket and what could not be sent yet.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ impl Worker {
         let child = Command::new("/proc/self/exe")
             .arg0(super::WORKER_NAME)
             .args(&options.worker_args)
+            .envs(options.open_files.map(limits::variable))
             .stdin(Stdio::from(theirs))
             // Ctrl-C on a terminal is for the keeper alone.
             .process_group(0)

@@ -30,8 +30,11 @@ use crate::pod::machine::Settings;
 use crate::pod::set::{Origin, Set, SetEvent};
 use crate::source::Source;
 
-/// Threads for slow work: one for each core of the machines this is for. More only fight for the disk.
-const WORK_THREADS: usize = 2;
+/// Threads that unpack images: one for each core of the machines this is for. More only fight for the disk.
+const IMPORT_THREADS: usize = 2;
+
+/// Threads that prepare Pods: each may wait for a file system that does not answer.
+const PREPARE_THREADS: usize = 16;
 
 /// The keeper's keys of the pipe that holds log lines while they are being written.
 const HOLDING: [&str; 2] = ["logs/holding-read", "logs/holding-write"];
@@ -72,8 +75,11 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         settings: Settings::default(),
         reign,
         requests,
-        work: Tasks::new(WORK_THREADS).context("make the tasks")?,
-        imports: Tasks::new(WORK_THREADS).context("make the tasks")?,
+        work: Tasks::new(PREPARE_THREADS).context("make the tasks")?,
+        trash: Tasks::new(1).context("make the tasks")?,
+        emptying_trash: false,
+        trash_again: false,
+        imports: Tasks::new(IMPORT_THREADS).context("make the tasks")?,
         disk: Tasks::new(1).context("make the tasks")?,
         not_enforced,
         unacknowledged: None,
@@ -120,6 +126,7 @@ fn make_folders(folders: &Folders) -> Result<()> {
     };
     make(&folders.root, 0o711)?;
     make(&folders.pods(), 0o700)?;
+    make(&folders.trash(), 0o700)?;
     make(&folders.run, 0o755)?;
     make(&folders.run_pods(), 0o700)?;
     make(&folders.mount_point(), 0o700)?;
@@ -187,7 +194,12 @@ fn forget_earlier_boot(folders: &Folders) -> Result<()> {
     }
     // What containers of that boot wrote into their root file systems; emptyDirs stay.
     for uid in state::uids_in(&folders.pods())? {
-        super::prepare::throw_away(&folders.pod(&uid).join("containers"), &folders.trash())?;
+        // A full disk must not keep podkeep from starting: the next start of the Pod makes do with what is there.
+        if let Err(error) =
+            super::prepare::throw_away(&folders.pod(&uid).join("containers"), &folders.trash())
+        {
+            log::warn!("{error:#}");
+        }
     }
     Ok(())
 }
@@ -243,7 +255,7 @@ impl Worker {
         poller.add(&self.link, Interest::Readable, Key::Keeper)?;
         poller.add(self.source.fd(), Interest::Readable, Key::Source)?;
         poller.add(&self.requests, Interest::Readable, Key::Requests)?;
-        for lane in [&self.work, &self.imports, &self.disk] {
+        for lane in [&self.work, &self.imports, &self.trash, &self.disk] {
             poller.add(lane, Interest::Readable, Key::Results)?;
         }
         poller.add(&self.images.store_watch, Interest::Readable, Key::Store)?;
@@ -269,7 +281,7 @@ impl Worker {
         let folders = self.options.folders.clone();
         match self.cgroups.remove_if_empty() {
             Ok(_) => {}
-            Err(error) => log::warn!("{error}"),
+            Err(error) => log::warn!("{:#}", anyhow::Error::from(error)),
         }
         for file in
             [folders.start_journal(), folders.log_journal(), folders.run.join("reign.json"), folders.socket()]

@@ -38,7 +38,7 @@ impl Worker {
     }
 
     fn is_stopping(&self, number: PodNumber) -> bool {
-        self.pods.get(&number).is_some_and(|run| run.machine.is_ending_for_good())
+        self.pods.get(&number).is_some_and(|run| run.machine.is_terminating())
     }
 
     /// Queues what happened to a Pod.
@@ -64,7 +64,7 @@ impl Worker {
         let Some(run) = self.pods.get(&number) else { return };
         let Some(group) = run.containers.get(container).and_then(|c| c.group.as_ref()) else { return };
         if let Err(error) = group.kill() {
-            log::error!("{}: {error}", run.name_of(container));
+            log::error!("{}: {:#}", run.name_of(container), anyhow::Error::from(error));
         }
     }
 }

@@ -58,11 +58,17 @@ impl Worker {
             return self.cleared(number, container);
         };
         // Watched before it is killed, so that the change cannot be missed.
-        let events = group.events().with_context(|| name.clone())?;
+        let events = match group.events() {
+            Ok(events) => events,
+            Err(error) => {
+                log::error!("{name}: {:#}", anyhow::Error::from(error));
+                return self.cleared(number, container);
+            }
+        };
         let key = Key::Emptied(number, container);
         let registration = self.poller.add(&events, Interest::Priority, key).context("watch a cgroup")?;
         if let Err(error) = group.kill() {
-            log::error!("{name}: {error}");
+            log::error!("{name}: {:#}", anyhow::Error::from(error));
         }
         run.containers[container].emptying = Some(Watched { inner: events, registration });
         self.cgroup_changed(number, container)
@@ -102,17 +108,17 @@ impl Worker {
             return false;
         };
         let kills = group.oom_kills().unwrap_or_else(|error| {
-            log::warn!("{name}: {error}");
+            log::warn!("{name}: {:#}", anyhow::Error::from(error));
             0
         });
         if let Err(error) = group.remove() {
-            log::error!("{name}: {error}");
+            log::error!("{name}: {:#}", anyhow::Error::from(error));
         }
         kills > 0
     }
 
     /// Removes what this run has left behind: its process' traces here, its pipes, its writable layer.
-    fn give_up_run(&mut self, number: PodNumber, container: Index) -> Result<()> {
+    pub fn give_up_run(&mut self, number: PodNumber, container: Index) -> Result<()> {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let (uid, attempt) = (run.uid().clone(), run.machine.attempt(container));
         let name = run.pod().containers.get(container).map(|c| c.name.clone()).unwrap_or_default();
@@ -139,7 +145,12 @@ impl Worker {
             }
         }
         let folders = &self.options.folders;
-        prepare::throw_away(&folders.container_run(&uid, &name, attempt), &folders.trash())?;
+        // A disk that takes no more must not end the worker. The next run has a folder of its own.
+        if let Err(error) =
+            prepare::throw_away(&folders.container_run(&uid, &name, attempt), &folders.trash())
+        {
+            log::error!("{uid}/{name}: {error:#}");
+        }
         self.empty_trash();
         Ok(())
     }

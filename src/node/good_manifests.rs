@@ -40,7 +40,14 @@ pub type Good = (PathBuf, Vec<Arc<Pod>>);
 /// All that was kept, as this node sees it, and in words what could not be used.
 pub fn load_all(dir: &Path, node_name: &str) -> (Vec<Good>, Vec<String>) {
     let (mut good, mut unusable) = (Vec::new(), Vec::new());
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries.flatten(),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return (good, unusable),
+        Err(cause) => {
+            unusable.push(state::error("list the last good manifests in", dir)(cause).to_string());
+            return (good, unusable);
+        }
+    };
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|e| e == "json"))

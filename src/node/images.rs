@@ -137,7 +137,7 @@ impl Worker {
                     };
                     missing(problem, self.images.missing_message(&reference))
                 }
-                Err(error) => missing(ImageProblem::Unreadable, error.to_string()),
+                Err(error) => missing(ImageProblem::Unreadable, format!("{:#}", anyhow::Error::from(error))),
             },
         };
         self.tell(number, event);
@@ -164,7 +164,7 @@ impl Worker {
         let candidates = match self.images.new_candidates() {
             Ok(candidates) => candidates,
             Err(error) => {
-                log::warn!("{error}");
+                log::warn!("{:#}", anyhow::Error::from(error));
                 return;
             }
         };
@@ -172,14 +172,21 @@ impl Worker {
             self.images.importing.insert(source.clone());
             let store = self.images.store.clone();
             self.imports.add(move || {
+                // Before it is read: what comes later is another file.
+                let changed_at = changed_at(&source);
                 let result = store.import(&source).map(|imported| imported.len());
-                Done::Imported { source, result }
+                Done::Imported { source, changed_at, result }
             });
         }
     }
 
     /// An import has ended: those that waited look again.
-    pub fn imported(&mut self, source: &Path, result: Result<usize, image::Error>) {
+    pub fn imported(
+        &mut self,
+        source: &Path,
+        changed_at: Option<SystemTime>,
+        result: Result<usize, image::Error>,
+    ) {
         self.images.importing.remove(source);
         match result {
             Ok(images) => {
@@ -187,10 +194,13 @@ impl Worker {
                 log::info!("imported {images} image(s) from {}", source.display());
             }
             Err(error) => {
-                log::warn!("{error}");
-                self.images.failed.insert(source.to_owned(), (changed_at(source), error.to_string()));
+                let message = format!("{:#}", anyhow::Error::from(error));
+                log::warn!("{message}");
+                self.images.failed.insert(source.to_owned(), (changed_at, message));
             }
         }
+        // It may have changed meanwhile, unnoticed because it was being imported.
+        self.import_new();
         for (number, container) in std::mem::take(&mut self.images.waiting) {
             self.find_image(number, container);
         }
@@ -199,6 +209,7 @@ impl Worker {
     /// A reference was written into the store.
     pub fn images_arrived(&mut self) {
         drain(&mut self.images.store_watch);
+        self.images.accounts.clear();
         self.events.extend(self.pods.keys().map(|number| (*number, Event::ImagesChanged)));
     }
 }

@@ -30,7 +30,7 @@ pub fn snapshot(run_dir: &Path, root_dir: &Path) -> Result<Snapshot, Error> {
             Ok(machine) => {
                 let pod = Arc::clone(machine.pod());
                 snapshot.node_name.clone_from(&pod.node_name);
-                snapshot.pods.push(pod_snapshot(pod, machine.status(), None, &folders, None, &[]));
+                snapshot.pods.push(pod_snapshot(pod, machine.status(), None, &folders, None, &[], None));
             }
             Err(problem) => snapshot.problems.push(problem),
         }

@@ -12,7 +12,7 @@ use super::pod_run::{PodNumber, PodRun};
 use super::snapshot::unmet_wishes;
 use super::state;
 use super::worker::{Done, Worker};
-use crate::cgroup::{Group, PodCgroupName, PodLimits, Tree};
+use crate::cgroup::{PodCgroupName, PodLimits, Tree};
 use crate::container::Namespaces;
 use crate::manifest::pod::QosClass;
 use crate::manifest::{Pod, Uid};
@@ -51,7 +51,7 @@ impl Worker {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let pids_max = self.options.config.pod_pids_limit;
         let refused = match self.options.config.require_cgroup_controllers {
-            true => unmet_wishes(run.pod(), self.cgroups.missing_controllers()),
+            true => unmet_wishes(run.pod(), self.cgroups.missing_controllers(), pids_max),
             false => Vec::new(),
         };
         let made = result.and_then(|namespaces| {
@@ -88,7 +88,7 @@ impl Worker {
             let pods = self.pods.values().filter(|run| run.group.is_some() && run.pod().qos_class() == qos);
             let asked = pods.map(|run| PodLimits::of(run.pod(), None).cpu_request_milli);
             if let Err(error) = self.cgroups.weigh_class(qos, asked.fold(0, u64::saturating_add)) {
-                log::warn!("{error}");
+                log::warn!("{:#}", anyhow::Error::from(error));
             }
         }
     }
@@ -107,31 +107,66 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives back everything of a Pod but its logs.
+    /// Gives back everything of a Pod but its logs: its folder in the lane of the writes to it, so that none comes after.
     pub fn release(&mut self, number: PodNumber) -> Result<()> {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         for kind in NAMESPACES {
             self.link.drop_held(&namespace_key(run.uid(), kind)).context("give up a namespace")?;
         }
         run.namespaces = Namespaces::default();
-        let event = match release_folders(run, &self.options.folders) {
-            Ok(()) => Event::Released,
-            Err(error) => {
-                log::warn!("{}: {error:#}", run.pod().id);
-                Event::ReleaseFailed { message: format!("{error:#}") }
-            }
+        let group_gone = match &run.group {
+            Some(group) => group.remove().map_err(|error| format!("{:#}", anyhow::Error::from(error))),
+            None => Ok(()),
         };
-        if event == Event::Released {
-            self.empty_trash();
+        if let Err(message) = group_gone {
+            self.released(number, Err(message));
+            return Ok(());
         }
-        self.tell(number, event);
+        run.group = None;
+        let (pod, folders) = (run.pod().clone(), self.options.folders.clone());
+        let for_good = run.machine.is_terminating();
+        self.disk.add(move || {
+            let result = release_folders(&pod, &folders, for_good).map_err(|error| format!("{error:#}"));
+            Done::Released { pod: number, result }
+        });
         Ok(())
     }
 
-    /// Deletes what was thrown away, beside the loop.
-    pub fn empty_trash(&self) {
+    /// The Pod's folder has been given back, or why not.
+    pub fn released(&mut self, number: PodNumber, result: Result<(), String>) {
+        let Some(run) = self.pods.get(&number) else { return };
+        let event = match result {
+            Ok(()) => Event::Released,
+            Err(message) => {
+                log::warn!("{}: {message}", run.pod().id);
+                Event::ReleaseFailed { message }
+            }
+        };
+        self.empty_trash();
+        self.tell(number, event);
+    }
+
+    /// Deletes what was thrown away, beside the loop and one thing after the other.
+    pub fn empty_trash(&mut self) {
+        // What is thrown away while it runs is seen when it has ended.
+        if std::mem::replace(&mut self.emptying_trash, true) {
+            self.trash_again = true;
+            return;
+        }
+        self.trash_again = false;
         let trash = self.options.folders.trash();
-        self.work.add(move || Done::Finished(empty(&trash).map_err(|error| format!("{error:#}"))));
+        self.trash.add(move || Done::TrashEmptied(empty(&trash).map_err(|error| format!("{error:#}"))));
+    }
+
+    /// The trash was emptied, or as much of it as could be.
+    pub fn trash_emptied(&mut self, result: Result<(), String>) {
+        if let Err(message) = result {
+            log::error!("{message}");
+        }
+        self.emptying_trash = false;
+        if self.trash_again {
+            self.empty_trash();
+        }
     }
 }
 
@@ -155,30 +190,23 @@ fn make_group(run: &mut PodRun, cgroups: &Tree, pids_max: Option<u64>) -> Result
     let pod = run.pod();
     let name = PodCgroupName::new(&pod.id, &pod.uid);
     let limits = PodLimits::of(pod, pids_max);
-    let group = cgroups.pod(pod.qos_class(), &name, &limits).map_err(|error| error.to_string())?;
+    let group = cgroups
+        .pod(pod.qos_class(), &name, &limits)
+        .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
     run.group = Some(group);
     Ok(())
 }
 
 /// Unmounts first; what is deleted then is renamed away, so that a successor of the same uid finds nothing of it.
-fn release_folders(run: &mut PodRun, folders: &Folders) -> Result<()> {
-    let folder = folders.pod(run.uid());
-    volume::release(run.pod(), &folder)?;
-    if let Some(group) = &run.group {
-        remove_group(group)?;
-    }
-    run.group = None;
+/// `for_good`: nobody will ask how it ended, so what a new worker would need to know goes too.
+fn release_folders(pod: &Pod, folders: &Folders, for_good: bool) -> Result<()> {
+    let folder = folders.pod(&pod.uid);
+    volume::release(pod, &folder)?;
     throw_away(&folder, &folders.trash())?;
-    let take_over = folders.run_pod(run.uid());
-    if run.machine.is_ending_for_good() {
-        remove_flat(&take_over)?;
+    if for_good {
+        remove_flat(&folders.run_pod(&pod.uid))?;
     }
     Ok(())
-}
-
-/// A Pod's cgroup, which holds nothing but empty ones.
-fn remove_group(group: &Group) -> Result<()> {
-    Ok(group.remove()?)
 }
 
 /// Renames a folder into the trash. No error if it is not there.
@@ -201,12 +229,15 @@ fn free_name(trash: &Path, folder: &Path) -> PathBuf {
 /// Deletes everything in the trash.
 pub fn empty(trash: &Path) -> Result<()> {
     let Ok(dir) = fs::File::open(trash) else { return Ok(()) };
+    let mut outcome = Ok(());
     for entry in fs::read_dir(trash).with_context(|| format!("list {}", trash.display()))? {
         let entry = entry.with_context(|| format!("list {}", trash.display()))?;
-        sys::remove_tree::remove_tree(dir.as_fd(), &entry.file_name())
-            .with_context(|| format!("delete {}", entry.path().display()))?;
+        let deleted = sys::remove_tree::remove_tree(dir.as_fd(), &entry.file_name())
+            .with_context(|| format!("delete {}", entry.path().display()));
+        // One that cannot be deleted keeps none of the others.
+        outcome = outcome.and(deleted);
     }
-    Ok(())
+    outcome
 }
 
 /// Deletes a folder of files that are our own. No error if it is not there.

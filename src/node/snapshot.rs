@@ -65,26 +65,27 @@ pub fn pod_snapshot(
     folders: &Folders,
     cgroup: Option<PathBuf>,
     missing: &[Controller],
+    pids_max: Option<u64>,
 ) -> PodSnapshot {
     let log_dir = pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid);
-    let not_enforced = unmet_wishes(&pod, missing);
+    let not_enforced = unmet_wishes(&pod, missing, pids_max);
     PodSnapshot { pod, status, file, log_dir, cgroup, not_enforced }
 }
 
 /// What the Pod asks for that these controllers, which the host lacks, would have to give.
-pub fn unmet_wishes(pod: &Pod, missing: &[Controller]) -> Vec<String> {
-    missing.iter().filter_map(|controller| unmet_wish(pod, *controller)).collect()
+pub fn unmet_wishes(pod: &Pod, missing: &[Controller], pids_max: Option<u64>) -> Vec<String> {
+    missing.iter().filter_map(|controller| unmet_wish(pod, *controller, pids_max)).collect()
 }
 
 /// What the Pod asks for that needs this controller.
-fn unmet_wish(pod: &Pod, missing: Controller) -> Option<String> {
+fn unmet_wish(pod: &Pod, missing: Controller, pids_max: Option<u64>) -> Option<String> {
     let asked = |wish: fn(&Amounts) -> bool| {
         pod.containers.iter().any(|c| wish(&c.resources.limits) || wish(&c.resources.requests))
     };
     match missing {
         Controller::Memory => asked(|amounts| amounts.memory.is_some()).then(|| "memory".to_owned()),
         Controller::Cpu => asked(|amounts| amounts.cpu_milli.is_some()).then(|| "cpu".to_owned()),
-        Controller::Pids => None,
+        Controller::Pids => pids_max.map(|_| "pids".to_owned()),
     }
 }
 

@@ -129,9 +129,16 @@ fn word(why: StopReason) -> &'static str {
     }
 }
 
-/// All that is wrong with a manifest, in one message of several lines.
+/// So many diagnostics of one manifest are shown; `podkeep lint` shows all.
+const SHOWN: usize = 20;
+
+/// What is wrong with a manifest, in one message of several lines.
 fn in_words(diagnostics: &[Diagnostic]) -> String {
-    diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<String> = diagnostics.iter().take(SHOWN).map(ToString::to_string).collect();
+    if diagnostics.len() > SHOWN {
+        lines.push(format!("… and {} more: `podkeep lint` shows them all", diagnostics.len() - SHOWN));
+    }
+    lines.join("\n")
 }
 
 /// A problem as a person reads it.

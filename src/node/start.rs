@@ -48,7 +48,10 @@ impl Worker {
         self.hold_output(number, container)?;
         match self.spawn(number, container, attempt, plan) {
             Ok(()) => Ok(Ok(())),
-            Err(error) => Ok(Err((StartFailure::Create, format!("{error:#}")))),
+            Err(error) => {
+                self.give_up_run(number, container)?;
+                Ok(Err((StartFailure::Create, format!("{error:#}"))))
+            }
         }
     }
 
@@ -107,6 +110,7 @@ impl Worker {
             image: &image_config,
             user,
             hostname: pod.hostname.as_deref().unwrap_or(&self.options.node_name),
+            open_files: self.options.open_files,
             binds: binds(pod, spec, &folders.pod(&pod.uid)),
             cgroup: group.path().to_owned(),
         };

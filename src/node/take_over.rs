@@ -210,7 +210,7 @@ impl Worker {
     }
 
     /// Throws away the folders of Pods that nobody wants any more: known once the manifests have been listed.
-    pub fn remove_unwanted_folders(&self) -> Result<()> {
+    pub fn remove_unwanted_folders(&mut self) -> Result<()> {
         let folders = &self.options.folders;
         for uid in state::uids_in(&folders.pods())? {
             if !self.numbers.contains_key(&uid) && !is_mounted_on(&folders.pod(&uid)) {

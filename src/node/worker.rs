@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
@@ -40,6 +41,8 @@ pub struct Options {
     pub image_dir: Option<PathBuf>,
     pub node_name: String,
     pub config: Config,
+    /// The soft limit of open files that containers get; `None` for the worker's own.
+    pub open_files: Option<u64>,
     /// Whether the configuration as it is now could be started with (SIGHUP).
     pub check_config: fn() -> Result<()>,
 }
@@ -50,10 +53,17 @@ pub enum Done {
         pod: PodNumber,
         result: Result<Namespaces, String>,
     },
+    /// `changed_at`: when the file had last been changed, before it was read.
     Imported {
         source: PathBuf,
+        changed_at: Option<SystemTime>,
         result: Result<usize, crate::image::Error>,
     },
+    Released {
+        pod: PodNumber,
+        result: Result<(), String>,
+    },
+    TrashEmptied(Result<(), String>),
     /// Old logs were swept; the next sweep is due then, if one is.
     Swept {
         next: Option<BootTime>,
@@ -86,8 +96,13 @@ pub struct Worker {
     pub settings: Settings,
     pub reign: Reign,
     pub requests: Requests,
-    /// Slow work in any order.
+    /// Preparing Pods. One that hangs (a hostPath on a dead server) must not keep the others from it.
     pub work: Tasks<Done>,
+    /// Deleting what was thrown away.
+    pub trash: Tasks<Done>,
+    pub emptying_trash: bool,
+    /// Something was thrown away since the current emptying began.
+    pub trash_again: bool,
     /// Imports, apart from the rest: no Pod waits for another one's image.
     pub imports: Tasks<Done>,
     /// Writes to disk, one by one and in order.
@@ -146,9 +161,11 @@ impl Worker {
                 break;
             }
         }
-        if self.save_states() {
-            self.start_journal.clear();
+        if !self.save_states() {
+            // Nothing is acknowledged that a new worker could not know: it is told again, and saved with the next turn.
+            return Ok(());
         }
+        self.start_journal.clear();
         if let Some(seq) = self.unacknowledged.take() {
             self.link.acknowledge(seq).context("acknowledge exits")?;
         }
@@ -206,12 +223,14 @@ impl Worker {
     }
 
     fn take_results(&mut self) -> Result<()> {
-        let lanes = [&self.work, &self.imports, &self.disk];
+        let lanes = [&self.work, &self.imports, &self.trash, &self.disk];
         let results: Vec<Done> = lanes.iter().flat_map(|lane| lane.results()).collect();
         for done in results {
             match done {
                 Done::Prepared { pod, result } => self.pod_prepared(pod, result)?,
-                Done::Imported { source, result } => self.imported(&source, result),
+                Done::Imported { source, changed_at, result } => self.imported(&source, changed_at, result),
+                Done::Released { pod, result } => self.released(pod, result),
+                Done::TrashEmptied(result) => self.trash_emptied(result),
                 Done::Swept { next } => self.sweep_at = next,
                 Done::Finished(Ok(())) => {}
                 Done::Finished(Err(message)) => log::error!("{message}"),
@@ -268,13 +287,6 @@ impl Worker {
         self.numbers.remove(&uid);
         self.weigh_classes();
         self.sweep_logs();
-        // After what may still be queued to be saved there.
-        let folders = self.options.folders.clone();
-        let folder = folders.pod(&uid);
-        self.disk.add(move || {
-            let thrown = super::prepare::throw_away(&folder, &folders.trash());
-            Done::Finished(thrown.map_err(|error| format!("{error:#}")))
-        });
         let commands = self.set.step(SetEvent::PodGone { uid });
         // Its manifest still asks for a Pod that is stopped with all others.
         if self.ending != Some(Ending::Stop) {
@@ -340,6 +352,7 @@ impl Worker {
                 &self.options.folders,
                 run.group.as_ref().map(|group| group.path().to_owned()),
                 self.cgroups.missing_controllers(),
+                self.options.config.pod_pids_limit,
             )
         });
         let mut pods: Vec<_> = pods.collect();
@@ -357,8 +370,8 @@ impl Worker {
 }
 
 fn save_state(folders: &Folders, run: &mut PodRun) -> bool {
-    run.dirty = false;
     let saved = state::save_state(folders, run.uid(), &run.saved());
+    run.dirty = saved.is_err();
     saved
         .inspect_err(|error| log::error!("{}: a new worker could not take it over: {error}", run.pod().id))
         .is_ok()

@@ -127,11 +127,6 @@ impl Machine {
         self.state.stage == PodStage::Gone
     }
 
-    /// What is being released, or was, will not come back under this uid as it is.
-    pub fn is_ending_for_good(&self) -> bool {
-        self.is_terminating()
-    }
-
     pub fn is_finished(&self) -> bool {
         self.state.stage == PodStage::Finished
     }
@@ -491,7 +486,8 @@ impl Machine {
         }
     }
 
-    fn is_terminating(&self) -> bool {
+    /// Nobody wants the Pod any more: it is ending, or gone.
+    pub fn is_terminating(&self) -> bool {
         matches!(
             self.state.stage,
             PodStage::StoppingEarly

@@ -18,7 +18,7 @@ use rustix::mount::{
     OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
     mount, mount_change, move_mount, open_tree, unmount,
 };
-use rustix::process::{chdir, pivot_root, setsid, umask};
+use rustix::process::{Resource, Rlimit, chdir, getrlimit, pivot_root, setrlimit, setsid, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, UnshareFlags, capabilities, move_into_link_name_space, set_capabilities,
     set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -35,10 +35,10 @@ const ATTR_RDONLY: u64 = 0x1;
 
 /// Takes the steps; returns to nobody. The last one should be [`Step::Execute`].
 pub(super) fn run(steps: &[Step], slots: &mut [Option<OwnedFd>], report: RawFd) -> ! {
-    let mut child = Child { slots, root: None, null: None, empty: None, entered: false };
+    let mut child = Child { slots, report, root: None, null: None, empty: None, entered: false };
     for (index, step) in steps.iter().enumerate() {
         if let Err(errno) = child.take(step) {
-            say(report, index, errno);
+            say(child.report, index, errno);
             break;
         }
     }
@@ -68,6 +68,8 @@ pub(super) fn check(result: c_long) -> Result<c_long, Errno> {
 /// What the steps so far have left behind.
 struct Child<'a> {
     slots: &'a mut [Option<OwnedFd>],
+    /// Where a failure is told.
+    report: RawFd,
     /// The container's root, once pivoted.
     root: Option<OwnedFd>,
     /// The container's `/dev/null`, once verified.
@@ -79,9 +81,28 @@ struct Child<'a> {
 }
 
 impl Child<'_> {
+    /// Closes everything but the standard streams and the report, which moves to 3.
+    ///
+    /// Marking them close-on-exec is too late: execve resolves the program, its `#!` interpreter and its loader first,
+    /// and `/proc/self/fd/N/..` of one that leads to the host's files leads out of the root (CVE-2024-21626).
+    fn close_descriptors(&mut self) -> Result<(), Errno> {
+        const REPORT: RawFd = 3;
+        if self.report != REPORT {
+            // SAFETY: whatever 3 was is not needed any more; a step that did need it comes before this one.
+            let moved = unsafe { libc::syscall(libc::SYS_dup3, self.report, REPORT, libc::O_CLOEXEC) };
+            check(moved)?;
+            self.report = REPORT;
+        }
+        // SAFETY: no later step uses a descriptor beyond 3, and the owners in this copy of the parent's memory are never
+        // dropped: the child ends by exec or `_exit`.
+        let closed = unsafe { libc::syscall(libc::SYS_close_range, REPORT + 1, u32::MAX, 0 as c_int) };
+        check(closed).map(drop)
+    }
+
     fn take(&mut self, step: &Step) -> Result<(), Errno> {
         match step {
             Step::ResetSignals => reset_signals(),
+            Step::LimitOpenFiles(soft) => limit_open_files(*soft),
             Step::NewSession => setsid().map(drop),
             Step::JoinNamespace { namespace, .. } => move_into_link_name_space(namespace.as_fd(), None),
             Step::NewCgroupNamespace => new_cgroup_namespace(),
@@ -116,7 +137,7 @@ impl Child<'_> {
             Step::Mask { path } => self.mask(path),
             Step::MakeReadOnly { path } => self.make_read_only(path),
             Step::MakeRootReadOnly => set_attributes(self.root()?, ATTR_RDONLY, false),
-            Step::CloseOnExec => close_on_exec(),
+            Step::CloseDescriptors => self.close_descriptors(),
             Step::BoundCapabilities(set) => bound_capabilities(*set),
             Step::SetGroups(groups) => set_groups(groups),
             Step::SetGid(gid) => set_gid(*gid),
@@ -347,12 +368,11 @@ fn make_node(below: BorrowedFd<'_>, path: &CStr, node: Node) -> Result<(), Errno
     chownat(below, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
 }
 
-fn close_on_exec() -> Result<(), Errno> {
-    // SAFETY: marks descriptors only.
-    let result = unsafe {
-        libc::syscall(libc::SYS_close_range, 3 as c_int, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as c_int)
-    };
-    check(result).map(drop)
+/// The hard limit stays.
+fn limit_open_files(soft: u64) -> Result<(), Errno> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let current = Some(maximum.map_or(soft, |maximum| soft.min(maximum)));
+    setrlimit(Resource::Nofile, Rlimit { current, maximum })
 }
 
 fn bound_capabilities(set: u64) -> Result<(), Errno> {

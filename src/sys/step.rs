@@ -15,6 +15,8 @@ pub struct Slot(pub usize);
 pub enum Step {
     /// All signals to their default, none blocked: what the node ignores or handles is no business of a container.
     ResetSignals,
+    /// The soft limit: the node's own is raised, and some programs go through every number up to it.
+    LimitOpenFiles(u64),
     NewSession,
     /// `kind` is for the sentence only.
     JoinNamespace {
@@ -92,8 +94,8 @@ pub enum Step {
         path: CString,
     },
     MakeRootReadOnly,
-    /// Every descriptor but the first three ends with exec.
-    CloseOnExec,
+    /// All but the standard streams and the report.
+    CloseDescriptors,
     /// Drops all capabilities from the bounding set but these (bit n is capability n).
     BoundCapabilities(u64),
     SetGroups(Vec<u32>),
@@ -183,6 +185,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::ResetSignals => f.write_str("reset signals"),
+            Step::LimitOpenFiles(soft) => write!(f, "limit open files to {soft}"),
             Step::NewSession => f.write_str("start a session"),
             Step::JoinNamespace { kind, .. } => write!(f, "join the Pod's {kind} namespace"),
             Step::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
@@ -202,7 +205,7 @@ impl fmt::Display for Step {
             Step::Mask { path } => write!(f, "mask {}", text(path)),
             Step::MakeReadOnly { path } => write!(f, "make {} read-only", text(path)),
             Step::MakeRootReadOnly => f.write_str("make the root read-only"),
-            Step::CloseOnExec => f.write_str("mark descriptors close-on-exec"),
+            Step::CloseDescriptors => f.write_str("close all other descriptors"),
             Step::BoundCapabilities(set) => write!(f, "bound capabilities to {set:#x}"),
             Step::SetGroups(groups) => write!(f, "set groups {groups:?}"),
             Step::SetGid(gid) => write!(f, "set gid {gid}"),

@@ -121,6 +121,7 @@ impl Bench {
             user: &self.user,
             hostname: self.pod.hostname.as_deref().unwrap_or("guest"),
             binds: self.binds.clone(),
+            open_files: None,
             cgroup: PathBuf::from("/").join(self.cgroup.file_name().unwrap()),
         };
         let mut spec = container::spec(&recipe).unwrap();

@@ -1,6 +1,6 @@
 //! What runs, with which environment, where and as whom.
 
-use oci_spec::runtime::{Process, User};
+use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User};
 
 use super::{Error, capabilities};
 use crate::container::expand::expand;
@@ -26,9 +26,15 @@ pub(super) fn process(recipe: &Recipe<'_>) -> Result<Process, Error> {
         .set_env(Some(environment(recipe, &variables)))
         .set_cwd(working_directory(recipe).into())
         .set_capabilities(Some(capabilities::capabilities(&recipe.container.security)?))
-        .set_rlimits(None)
+        .set_rlimits(recipe.open_files.map(open_files_limit).transpose()?)
         .set_no_new_privileges(Some(false));
     Ok(process)
+}
+
+/// Only the soft one: the hard limit stays as it is.
+fn open_files_limit(soft: u64) -> Result<Vec<PosixRlimit>, Error> {
+    let limit = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(soft).hard(soft);
+    Ok(vec![limit.build()?])
 }
 
 /// Names and values; a value sees only the variables before it.

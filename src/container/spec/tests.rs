@@ -58,6 +58,7 @@ impl Ingredients {
             user: &self.user,
             hostname: self.pod.hostname.as_deref().unwrap_or("edge7"),
             binds: self.binds.clone(),
+            open_files: None,
             cgroup: PathBuf::from("/podkeep/burstable/web/nginx"),
         })
     }
