@@ -56,9 +56,8 @@ impl World {
         }
         // Broken by an `exited` that does not wait for the clearing: found.
         assert!(self.groups[container].is_none(), "a container never runs twice at once");
-        // Broken by a new Pod that does not wait until it is prepared: found, as one that waits for nothing.
-        assert!(self.held, "a container has a Pod around it");
-        if self.random.one_in(6) {
+        // Released by a worker that died before it wrote that down: there is no folder to start in.
+        if !self.held || self.random.one_in(6) {
             let failure = self.random.pick(&[StartFailure::Config, StartFailure::Create]);
             self.answer(1, refused(failure, "refused"));
             return true;

@@ -100,6 +100,7 @@ impl World {
         let over = |ledger: &Ledger| ledger.is_over_for_good(self.pod.restart_policy);
         // Broken by letting `Container::runs_again` take Never for OnFailure: found.
         assert!(machine.is_gone() || self.ledgers.iter().all(over), "a Pod is finished when none runs again");
+        self.save();
         self.advance(self.now + Duration::from_secs(60));
     }
 }

@@ -45,6 +45,7 @@ impl World {
             self.check_asked(command);
         }
         if self.machine.survival() != survival {
+            self.ledgers_on_disk.clone_from(&self.ledgers);
             self.survival = serde_json::to_string(&self.machine.survival()).expect("it is plain data");
         }
         commands

@@ -53,6 +53,8 @@ pub struct World {
 
     // What outlives a boot.
     pub survival: String,
+    /// As they were when that was written.
+    pub ledgers_on_disk: Vec<Ledger>,
     /// The number of the latest run that some worker knew to have begun.
     pub began: Vec<Option<u32>>,
     /// The Pod has folders, volumes, namespaces.
@@ -79,6 +81,7 @@ impl World {
             pod,
             machine,
             now,
+            ledgers_on_disk: ledgers.clone(),
             ledgers,
             records: vec![None; count],
             stopping: false,
@@ -165,6 +168,10 @@ impl World {
         let Some(next) = [answer, end, deadline].into_iter().flatten().min() else {
             return self.check_rest();
         };
+        if next > self.now {
+            // A worker writes everything down before it waits.
+            self.save();
+        }
         self.advance(next);
         if answer == Some(next) {
             let first = self.answers.iter().position(|(at, _)| *at == next).expect("it is the minimum");
