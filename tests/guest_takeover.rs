@@ -302,8 +302,7 @@ fn kills_of_the_worker_while_pods_start_leave_each_container_running_once() {
     for round in 0..3 {
         let pods = names(&format!("r{round}p"), 10);
         for name in &pods {
-            let script = format!("echo started >> /told/{name}; exec sleep 1000");
-            node.manifest(&format!("{name}.yaml"), &told.pod(name, "Always", &script));
+            node.manifest(&format!("{name}.yaml"), &counting_pod(&told, name));
         }
         let mut worker = 0;
         for _ in 0..4 {
@@ -312,16 +311,49 @@ fn kills_of_the_worker_while_pods_start_leave_each_container_running_once() {
             kill(worker, Signal::KILL);
         }
         wait_for_new_worker(&node, worker);
-        for name in &pods {
-            let (pid, restarts) = run_of(&node, name);
-            assert_eq!(restarts, 0, "{name}\n{}", node.node_log_text());
-            assert_eq!(process::in_cgroup(&process::cgroup(pid)), [pid], "{name}");
-            let started = || fs::read_to_string(told.path(name)).ok().filter(|text| !text.is_empty());
-            assert_eq!(wait_until("its script runs", started), "started\n", "{name}");
-        }
+        pods.iter().for_each(|name| assert_started_once(&node, &told, name));
         pods.iter().for_each(|name| node.remove(&format!("{name}.yaml")));
         pods.iter().for_each(|name| node.wait_gone(name));
     }
+}
+
+#[test]
+fn a_kill_between_the_starts_of_one_turn_leaves_each_container_running_once() {
+    let node = Node::start(Options { images: Vec::new(), ..Options::default() });
+    let told = Told::new(&node);
+    let pods = names("pod", 10);
+    pods.iter().for_each(|name| node.manifest(&format!("{name}.yaml"), &counting_pod(&told, name)));
+    for name in &pods {
+        node.wait_for("it waits for its image", |list| {
+            list.pod(name)?
+                .container("main")?
+                .waiting()
+                .filter(|reason| reason.contains("ImagePull"))
+                .map(drop)
+        });
+    }
+    // With its image, all of them start in one go.
+    node.add_image("busybox");
+    let worker = node.worker().expect("it has answered");
+    while !pods.iter().any(|name| told.path(name).exists()) {
+        std::hint::spin_loop();
+    }
+    kill(worker, Signal::KILL);
+    wait_for_new_worker(&node, worker);
+    pods.iter().for_each(|name| assert_started_once(&node, &told, name));
+}
+
+/// A Pod that says in a file that it was started.
+fn counting_pod(told: &Told, name: &str) -> String {
+    told.pod(name, "Always", &format!("echo started >> /told/{name}; exec sleep 1000"))
+}
+
+fn assert_started_once(node: &Node, told: &Told, name: &str) {
+    let (pid, restarts) = run_of(node, name);
+    assert_eq!(restarts, 0, "{name}\n{}", node.node_log_text());
+    assert_eq!(process::in_cgroup(&process::cgroup(pid)), [pid], "{name}");
+    let started = || fs::read_to_string(told.path(name)).ok().filter(|text| !text.is_empty());
+    assert_eq!(wait_until("its script runs", started), "started\n", "{name}");
 }
 
 #[test]
