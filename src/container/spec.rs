@@ -21,7 +21,7 @@ pub enum Error {
     #[error("list the devices of the host: {0}")]
     Devices(#[source] std::io::Error),
     #[error("describe the container: {0}")]
-    Spec(#[from] oci_spec::OciSpecError),
+    Spec(#[source] oci_spec::OciSpecError),
 }
 
 /// Paths of the kernel that tell of the host or reach into it (`pkg/securitycontext` of Kubernetes).

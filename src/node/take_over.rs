@@ -38,6 +38,8 @@ impl Worker {
             match found.map_err(anyhow::Error::from).and_then(|found| self.resume(found)) {
                 Ok(number) => {
                     self.adopt_unwritten(number, entry.as_ref(), exits);
+                    // Before anything is started: the journal, which alone knew of it, has room for one.
+                    self.save_state_of(number);
                     self.reopen(number, &mut held)?;
                     self.announce(number);
                 }

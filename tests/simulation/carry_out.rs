@@ -49,7 +49,7 @@ impl World {
     fn start(&mut self, container: usize, attempt: u32) -> bool {
         let refused =
             |failure, message: &str| Event::StartFailed { container, failure, message: message.into() };
-        if self.machine.is_ending_for_good() {
+        if self.machine.is_terminating() {
             // The command of a machine that was saved while it started, and is stopping by now.
             self.answer(0, refused(StartFailure::Create, "the Pod is stopping"));
             return true;

@@ -34,7 +34,7 @@ pub(super) fn process(recipe: &Recipe<'_>) -> Result<Process, Error> {
 /// Only the soft one: the hard limit stays as it is.
 fn open_files_limit(soft: u64) -> Result<Vec<PosixRlimit>, Error> {
     let limit = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(soft).hard(soft);
-    Ok(vec![limit.build()?])
+    Ok(vec![limit.build().map_err(Error::Spec)?])
 }
 
 /// Names and values; a value sees only the variables before it.
