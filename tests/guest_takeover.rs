@@ -18,6 +18,8 @@ use harness::manifest::shell_pod;
 use harness::{Node, Options, kill, process, wait_until};
 use told::Told;
 
+const CGROUPS: &str = "/sys/fs/cgroup/podkeep";
+
 /// Numbers of chance that are the same in every run (Numerical Recipes' generator).
 struct Chance(u32);
 
@@ -335,7 +337,9 @@ fn a_kill_between_the_starts_of_one_turn_leaves_each_container_running_once() {
     // With its image, all of them start in one go.
     node.add_image("busybox");
     let worker = node.worker().expect("it has answered");
-    while !pods.iter().any(|name| told.path(name).exists()) {
+    let begun = || cgroups_below(Path::new(CGROUPS)).iter().filter(|group| group.ends_with("main")).count();
+    // The third is being made ready; the first two are there.
+    while begun() < 3 {
         std::hint::spin_loop();
     }
     kill(worker, Signal::KILL);
@@ -360,7 +364,7 @@ fn assert_started_once(node: &Node, told: &Told, name: &str) {
 fn kills_of_the_worker_while_pods_terminate_leave_nothing() {
     let node = Node::start(Options::default());
     let before = node.traces();
-    let cgroups = || cgroups_below(Path::new("/sys/fs/cgroup/podkeep"));
+    let cgroups = || cgroups_below(Path::new(CGROUPS));
     let cgroups_before = cgroups();
     let pods = names("pod", 10);
     for (place, name) in pods.iter().enumerate() {
