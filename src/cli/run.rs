@@ -80,7 +80,7 @@ fn worker(options: &RunArgs, node: &NodeArgs) -> Result<ExitCode> {
     journal::start();
     // It was executed as /proc/self/exe, which is what `ps` and `top` would show.
     rustix::thread::set_name(c"podkeep-worker").context("name this process")?;
-    let config = load_config(options)?;
+    let config = load_config_or_last_good(options, node)?;
     let folders = Folders {
         root: absolute(&node.root_dir)?,
         run: absolute(&node.run_dir)?,
@@ -100,6 +100,33 @@ fn worker(options: &RunArgs, node: &NodeArgs) -> Result<ExitCode> {
     node::work(options, |folders, handle| crate::api::server::serve(&folders.socket(), handle))
 }
 
+/// A worker that takes over must not fail because of what somebody has done to the configuration meanwhile.
+fn load_config_or_last_good(options: &RunArgs, node: &NodeArgs) -> Result<Config> {
+    let last_good = Folders::good_config_in(&node.run_dir);
+    let error = match load_config(options) {
+        Ok(config) => {
+            let source = config_path(options).map(fs::read).transpose().ok().flatten().unwrap_or_default();
+            // Without the copy, a broken configuration would be fatal to the next worker, as it is to the first.
+            if let Err(error) = fs::write(&last_good, source) {
+                log::warn!("keep the last good configuration in {}: {error}", last_good.display());
+            }
+            return Ok(config);
+        }
+        Err(error) => error,
+    };
+    match fs::read(&last_good) {
+        Ok(bytes) if bytes.is_empty() => {
+            log::error!("{error:#}; going on without a configuration, as before");
+            Ok(Config::default())
+        }
+        Ok(bytes) => {
+            log::error!("{error:#}; going on with the last good configuration");
+            decode_config(&last_good, &bytes)
+        }
+        Err(_) => Err(error),
+    }
+}
+
 /// Whether the configuration, as it is now, could be started with.
 fn check_again() -> Result<()> {
     match Args::try_parse()?.command {
@@ -108,16 +135,21 @@ fn check_again() -> Result<()> {
     }
 }
 
-/// The configuration file's word, and what of it has no effect.
-fn load_config(options: &RunArgs) -> Result<Config> {
+/// The configuration file that counts, if there is one.
+fn config_path(options: &RunArgs) -> Option<&Path> {
     let default = Path::new(DEFAULT_CONFIG);
-    let path = match &options.config {
-        Some(path) => path,
-        None if default.exists() => default,
-        None => return Ok(Config::default()),
-    };
+    options.config.as_deref().or_else(|| default.exists().then_some(default))
+}
+
+fn load_config(options: &RunArgs) -> Result<Config> {
+    let Some(path) = config_path(options) else { return Ok(Config::default()) };
     let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    let decoded = Config::decode(path, &bytes).map_err(|diagnostics| {
+    decode_config(path, &bytes)
+}
+
+/// The file's word; says what of it has no effect.
+fn decode_config(path: &Path, bytes: &[u8]) -> Result<Config> {
+    let decoded = Config::decode(path, bytes).map_err(|diagnostics| {
         let words: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("{}", words.join("\n"))
     })?;

@@ -4,21 +4,25 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Tells the worker, and this process after it has executed itself again, what the soft limit was before.
+/// Tells the worker what the soft limit was before.
 const VARIABLE: &str = "PODKEEP_OPEN_FILES";
+
+/// More than any node needs: the kernel's own ceiling (`fs.nr_open`) where nobody changed it.
+const ENOUGH: u64 = 1 << 20;
 
 /// Raises the soft limit to the hard one. What it was is for the containers.
 pub fn raise_open_files() -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+    let current = Some(maximum.map_or(ENOUGH, |maximum| maximum.min(ENOUGH)));
+    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
 }
 
-/// The soft limit that podkeep was started with: what a container gets. `None`: unlimited.
-pub fn open_files_before() -> Option<u64> {
-    containers_open_files().or_else(|| getrlimit(Resource::Nofile).current)
+/// The soft limit of this process as it is; `None`: unlimited.
+pub fn open_files() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
 }
 
-/// The same in a worker, which is told by its keeper.
+/// The soft limit that podkeep was started with, as the keeper tells its worker: what a container gets.
 pub fn containers_open_files() -> Option<u64> {
     std::env::var(VARIABLE).ok()?.parse().ok()
 }

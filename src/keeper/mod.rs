@@ -27,7 +27,6 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use exits::Exits;
 use protocol::Message;
@@ -38,9 +37,6 @@ pub const WORKER_NAME: &str = "podkeep-worker";
 
 /// How long a worker may take to end when it was asked to leave at once.
 const DETACH_WITHIN: Duration = Duration::from_secs(10);
-
-/// What containerd's service allows itself; much more makes programs slow that close every possible descriptor.
-const MAX_DESCRIPTORS: u64 = 1 << 20;
 
 /// The exit code of a worker that left while Pods are there: a stop that it did not hear of any more is its successor's.
 pub const LEFT: u8 = 3;
@@ -88,14 +84,13 @@ struct Keeper {
 /// Runs until a signal ends podkeep, or the first worker finds that it cannot work.
 pub fn run(mut options: Options) -> io::Result<ExitCode> {
     let signals = block_signals()?;
-    options.open_files = limits::open_files_before();
-    limits::raise_open_files()?;
-    allow_many_descriptors()?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let before = reexec::inherited()?;
     let proven = before.is_some();
     let before = before.unwrap_or_default();
     options.locks.extend(before.locks);
+    options.open_files = before.open_files.or_else(limits::open_files);
+    limits::raise_open_files()?;
     let mut keeper = Keeper {
         options,
         signals,
@@ -114,17 +109,6 @@ pub fn run(mut options: Options) -> io::Result<ExitCode> {
             return Ok(code);
         }
     }
-}
-
-/// The usual soft limit of 1,024 ends at about 100 Pods: each costs the keeper five descriptors, twice that while a
-/// worker starts, and the worker more. Containers inherit the limit, as they do containerd's.
-fn allow_many_descriptors() -> io::Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let enough = limit.maximum.unwrap_or(MAX_DESCRIPTORS).min(MAX_DESCRIPTORS);
-    if limit.current.is_none_or(|current| current >= enough) {
-        return Ok(());
-    }
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(enough), ..limit })?)
 }
 
 /// Signals arrive as data. They stay blocked over an exec of the keeper, so none that comes in between is lost.
@@ -295,7 +279,7 @@ impl Keeper {
         match (self.ending, how) {
             (Some(Ending::Stop), Ended::Code(0)) | (Some(Ending::Detach), _) => Ok(Some(ExitCode::SUCCESS)),
             (Some(Ending::Renew), _) => {
-                let error = reexec::renew(&self.options.exe, &self.held, &self.exits, &self.options.locks);
+                let error = reexec::renew(&self.options, &self.held, &self.exits);
                 let exe = self.options.exe.display();
                 say(&format!("cannot execute {exe} again: {error}; going on as before"));
                 self.ending = None;

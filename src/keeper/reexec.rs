@@ -15,6 +15,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
+use super::Options;
 use super::exits::Exits;
 use super::protocol::Exit;
 use crate::sys::wait::Ended;
@@ -27,6 +28,7 @@ pub struct Before {
     pub held: BTreeMap<String, OwnedFd>,
     pub exits: Exits,
     pub locks: Vec<OwnedFd>,
+    pub open_files: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -36,6 +38,7 @@ struct Saved {
     exits: Vec<(u64, u32, u64, bool, u8)>,
     last_seq: u64,
     locks: Vec<RawFd>,
+    open_files: Option<u64>,
 }
 
 /// What an earlier self of this process left, if there was one.
@@ -49,6 +52,7 @@ pub fn inherited() -> io::Result<Option<Before>> {
     file.read_to_string(&mut text)?;
     drop(file);
     let saved: Saved = serde_json::from_str(&text)?;
+    let open_files = saved.open_files;
     let held: Vec<RawFd> = saved.held.iter().map(|(_, fd)| *fd).collect();
     let all = [&held[..], &saved.locks, &[number]].concat();
     let mut fds = crate::sys::inherited::take(&all)?;
@@ -63,7 +67,7 @@ pub fn inherited() -> io::Result<Option<Before>> {
         Exit { seq, pid, start_time, how }
     };
     let exits: VecDeque<Exit> = saved.exits.into_iter().map(exit).collect();
-    Ok(Some(Before { held, exits: Exits::restore(exits, saved.last_seq), locks }))
+    Ok(Some(Before { held, exits: Exits::restore(exits, saved.last_seq), locks, open_files }))
 }
 
 /// Whether this process is a keeper that executed itself again: its locks are its own then.
@@ -72,8 +76,9 @@ pub fn is_renewed() -> bool {
 }
 
 /// Executes the binary again with the same arguments. Comes back only if that is not possible, with everything as it was.
-pub fn renew(exe: &Path, held: &BTreeMap<String, OwnedFd>, exits: &Exits, locks: &[OwnedFd]) -> io::Error {
-    let result = save(held, exits, locks).and_then(|state| execute(exe, held, locks, &state));
+pub fn renew(options: &Options, held: &BTreeMap<String, OwnedFd>, exits: &Exits) -> io::Error {
+    let (exe, locks) = (&options.exe, &options.locks);
+    let result = save(held, exits, options).and_then(|state| execute(exe, held, locks, &state));
     for fd in held.values() {
         let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
     }
@@ -86,12 +91,13 @@ pub fn renew(exe: &Path, held: &BTreeMap<String, OwnedFd>, exits: &Exits, locks:
     }
 }
 
-fn save(held: &BTreeMap<String, OwnedFd>, exits: &Exits, locks: &[OwnedFd]) -> io::Result<File> {
+fn save(held: &BTreeMap<String, OwnedFd>, exits: &Exits, options: &Options) -> io::Result<File> {
     let mut saved = Saved {
         held: held.iter().map(|(key, fd)| (key.clone(), fd.as_raw_fd())).collect(),
         exits: Vec::new(),
         last_seq: exits.last_seq(),
-        locks: locks.iter().map(AsRawFd::as_raw_fd).collect(),
+        locks: options.locks.iter().map(AsRawFd::as_raw_fd).collect(),
+        open_files: options.open_files,
     };
     exits.for_each_unacknowledged(|exit| {
         let (killed, number) = match exit.how {

@@ -283,9 +283,9 @@ impl Worker {
             Ok(_) => {}
             Err(error) => log::warn!("{:#}", anyhow::Error::from(error)),
         }
-        for file in
-            [folders.start_journal(), folders.log_journal(), folders.run.join("reign.json"), folders.socket()]
-        {
+        let good_config = Folders::good_config_in(&folders.run);
+        let reign = folders.run.join("reign.json");
+        for file in [folders.start_journal(), folders.log_journal(), reign, good_config, folders.socket()] {
             // Gone already is as good.
             let _ = fs::remove_file(file);
         }

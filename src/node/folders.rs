@@ -59,6 +59,11 @@ impl Folders {
         run.join("podkeep.sock")
     }
 
+    /// The configuration as it was when a worker last started with it.
+    pub fn good_config_in(run: &Path) -> PathBuf {
+        run.join("config.good")
+    }
+
     /// An empty folder: every container's root is mounted on it, each in its own mount namespace.
     pub fn mount_point(&self) -> PathBuf {
         self.run.join("root")
