@@ -3,19 +3,23 @@
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::args::{LogsArgs, NodeArgs};
 use super::logs;
 use crate::api::client;
-use crate::api::view::PodList;
+use crate::api::view::{PodList, PodView};
 use crate::manifest::{PodId, Uid};
 use crate::node::{Folders, offline};
 
+/// A new worker answers well within this time.
+const WORKER_WITHIN: Duration = Duration::from_secs(3);
+
 /// Asks the node for its Pods; where it is down, reads what it wrote, and says so.
 pub fn known(node: &NodeArgs) -> Result<PodList> {
-    match client::pods(&Folders::socket_in(&node.run_dir)) {
+    match ask(node) {
         Ok(list) => Ok(list),
         Err(client::Error::Down(socket)) => {
             eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
@@ -23,6 +27,22 @@ pub fn known(node: &NodeArgs) -> Result<PodList> {
             Ok(PodList::of(&snapshot))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// While a worker is being replaced, nobody listens for an instant: asked again for as long as its keeper lives.
+fn ask(node: &NodeArgs) -> Result<PodList, client::Error> {
+    let socket = Folders::socket_in(&node.run_dir);
+    let give_up = Instant::now() + WORKER_WITHIN;
+    loop {
+        match client::pods(&socket) {
+            Err(client::Error::Down(_))
+                if offline::keeper_lives(&node.run_dir) && Instant::now() < give_up =>
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            answer => return answer,
+        }
     }
 }
 
@@ -67,9 +87,13 @@ pub fn logs(options: &LogsArgs, node: &NodeArgs) -> Result<ExitCode> {
     let out = io::stdout().lock();
     match options.follow {
         true => {
+            // Only a node that answers can tell that the Pod is gone; one that does not may be back in a moment.
+            let is_it = |item: &PodView| {
+                (&item.metadata.namespace, &item.metadata.name) == (&pod.namespace, &pod.name)
+            };
             let alive = || {
                 client::pods(&Folders::socket_in(&node.run_dir))
-                    .is_ok_and(|list| list.items.iter().any(|item| item.metadata.name == pod.name))
+                    .map_or(true, |list| list.items.iter().any(is_it))
             };
             logs::follow(&request, out, alive)?;
         }
@@ -90,5 +114,5 @@ fn removed_pod(root: &Path, typed: PodId, node_name: &str) -> PodId {
 /// The folder of all logs: as any Pod of the list tells it, else as the node wrote it down.
 fn log_root(list: &PodList, node: &NodeArgs) -> std::path::PathBuf {
     let told = list.items.first().and_then(|item| item.podkeep.log_dir.parent());
-    told.map(Path::to_owned).unwrap_or_else(|| offline::log_root(&node.run_dir))
+    told.map(Path::to_owned).unwrap_or_else(|| offline::log_root(&node.run_dir, &node.root_dir))
 }

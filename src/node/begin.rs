@@ -161,6 +161,8 @@ fn establish_reign(options: &mut Options) -> Result<Reign> {
         None => forget_earlier_boot(&options.folders)?,
     }
     state::save_reign(&options.folders, &reign)?;
+    let node = state::Node { name: options.node_name.clone(), pod_logs_dir: options.folders.logs.clone() };
+    state::save_node(&options.folders, &node)?;
     Ok(reign)
 }
 
@@ -259,9 +261,6 @@ impl Worker {
             poller.add(lane, Interest::Readable, Key::Results)?;
         }
         poller.add(&self.images.store_watch, Interest::Readable, Key::Store)?;
-        if let Some(watch) = &self.images.folder_watch {
-            poller.add(watch, Interest::Readable, Key::ImageFolder)?;
-        }
         Ok(())
     }
 

@@ -9,7 +9,8 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 use inotify::{Inotify, WatchMask};
 
-use super::pod_run::PodNumber;
+use super::pod_run::{Key, PodNumber};
+use super::poller::Interest;
 use super::worker::{Done, Worker};
 use crate::container::ResolvedUser;
 use crate::container::user;
@@ -28,7 +29,8 @@ pub struct Images {
     folder: Option<Folder>,
     /// Tells of references that were written into the store, by us or by `podkeep load`.
     pub store_watch: Inotify,
-    pub folder_watch: Option<Inotify>,
+    /// `None` while the folder is not there: it is looked for whenever an image is missing.
+    folder_watch: Option<Inotify>,
     importing: HashSet<PathBuf>,
     /// Files of the folder that could not be imported: when they had last been changed, and why.
     failed: HashMap<PathBuf, (Option<SystemTime>, String)>,
@@ -47,14 +49,11 @@ impl Images {
     pub fn open(dir: &Path, folder: Option<&Path>) -> Result<Images> {
         let store = Store::open(dir)?;
         let store_watch = watch(store.refs_dir(), WatchMask::MOVED_TO)?;
-        // A folder that is missing now is looked into whenever an image is missing.
-        let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::CREATE;
-        let folder_watch = folder.and_then(|folder| watch(folder, mask).ok());
         Ok(Images {
             store,
             folder: folder.map(Folder::new),
             store_watch,
-            folder_watch,
+            folder_watch: None,
             importing: HashSet::new(),
             failed: HashMap::new(),
             waiting: Vec::new(),
@@ -161,6 +160,7 @@ impl Worker {
 
     /// Imports what is new in the image folder, each file beside the loop.
     pub fn import_new(&mut self) {
+        self.watch_image_folder();
         let candidates = match self.images.new_candidates() {
             Ok(candidates) => candidates,
             Err(error) => {
@@ -177,6 +177,17 @@ impl Worker {
                 let result = store.import(&source).map(|imported| imported.len());
                 Done::Imported { source, changed_at, result }
             });
+        }
+    }
+
+    /// Watches the image folder, unless it is watched already or still not there.
+    pub fn watch_image_folder(&mut self) {
+        let (Some(folder), None) = (&self.images.folder, &self.images.folder_watch) else { return };
+        let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::CREATE;
+        let Ok(watch) = watch(folder.path(), mask) else { return };
+        match self.poller.add(&watch, Interest::Readable, Key::ImageFolder) {
+            Ok(_) => self.images.folder_watch = Some(watch),
+            Err(error) => log::warn!("watch {}: {error}", folder.path().display()),
         }
     }
 

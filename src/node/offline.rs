@@ -14,10 +14,11 @@ use crate::pod::machine::Settings;
 
 /// Reads what the last worker wrote down. Pods whose record cannot be used are left out and named in `problems`.
 pub fn snapshot(run_dir: &Path, root_dir: &Path) -> Result<Snapshot, Error> {
-    let folders = Folders { root: root_dir.to_owned(), run: run_dir.to_owned(), logs: log_root(run_dir) };
+    let folders =
+        Folders { root: root_dir.to_owned(), run: run_dir.to_owned(), logs: log_root(run_dir, root_dir) };
     let reign = state::load_reign(run_dir);
     let mut snapshot = Snapshot {
-        node_name: String::new(),
+        node_name: state::load_node(root_dir).map_or_else(String::new, |node| node.name),
         keeper_pid: reign.map_or(0, |reign| reign.keeper.pid),
         pods: Vec::new(),
         problems: Vec::new(),
@@ -40,8 +41,16 @@ pub fn snapshot(run_dir: &Path, root_dir: &Path) -> Result<Snapshot, Error> {
 }
 
 /// The folder of all logs, as the last worker wrote it down.
-pub fn log_root(run_dir: &Path) -> PathBuf {
-    state::load_reign(run_dir).map_or_else(|| Folders::DEFAULT_LOGS.into(), |reign| reign.pod_logs_dir)
+pub fn log_root(run_dir: &Path, root_dir: &Path) -> PathBuf {
+    let running = state::load_reign(run_dir).map(|reign| reign.pod_logs_dir);
+    let stopped = || state::load_node(root_dir).map(|node| node.pod_logs_dir);
+    running.or_else(stopped).unwrap_or_else(|| Folders::DEFAULT_LOGS.into())
+}
+
+/// Whether the node's keeper lives: then a worker will answer soon, if none does now.
+pub fn keeper_lives(run_dir: &Path) -> bool {
+    let keeper = state::load_reign(run_dir).map(|reign| reign.keeper);
+    keeper.is_some_and(|keeper| crate::keeper::start_time(keeper.pid) == keeper.start_time)
 }
 
 fn machine_of(found: state::Found) -> Result<Machine, String> {

@@ -94,6 +94,7 @@ pub struct Found {
 const POD: &str = "pod.json";
 const STATE: &str = "state.json";
 const REIGN: &str = "reign.json";
+const NODE: &str = "node.json";
 const SURVIVAL: &str = "survival.json";
 
 /// Keeps the Pod itself.
@@ -136,6 +137,26 @@ pub fn uids_in(dir: &Path) -> Result<Vec<Uid>, Error> {
 
 pub fn save_reign(folders: &Folders, reign: &Reign) -> Result<(), Error> {
     save(&folders.run.join(REIGN), reign, Durability::Memory)
+}
+
+/// What the command line must know while no node runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Node {
+    pub name: String,
+    pub pod_logs_dir: PathBuf,
+}
+
+/// Survives stops and reboots; written only where it says something new.
+pub fn save_node(folders: &Folders, node: &Node) -> Result<(), Error> {
+    let before = load_node(&folders.root);
+    if before.is_some_and(|before| (&before.name, &before.pod_logs_dir) == (&node.name, &node.pod_logs_dir)) {
+        return Ok(());
+    }
+    save(&folders.root.join(NODE), node, Durability::Memory)
+}
+
+pub fn load_node(root_dir: &Path) -> Option<Node> {
+    load(&root_dir.join(NODE)).ok()
 }
 
 /// `None` if there is none, or one that cannot be read: then nothing in the run folder can be trusted.
