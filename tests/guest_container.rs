@@ -6,6 +6,7 @@
 mod harness;
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -122,6 +123,20 @@ fn no_descriptor_of_the_host_is_inside() {
         Bench::new().shell("stat -L -c '%d %t %T' /proc/self/fd/0; stat -c '%d %t %T' /dev/null").output;
     let (input, null) = dev.trim().split_once('\n').unwrap();
     assert_eq!(input, null, "stdin is the container's own /dev/null");
+}
+
+#[test]
+fn no_program_is_found_through_a_descriptor_of_the_host() {
+    // execve resolves its path before what is close-on-exec is closed: through a directory of the host, an image's
+    // entrypoint would run the host's programs (CVE-2024-21626).
+    let forgotten = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    let on_the_host = std::env::current_exe().unwrap();
+    let (mut bench, highest) = (Bench::new(), forgotten.as_raw_fd().max(20));
+    for number in 3..=highest {
+        let through = format!("/proc/self/fd/{number}{}", on_the_host.display());
+        let failure = bench.failure(&[&through]);
+        assert!(failure.starts_with("execute /proc/self/fd/"), "{failure}");
+    }
 }
 
 #[test]
