@@ -6,14 +6,17 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 
 use super::clock;
-use super::pod_run::PodNumber;
+use super::pod_run::{Output, PodNumber};
 use super::worker::{Done, Worker};
-use crate::logs::{self, Stream, retain};
+use crate::logs::{self, Lost, Stream, retain};
 use crate::manifest::Uid;
 use crate::pod::event::Index;
 
 /// What one pipe may give in one turn of the loop: `yes` in one container must not slow another's restart. Bytes.
 const BUDGET: usize = 256 << 10;
+
+/// How often one container's lost lines are worth a line of ours: a full disk must not fill the journal too.
+const LOST_AGAIN: Duration = Duration::from_secs(60);
 
 /// Pipes whose budget ended before they did. They get their next share without waiting.
 pub type Chatty = BTreeSet<(PodNumber, Index, bool)>;
@@ -36,9 +39,7 @@ impl Worker {
             Stream::Stderr => &output.stderr.inner,
         };
         let pumped = self.pump.pump(fifo, stream, &mut output.log, BUDGET).with_context(|| name.clone())?;
-        if let Some(lost) = pumped.lost {
-            log::error!("{name}: {} log lines lost: {}", lost.lines, lost.cause.desc());
-        }
+        say_lost(&name, output, pumped.lost);
         if pumped.more {
             self.chatty.insert((number, container, stream == Stream::Stderr));
         }
@@ -60,13 +61,13 @@ impl Worker {
         let Some(output) = run.containers.get_mut(container).and_then(|c| c.output.as_mut()) else {
             return Ok(());
         };
+        let mut lost = None;
         for (stream, fifo) in [(Stream::Stdout, &output.stdout.inner), (Stream::Stderr, &output.stderr.inner)]
         {
             let pumped = self.pump.finish(fifo, stream, &mut output.log).with_context(|| name.clone())?;
-            if let Some(lost) = pumped.lost {
-                log::error!("{name}: {} log lines lost: {}", lost.lines, lost.cause.desc());
-            }
+            lost = pumped.lost.or(lost);
         }
+        say_lost(&name, output, lost);
         Ok(())
     }
 
@@ -90,5 +91,17 @@ impl Worker {
                 Err(error) => Done::Finished(Err(error.to_string())),
             }
         });
+    }
+}
+
+/// Says how many lines a container has lost: the first time at once, then once in a while.
+fn say_lost(name: &str, output: &mut Output, lost: Option<Lost>) {
+    let Some(lost) = lost else { return };
+    output.lost += lost.lines;
+    let now = clock::now();
+    if output.lost_said_at.is_none_or(|said| now - said >= LOST_AGAIN) {
+        log::error!("{name}: {} log lines lost: {}", output.lost, lost.cause.desc());
+        output.lost = 0;
+        output.lost_said_at = Some(now);
     }
 }

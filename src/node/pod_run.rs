@@ -13,7 +13,7 @@ use crate::image::Image;
 use crate::logs::{ContainerLog, Fifo, Stream};
 use crate::manifest::{Pod, Uid};
 use crate::pod::event::Index;
-use crate::pod::{Event, Machine};
+use crate::pod::{BootTime, Event, Machine};
 
 /// A Pod's number in the life of one worker: what events carry instead of its uid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +94,9 @@ pub struct Output {
     pub stdout: Watched<Fifo>,
     pub stderr: Watched<Fifo>,
     pub log: ContainerLog,
+    /// Lines that were lost since that was last said, and when it was.
+    pub lost: u64,
+    pub lost_said_at: Option<BootTime>,
 }
 
 impl Output {

@@ -127,7 +127,7 @@ impl Worker {
         };
         let stdout = watch(&mut self.poller, stdout, Stream::Stdout)?;
         let stderr = watch(&mut self.poller, stderr, Stream::Stderr)?;
-        c.output = Some(Output { stdout, stderr, log });
+        c.output = Some(Output { stdout, stderr, log, lost: 0, lost_said_at: None });
         Ok(plan)
     }
 

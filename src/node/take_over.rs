@@ -115,7 +115,8 @@ impl Worker {
         if let (Some(stdout), Some(stderr)) = (open(Stream::Stdout)?, open(Stream::Stderr)?) {
             let dir = pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid);
             let log = self.pump.open_log(&container_log_dir(&dir, name), attempt, self.policy)?;
-            run.containers[container].output = Some(Output { stdout, stderr, log });
+            run.containers[container].output =
+                Some(Output { stdout, stderr, log, lost: 0, lost_said_at: None });
             // What was written while no worker was there told nobody.
             self.chatty.insert((number, container, false));
             self.chatty.insert((number, container, true));

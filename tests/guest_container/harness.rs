@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oci_spec::runtime::Spec;
 use podkeep::container::{
@@ -54,7 +54,6 @@ pub struct Outcome {
 pub struct Running {
     pub spawned: Spawned,
     output: OwnedFd,
-    pub until_exec: Duration,
 }
 
 impl Bench {
@@ -144,10 +143,9 @@ impl Bench {
         let plan = container::plan(&spec, &self.root(), &namespaces, stdio, filter).unwrap();
         let cgroup = File::open(&self.cgroup).unwrap();
         container::limit_devices(&spec, cgroup.as_fd()).unwrap();
-        let begin = Instant::now();
         let spawned = container::spawn(&plan, cgroup.as_fd(), parent, pid_out).unwrap();
         let report = read_report(&spawned.report);
-        let running = Running { spawned, output, until_exec: begin.elapsed() };
+        let running = Running { spawned, output };
         plan.explain(&report).map(|()| running)
     }
 
