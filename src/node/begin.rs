@@ -288,6 +288,10 @@ impl Worker {
             // Gone already is as good.
             let _ = fs::remove_file(file);
         }
+        // What was thrown away last, while the rest was being deleted.
+        if let Err(error) = super::prepare::empty(&folders.trash()) {
+            log::warn!("{error:#}");
+        }
         for folder in [folders.run_pods(), folders.mount_point(), folders.trash()] {
             let _ = fs::remove_dir(folder);
         }
