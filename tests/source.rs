@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use podkeep::source::{Change, FileError, FolderError, MAX_FILE_BYTES, REMOVAL_DELAY, SETTLE_TIME, Source};
@@ -17,29 +18,43 @@ const RESCAN: Duration = Duration::from_secs(20);
 
 /// A folder under watch, and what its changes add up to.
 struct World {
+    /// Held by one test at a time: a program that another test starts has, until it executes, a copy of every file that
+    /// is open for writing here, and a file that somebody writes to is not read.
+    _alone: MutexGuard<'static, ()>,
     root: tempfile::TempDir,
     source: Source,
     now: Duration,
     told: BTreeMap<String, Vec<u8>>,
 }
 
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    // A test that failed leaves nothing behind that the next one could trip over.
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl World {
     /// With the folder there, holding `files`, and its first listing told.
     fn with(files: &[(&str, &str)]) -> World {
+        let alone = alone();
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("manifests")).unwrap();
         for (name, text) in files {
             fs::write(root.path().join("manifests").join(name), text).unwrap();
         }
-        let mut world = World::on(root, "manifests");
+        let mut world = World::new(alone, root, "manifests");
         world.settle();
         world
     }
 
     fn on(root: tempfile::TempDir, path: &str) -> World {
+        World::new(alone(), root, path)
+    }
+
+    fn new(alone: MutexGuard<'static, ()>, root: tempfile::TempDir, path: &str) -> World {
         let now = Duration::from_secs(100);
         let source = Source::open(&root.path().join(path), RESCAN, now).unwrap();
-        World { root, source, now, told: BTreeMap::new() }
+        World { _alone: alone, root, source, now, told: BTreeMap::new() }
     }
 
     fn folder(&self) -> PathBuf {
