@@ -40,6 +40,7 @@ impl Worker {
                     self.adopt_unwritten(number, entry.as_ref(), exits);
                     // Before anything is started: the journal, which alone knew of it, has room for one.
                     self.save_state_of(number);
+                    self.renew_survival(number);
                     self.reopen(number, &mut held)?;
                     self.announce(number);
                 }

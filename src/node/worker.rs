@@ -294,6 +294,15 @@ impl Worker {
         }
     }
 
+    /// What the last worker wrote down for the next boot may be of a step that it did not live to save.
+    pub fn renew_survival(&self, number: PodNumber) {
+        let Some(run) = self.pods.get(&number) else { return };
+        let survival = run.machine.survival();
+        if state::load_survival(&self.options.folders, run.uid()).as_ref() != Some(&survival) {
+            self.save_survival(number, survival);
+        }
+    }
+
     fn save_survival(&self, number: PodNumber, survival: crate::pod::machine::Survival) {
         let Some(run) = self.pods.get(&number) else { return };
         let (folders, uid) = (self.options.folders.clone(), run.uid().clone());

@@ -21,6 +21,8 @@ impl World {
         let mut todo = self.machine.begin();
         self.adopt(&mut todo);
         self.check_adopted();
+        // The last worker may have written down what it did not live to be.
+        self.save_survival();
         self.tell_what_was_missed();
         self.carry_out(todo)
     }

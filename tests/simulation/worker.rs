@@ -45,10 +45,15 @@ impl World {
             self.check_asked(command);
         }
         if self.machine.survival() != survival {
-            self.ledgers_on_disk.clone_from(&self.ledgers);
-            self.survival = serde_json::to_string(&self.machine.survival()).expect("it is plain data");
+            self.save_survival();
         }
         commands
+    }
+
+    /// Writes down what the next boot must know.
+    pub fn save_survival(&mut self) {
+        self.ledgers_on_disk.clone_from(&self.ledgers);
+        self.survival = serde_json::to_string(&self.machine.survival()).expect("it is plain data");
     }
 
     fn note(&mut self, event: &Event) {
