@@ -134,7 +134,8 @@ fn a_second_podkeep_on_the_same_folders_is_refused() {
     let second = node.podkeep().arg("run").args(node.run_args()).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     let sentence = format!(
-        "another podkeep works on {}: stop it, or give this one its own --root-dir and --run-dir",
+        "another podkeep works on {}: stop it, or give this one its own --root-dir and --run-dir, and its own \
+         cgroupRoot and podLogsDir in its --config",
         node.root().display()
     );
     let stderr = String::from_utf8_lossy(&second.stderr);

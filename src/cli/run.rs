@@ -64,7 +64,8 @@ fn lock(node: &NodeArgs) -> Result<Vec<File>> {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => locks.push(file),
             Err(rustix::io::Errno::WOULDBLOCK) => bail!(
-                "another podkeep works on {}: stop it, or give this one its own --root-dir and --run-dir",
+                "another podkeep works on {}: stop it, or give this one its own --root-dir and --run-dir, and its own \
+                 cgroupRoot and podLogsDir in its --config",
                 dir.display()
             ),
             Err(errno) => {
