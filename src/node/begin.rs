@@ -184,7 +184,7 @@ fn keep_places(options: &mut Options, reign: &mut Reign, before: &Reign) {
 
 fn forget_earlier_boot(folders: &Folders) -> Result<()> {
     for uid in state::uids_in(&folders.run_pods())? {
-        state_gone(folders, &uid)?;
+        super::prepare::remove_flat(&folders.run_pod(&uid))?;
     }
     for journal in [folders.start_journal(), folders.log_journal()] {
         match fs::remove_file(&journal) {
@@ -204,10 +204,6 @@ fn forget_earlier_boot(folders: &Folders) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn state_gone(folders: &Folders, uid: &crate::manifest::Uid) -> Result<()> {
-    Ok(super::prepare::forget_state(folders, uid)?)
 }
 
 /// Opens what moves log lines, with the pipe that the keeper holds for it, and finishes what was begun.

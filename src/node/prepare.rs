@@ -10,7 +10,6 @@ use anyhow::{Context, Result};
 use super::folders::Folders;
 use super::pod_run::{PodNumber, PodRun};
 use super::snapshot::unmet_wishes;
-use super::state;
 use super::worker::{Done, Worker};
 use crate::cgroup::{PodCgroupName, PodLimits, Tree};
 use crate::container::Namespaces;
@@ -255,12 +254,4 @@ pub fn remove_flat(folder: &Path) -> Result<()> {
         fs::remove_file(&path).or_else(|error| gone(error, &path))?;
     }
     fs::remove_dir(folder).or_else(|error| gone(error, folder))
-}
-
-/// Deletes the take-over state of a Pod that is not on the machine any more.
-pub fn forget_state(folders: &Folders, uid: &Uid) -> Result<(), state::Error> {
-    remove_flat(&folders.run_pod(uid)).map_err(|error| {
-        let path = folders.run_pod(uid);
-        state::Error::Io { doing: "delete", path, cause: std::io::Error::other(format!("{error:#}")) }
-    })
 }

@@ -207,7 +207,7 @@ impl Worker {
         }
         for uid in state::uids_in(&self.options.folders.run_pods())? {
             if !self.numbers.contains_key(&uid) {
-                super::prepare::forget_state(&self.options.folders, &uid)?;
+                super::prepare::remove_flat(&self.options.folders.run_pod(&uid))?;
             }
         }
         Ok(())
