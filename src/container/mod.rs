@@ -16,9 +16,12 @@ mod spec;
 pub mod user;
 
 pub use devices::{DeviceError, limit_devices};
-pub use namespaces::{NamespaceError, Namespaces};
-pub use plan::{Plan, PlanError, Root, Stdio, default_filter, plan};
+pub use namespaces::{JoinError, Mappings, NamespaceError, Namespaces, PodNamespaces, user_namespace};
+pub use plan::{
+    ExecSetting, Overlay, Plan, PlanError, Root, Setting, Stdio, Target, default_filter, exec_plan,
+    hook_plan, plan, sysctl_path,
+};
 pub use recipe::{Bind, ImageConfig, Recipe};
-pub use spawn::{Parent, SpawnError, Spawned, StartError, spawn};
+pub use spawn::{Parent, Progress, Report, SpawnError, Spawned, StartError, spawn};
 pub use spec::{Error, spec};
 pub use user::ResolvedUser;

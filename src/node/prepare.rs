@@ -12,7 +12,7 @@ use super::pod_run::{PodNumber, PodRun};
 use super::snapshot::unmet_wishes;
 use super::worker::{Done, Worker};
 use crate::cgroup::{PodCgroupName, PodLimits, Tree};
-use crate::container::Namespaces;
+use crate::container::{Namespaces, PodNamespaces};
 use crate::manifest::pod::QosClass;
 use crate::manifest::{Pod, Uid};
 use crate::pod::Event;
@@ -182,7 +182,12 @@ fn prepare_folder(pod: &Pod, folders: &Folders) -> Result<()> {
 
 /// The namespaces that the Pod's containers share.
 pub fn namespaces(pod: &Pod) -> Result<Namespaces> {
-    Ok(Namespaces::create(pod.hostname.as_deref(), pod.host_network)?)
+    let wanted = PodNamespaces {
+        hostname: pod.hostname.as_deref(),
+        host_network: pod.host_network,
+        ..PodNamespaces::default()
+    };
+    Ok(Namespaces::create(&wanted)?)
 }
 
 fn make_group(run: &mut PodRun, cgroups: &Tree, pids_max: Option<u64>) -> Result<(), String> {

@@ -17,7 +17,9 @@ use super::prepare;
 use super::state::SavedRun;
 use super::worker::Worker;
 use crate::cgroup::ContainerLimits;
-use crate::container::{self, Bind, ImageConfig, Parent, Plan, Recipe, ResolvedUser, Root, Spawned, Stdio};
+use crate::container::{
+    self, Bind, ImageConfig, Overlay, Parent, Plan, Recipe, ResolvedUser, Root, Setting, Spawned, Stdio,
+};
 use crate::image::Image;
 use crate::keeper::start_time;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
@@ -101,7 +103,8 @@ impl Worker {
         let log = self.pump.open_log(&log_dir, attempt, self.policy)?;
         let fifo = |stream: Stream| make_fifo(folders, pod, spec, stream, user);
         let (stdout, stderr) = (fifo(Stream::Stdout)?, fifo(Stream::Stderr)?);
-        let stdio = Stdio { stdout: stdout.container_end()?, stderr: stderr.container_end()? };
+        let (out, err) = (stdout.container_end()?, stderr.container_end()?);
+        let stdio = Stdio::Streams { stdin: None, stdout: out, stderr: err };
         let root = make_root(folders, pod, spec, attempt, image, self.images.layers_dir())?;
         let image_config = image_config(image);
         let recipe = Recipe {
@@ -115,8 +118,10 @@ impl Worker {
             cgroup: group.path().to_owned(),
         };
         let oci = container::spec(&recipe)?;
-        let seccomp = (!spec.security.privileged).then(|| container::default_filter(&oci));
-        let plan = container::plan(&oci, &root, &run.namespaces, stdio, seccomp)?;
+        let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
+        let mut setting = Setting::new(Root::Overlay(root), namespaces, stdio);
+        setting.seccomp = (!spec.security.privileged).then(|| container::default_filter(&oci));
+        let plan = container::plan(&oci, setting)?;
         container::limit_devices(&oci, group.dir())?;
         let c = &mut run.containers[container];
         c.group = Some(group);
@@ -149,7 +154,7 @@ impl Worker {
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let group = run.containers[container].group.as_ref().context("the container has no cgroup")?;
         let pid_out = self.start_journal.begin(run.uid(), container, attempt, keeper);
-        let spawned = container::spawn(&plan, group.dir(), Parent::CallersParent, Some(pid_out))?;
+        let spawned = container::spawn(&plan, Some(group.dir()), Parent::CallersParent, Some(pid_out))?;
         let Spawned { pid, pidfd, report } = spawned;
         let stop_signal = run.containers[container].image.as_ref().and_then(|i| i.config.stop_signal.clone());
         let process = Process {
@@ -162,7 +167,7 @@ impl Worker {
         let report = Watched { inner: report, registration };
         let c = &mut run.containers[container];
         c.process = Some(process);
-        c.starting = Some(Starting { plan, report, received: Vec::new() });
+        c.starting = Some(Starting { plan, report });
         // Now, because the journal has room for one: the next start of this turn takes its place.
         if self.save_state_of(number) {
             self.start_journal.clear();
@@ -176,15 +181,15 @@ impl Worker {
         let name = run.name_of(container);
         let Some(c) = run.containers.get_mut(container) else { return };
         let Some(starting) = &mut c.starting else { return };
-        match read_to_end(starting) {
-            Ok(false) => return,
-            Ok(true) => {}
-            Err(error) => log::error!("{name}: read the report of its start: {error}"),
-        }
+        let result = match starting.report.inner.poll(&starting.plan) {
+            Ok(None) => return,
+            Ok(Some(_)) => Ok(()),
+            Err(error) => Err(error),
+        };
         let pid = c.process.as_ref().map_or(0, |process| process.run.pid);
         let Some(starting) = c.starting.take() else { return };
         self.poller.remove(&starting.report.inner, starting.report.registration);
-        let event = match starting.plan.explain(&starting.received) {
+        let event = match result {
             Ok(()) => Event::Started { container, pid },
             Err(error) => {
                 let message = format!("start container {name}: {error}");
@@ -201,20 +206,6 @@ struct Ingredients {
     pod: Arc<Pod>,
     image: Arc<Image>,
     user: ResolvedUser,
-}
-
-/// Whether the other side has closed.
-fn read_to_end(starting: &mut Starting) -> std::io::Result<bool> {
-    let mut space = [0; 256];
-    loop {
-        match rustix::io::read(&starting.report.inner, &mut space) {
-            Ok(0) => return Ok(true),
-            Ok(length) => starting.received.extend_from_slice(&space[..length]),
-            Err(rustix::io::Errno::AGAIN) => return Ok(false),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 fn make_fifo(
@@ -237,7 +228,7 @@ fn make_root(
     attempt: u32,
     image: &Image,
     layers_dir: &Path,
-) -> Result<Root> {
+) -> Result<Overlay> {
     let run = folders.container_run(&pod.uid, &container.name, attempt);
     let (upper, work) = (run.join("upper"), run.join("work"));
     for folder in [&upper, &work] {
@@ -247,7 +238,7 @@ fn make_root(
             .create(folder)
             .with_context(|| format!("make {}", folder.display()))?;
     }
-    Ok(Root {
+    Ok(Overlay {
         layers_dir: layers_dir.to_owned(),
         lower: image.layers.clone(),
         upper,

@@ -268,6 +268,7 @@ fn namespaces(uid: &Uid, held: &mut Held, run: &PodRun) -> Namespaces {
         net: if pod.host_network { None } else { open("net") },
         ipc: open("ipc"),
         uts: if pod.hostname.is_some() { open("uts") } else { None },
+        ..Namespaces::default()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User};
 
+use rustix::process::{Resource, getrlimit};
+
 use super::{Error, capabilities};
 use crate::container::expand::expand;
 use crate::container::recipe::{ImageConfig, Recipe};
@@ -31,9 +33,11 @@ pub(super) fn process(recipe: &Recipe<'_>) -> Result<Process, Error> {
     Ok(process)
 }
 
-/// Only the soft one: the hard limit stays as it is.
+/// Only the soft one: the hard limit stays as podkeep's own is.
 fn open_files_limit(soft: u64) -> Result<Vec<PosixRlimit>, Error> {
-    let limit = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(soft).hard(soft);
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let limit =
+        PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(soft.min(hard)).hard(hard);
     Ok(vec![limit.build().map_err(Error::Spec)?])
 }
 
