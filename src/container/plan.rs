@@ -65,7 +65,8 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
     steps.push(Step::NewSession);
     let root = root::steps(&root, spec, &namespaces, Slot(mounts.slots + 1))?;
     let forks = entrance.forks;
-    steps.extend(unshare::steps(entrance, namespaces, root.outside));
+    let outside = root.outside.into_iter().chain(mounts.outside).collect();
+    steps.extend(unshare::steps(entrance, namespaces, outside));
     steps.extend(unshare::names(spec, &forks)?);
     if unshare::is_new(linux, LinuxNamespaceType::Cgroup) {
         steps.push(Step::NewCgroupNamespace);

@@ -11,6 +11,8 @@ use crate::container::namespaces::Namespaces;
 use crate::sys::step::{Inherit, Mapping, MountOption, PropagationKind, Slot, Step};
 
 pub(super) struct Mounts {
+    /// Taken as the host's root: nobody in a user namespace may map the owners of the host's files.
+    pub outside: Vec<Step>,
     /// Taken before the host's mounts are cut off: they stay the host's peers.
     pub shared_sources: Vec<Step>,
     /// Taken while the host's files are still there.
@@ -28,6 +30,7 @@ pub(super) fn steps(
     in_user_namespace: bool,
 ) -> Result<Mounts, PlanError> {
     let mut mounts = Mounts {
+        outside: Vec::new(),
         shared_sources: Vec::new(),
         sources: Vec::new(),
         inside: Vec::new(),
@@ -81,10 +84,13 @@ impl Mounts {
         let source = text::absolute("the source of a mount", source)?;
         let at = text::absolute("mount point", mount.destination())?;
         let map = mapping(index, mount, options.map, namespaces)?;
+        let outside = map.is_some() && namespaces.user.is_some();
         let open = Step::OpenSource { source: source.clone(), recursive, slot, map };
         let wants = |kind| options.change.propagation.iter().any(|propagation| propagation.kind == kind);
         self.wants_slave |= wants(PropagationKind::Slave);
-        if wants(PropagationKind::Shared) {
+        if outside {
+            self.outside.push(open);
+        } else if wants(PropagationKind::Shared) {
             self.shared_sources.push(open);
         } else {
             self.sources.push(open);

@@ -6,7 +6,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::{PlanError, duplicate, mounts, text};
 use crate::container::namespaces::Namespaces;
-use crate::sys::step::{Mapping, MountOption, Propagation, PropagationKind, Slot, Step};
+use crate::sys::step::{Mapping, MountOption, Slot, Step};
 
 /// Where the container's root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,13 +61,8 @@ pub(super) fn steps(
             let at = text::absolute("the root's mount point", &overlay.mount_at)?;
             let user_namespace = duplicate(LinuxNamespaceType::User, user)?;
             let layers_dir = text::absolute("the layers' directory", &overlay.layers_dir)?;
-            let private = Propagation { kind: PropagationKind::Private, recursive: true };
-            let outside = vec![
-                Step::NewMountNamespace,
-                Step::SetHostPropagation(private),
-                Step::MapLayers { layers_dir, map: Mapping { user_namespace, recursive: false } },
-                mounted(overlay, spec)?,
-            ];
+            let map = Mapping { user_namespace, recursive: false };
+            let outside = vec![Step::MapLayers { layers_dir, map }, mounted(overlay, spec)?];
             Ok(RootSteps { outside, inside: attached(at.clone(), at, false, slot).into() })
         }
     }

@@ -7,7 +7,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
 use super::{PlanError, text};
 use crate::container::namespaces::Namespaces;
-use crate::sys::step::Step;
+use crate::sys::step::{Propagation, PropagationKind, Step};
 
 /// Made by `clone3`; a cgroup namespace is made later by the process itself, and a time namespace before.
 const BORN_IN: [LinuxNamespaceType; 5] = [
@@ -91,7 +91,12 @@ pub(super) fn steps(entrance: Entrance, mut namespaces: Namespaces, outside: Vec
         let namespace = namespaces.take(kind);
         steps.extend(namespace.map(|namespace| Step::JoinNamespace { kind: name(kind), namespace }));
     }
-    steps.extend(outside);
+    if !outside.is_empty() {
+        // In a mount namespace of its own, which the container's is then a copy of.
+        let private = Propagation { kind: PropagationKind::Private, recursive: true };
+        steps.extend([Step::NewMountNamespace, Step::SetHostPropagation(private)]);
+        steps.extend(outside);
+    }
     let has_user = namespaces.user.is_some();
     steps.extend(namespaces.user.map(|namespace| Step::JoinNamespace { kind: "user", namespace }));
     steps.extend(entrance.time_offsets.map(|offsets| Step::NewTimeNamespace { offsets }));
