@@ -104,7 +104,7 @@ pub fn plan(
 pub fn default_filter(spec: &Spec) -> Vec<libc::sock_filter> {
     let sets = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
     let permitted = sets.and_then(|sets| sets.permitted().as_ref()).map_or(0, capability_mask);
-    super::seccomp::default_profile(permitted).instructions().to_vec()
+    super::seccomp::default_program(permitted).instructions().to_vec()
 }
 
 /// The only resource limit that a Pod's container is given; the soft one.
