@@ -2,6 +2,8 @@
 
 use super::condition::Test;
 
+pub(super) const CALLS: [&str; 2] = ["socketcall", "ipc"];
+
 const SOCKETCALL: [(&str, u64); 20] = [
     ("socket", 1),
     ("bind", 2),

@@ -76,7 +76,7 @@ impl<'a> Rules<'a> {
     /// The answer to the call `name`.
     pub(super) fn verdict(&self, name: &str, architecture: Architecture) -> Verdict {
         let mut rules = self.by_name.get(name).cloned().unwrap_or_default();
-        if architecture == Architecture::I386 {
+        if architecture == Architecture::I386 && multiplexed::CALLS.contains(&name) {
             rules.extend(self.multiplexed(name));
         }
         for condition in rules.iter_mut().flat_map(|rule| &mut rule.conditions) {
