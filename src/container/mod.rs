@@ -18,8 +18,8 @@ pub mod user;
 pub use devices::{DeviceError, limit_devices};
 pub use namespaces::{JoinError, Mappings, NamespaceError, Namespaces, PodNamespaces, user_namespace};
 pub use plan::{
-    ExecSetting, Overlay, Plan, PlanError, Root, Setting, Stdio, Target, default_filter, exec_plan,
-    hook_plan, plan, sysctl_path,
+    ExecSetting, Overlay, Plan, PlanError, Root, Setting, Stdio, Target, exec_plan, hook_plan, plan,
+    sysctl_path,
 };
 pub use recipe::{Bind, ImageConfig, Recipe};
 pub use spawn::{Parent, Progress, Report, SpawnError, Spawned, StartError, spawn};

@@ -20,7 +20,7 @@ use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
 pub use error::PlanError;
 pub use exec::{ExecSetting, Target, exec_plan, hook_plan};
@@ -28,6 +28,7 @@ pub use root::{Overlay, Root};
 pub use setting::{Setting, Stdio};
 pub use sysctls::path as sysctl_path;
 
+use super::seccomp;
 use crate::sys::step::{Filter, Propagation, PropagationKind, Slot, Step};
 
 /// The steps of the child, ready to be taken. Printed, it is one step a line.
@@ -50,7 +51,8 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
     refused::check(spec)?;
     let process = spec.process().as_ref().ok_or(PlanError::Missing("process"))?;
     let linux = spec.linux().as_ref().ok_or(PlanError::Missing("linux"))?;
-    let Setting { root, namespaces, stdio, seccomp, preserve_fds, start, hooks, pivot } = setting;
+    let Setting { root, namespaces, stdio, preserve_fds, start, hooks, pivot } = setting;
+    let seccomp = filter(linux)?;
     let entrance = unshare::entrance(linux, &namespaces)?;
     let in_user_namespace = namespaces.user.is_some();
     let mounts = mounts::steps(spec, &namespaces, in_user_namespace)?;
@@ -104,12 +106,10 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
     Ok(Plan { steps, slots: mounts.slots + 2, namespaces: forks.birth })
 }
 
-/// The program of the default profile for the capabilities of this spec.
-pub fn default_filter(spec: &Spec) -> Arc<Filter> {
-    let sets = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
-    let permitted = sets.and_then(|sets| sets.permitted().as_ref()).map_or(0, super::spec::capability_mask);
-    let program = super::seccomp::default_profile(permitted);
-    Arc::new(Filter { instructions: program.instructions().to_vec(), flags: 0 })
+/// The filter of the spec's profile, compiled once for all that have the same.
+fn filter(linux: &Linux) -> Result<Option<Arc<Filter>>, PlanError> {
+    let profile = linux.seccomp().as_ref();
+    Ok(profile.map(seccomp::program).transpose()?.map(|program| Arc::clone(program.filter())))
 }
 
 /// Nothing that is mounted inside is ever seen by the host, but for what `Bidirectional` volumes have opened before; what

@@ -5,9 +5,12 @@ mod devices;
 mod mounts;
 mod process;
 
-use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, LinuxResources, Root, Spec};
+use oci_spec::runtime::{
+    Linux, LinuxNamespace, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Process, Root, Spec,
+};
 
 use super::recipe::Recipe;
+use super::seccomp::default_profile;
 pub(super) use capabilities::mask as capability_mask;
 pub(super) use process::DEFAULT_PATH;
 
@@ -54,16 +57,24 @@ pub fn spec(recipe: &Recipe<'_>) -> Result<Spec, Error> {
     root.set_path("rootfs".into());
     root.set_readonly(Some(recipe.container.security.read_only_root));
 
+    let process = process::process(recipe)?;
     let mut spec = Spec::default();
     spec.set_root(Some(root))
         .set_hostname(Some(recipe.hostname.to_owned()))
-        .set_process(Some(process::process(recipe)?))
         .set_mounts(Some(mounts::mounts(recipe)))
-        .set_linux(Some(linux(recipe)?));
+        .set_linux(Some(linux(recipe, seccomp(recipe, &process))?))
+        .set_process(Some(process));
     Ok(spec)
 }
 
-fn linux(recipe: &Recipe<'_>) -> Result<Linux, Error> {
+/// The default profile, for the capabilities that the process has.
+fn seccomp(recipe: &Recipe<'_>, process: &Process) -> Option<LinuxSeccomp> {
+    let sets = process.capabilities().as_ref();
+    let permitted = sets.and_then(|sets| sets.permitted().as_ref()).map_or(0, capability_mask);
+    (!recipe.container.security.privileged).then(|| (*default_profile(permitted)).clone())
+}
+
+fn linux(recipe: &Recipe<'_>, seccomp: Option<LinuxSeccomp>) -> Result<Linux, Error> {
     let privileged = recipe.container.security.privileged;
     let mut linux = Linux::default();
     linux
@@ -71,6 +82,7 @@ fn linux(recipe: &Recipe<'_>) -> Result<Linux, Error> {
         .set_cgroups_path(Some(recipe.cgroup.clone()))
         .set_namespaces(Some(namespaces(recipe)))
         .set_devices(if privileged { Some(devices::of_the_host().map_err(Error::Devices)?) } else { None })
+        .set_seccomp(seccomp)
         .set_masked_paths(if privileged { None } else { Some(masked()) })
         .set_readonly_paths(if privileged { None } else { Some(READ_ONLY.map(str::to_owned).into()) });
     Ok(linux)

@@ -119,9 +119,7 @@ impl Worker {
         };
         let oci = container::spec(&recipe)?;
         let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
-        let mut setting = Setting::new(Root::Overlay(root), namespaces, stdio);
-        setting.seccomp = (!spec.security.privileged).then(|| container::default_filter(&oci));
-        let plan = container::plan(&oci, setting)?;
+        let plan = container::plan(&oci, Setting::new(Root::Overlay(root), namespaces, stdio))?;
         container::limit_devices(&oci, group.dir())?;
         let c = &mut run.containers[container];
         c.group = Some(group);

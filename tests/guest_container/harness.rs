@@ -126,6 +126,9 @@ impl Bench {
         let mut spec = container::spec(&recipe).unwrap();
         let process = spec.process_mut().as_mut().unwrap();
         process.set_no_new_privileges(Some(self.no_new_privileges));
+        if self.seccomp == Seccomp::Off {
+            spec.linux_mut().as_mut().unwrap().set_seccomp(None);
+        }
         spec
     }
 
@@ -144,9 +147,7 @@ impl Bench {
         let stdout = theirs.try_clone().unwrap();
         let stdio = Stdio::Streams { stdin: None, stdout, stderr: theirs };
         let spec = self.spec();
-        let confined = self.seccomp == Seccomp::Default && !self.pod.containers[0].security.privileged;
-        let mut setting = Setting::new(Root::Overlay(self.root()), namespaces, stdio);
-        setting.seccomp = confined.then(|| container::default_filter(&spec));
+        let setting = Setting::new(Root::Overlay(self.root()), namespaces, stdio);
         let plan = container::plan(&spec, setting).unwrap();
         let cgroup = File::open(&self.cgroup).unwrap();
         container::limit_devices(&spec, cgroup.as_fd()).unwrap();

@@ -232,7 +232,7 @@ impl Bench {
         let (output, stdio) = streams();
         let mut process = process.clone();
         process.set_args(Some(["/bin/sh", "-c", script].map(str::to_owned).into()));
-        let setting = ExecSetting { stdio, seccomp: None, preserve_fds: 0 };
+        let setting = ExecSetting { stdio, preserve_fds: 0 };
         let plan = container::exec_plan(&process, &self.target(running), setting).unwrap();
         let mut inside = self.spawn(plan, output).unwrap();
         assert_eq!(inside.next(), Progress::Executed);
@@ -254,7 +254,7 @@ impl Bench {
 
     fn target(&self, running: &Running) -> Target {
         let spec: Spec = serde_json::from_value(self.spec.clone()).unwrap();
-        Target::new(running.spawned.pidfd.try_clone().unwrap(), &spec)
+        Target::new(running.spawned.pidfd.try_clone().unwrap(), &spec).unwrap()
     }
 }
 

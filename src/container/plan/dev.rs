@@ -32,8 +32,11 @@ pub(super) struct Device {
 /// The default ones that the spec does not replace, then the spec's.
 pub(super) fn devices(spec: &Spec) -> Result<Vec<Device>, PlanError> {
     let listed = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
-    let listed: Vec<(&str, &LinuxDevice)> =
-        listed.into_iter().flatten().map(|device| Ok((name(device)?, device))).collect::<Result<_, _>>()?;
+    let listed: Vec<(&str, &LinuxDevice)> = listed
+        .into_iter()
+        .flatten()
+        .map(|device| Ok((name(device)?, device)))
+        .collect::<Result<_, PlanError>>()?;
 
     let mut devices = Vec::new();
     for (default, major, minor) in DEFAULT_NODES {

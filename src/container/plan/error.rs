@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxNamespaceType;
 
+use crate::container::seccomp::SeccompError;
+
 /// Why a `Spec` cannot be turned into a plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -39,16 +41,14 @@ pub enum PlanError {
     TooManyLayers { layers: usize, bytes: usize },
     #[error("duplicate the descriptor of the {kind} namespace: {cause}")]
     Namespace { kind: LinuxNamespaceType, cause: std::io::Error },
-    #[error("the new user namespace has not been made")]
+    #[error("the spec asks for a new user namespace, and none has been made")]
     UserNamespace,
     #[error("sysctl `{name}`: {problem}")]
     Sysctl { name: String, problem: &'static str },
     #[error("time offset `{0}`: only `monotonic` and `boottime` have one")]
     TimeOffset(String),
-    #[error(
-        "the capability `{0}` is in `inheritable` but not in `ambient`: podkeep passes on no others (CVE-2022-29162)"
-    )]
-    Inheritable(String),
     #[error("{0} is out of range")]
     Range(&'static str),
+    #[error("the seccomp profile: {0}")]
+    Seccomp(#[from] SeccompError),
 }

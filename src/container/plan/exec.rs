@@ -12,18 +12,23 @@ use crate::sys::step::{Filter, Slot, Step, Stream, StringArray};
 /// The container that is joined.
 #[derive(Debug)]
 pub struct Target {
-    /// Of its first process.
-    pub pidfd: OwnedFd,
+    pidfd: OwnedFd,
     /// Which of its namespaces are not the caller's own (`CLONE_NEW*`).
     namespaces: u64,
+    seccomp: Option<Arc<Filter>>,
 }
 
 impl Target {
-    /// `spec` is the container's.
-    pub fn new(pidfd: OwnedFd, spec: &Spec) -> Target {
-        let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    /// `spec` is the container's, `pidfd` its first process's.
+    ///
+    /// # Errors
+    /// When its seccomp profile cannot be compiled.
+    pub fn new(pidfd: OwnedFd, spec: &Spec) -> Result<Target, PlanError> {
+        let linux = spec.linux().as_ref();
+        let listed = linux.and_then(|linux| linux.namespaces().as_ref());
         let namespaces = listed.into_iter().flatten().fold(0, |flags, one| flags | one.typ() as u64);
-        Target { pidfd, namespaces }
+        let seccomp = linux.map(super::filter).transpose()?.flatten();
+        Ok(Target { pidfd, namespaces, seccomp })
     }
 
     fn has(&self, kind: LinuxNamespaceType) -> bool {
@@ -40,8 +45,6 @@ impl Target {
 #[derive(Debug)]
 pub struct ExecSetting {
     pub stdio: Stdio,
-    /// The program of the container's seccomp profile, if it has one.
-    pub seccomp: Option<Arc<Filter>>,
     pub preserve_fds: u32,
 }
 
@@ -53,7 +56,7 @@ const PROC: Slot = Slot(0);
 /// # Errors
 /// As [`plan()`](super::plan()).
 pub fn exec_plan(process: &Process, target: &Target, setting: ExecSetting) -> Result<Plan, PlanError> {
-    let ExecSetting { stdio, seccomp, preserve_fds } = setting;
+    let ExecSetting { stdio, preserve_fds } = setting;
     let labels = process::labels(process, PROC)?;
     let candidates = super::command::candidates(process)?;
     let (redirections, from_dev) = process::streams(process, stdio, false)?;
@@ -77,7 +80,7 @@ pub fn exec_plan(process: &Process, target: &Target, setting: ExecSetting) -> Re
         steps.extend(labels);
     }
     steps.push(Step::CloseDescriptors { keep: preserve_fds, start: None });
-    let identity = identity::steps(process, seccomp)?;
+    let identity = identity::steps(process, target.seccomp.clone())?;
     steps.extend(identity.steps);
     steps.extend(identity.last);
     steps.push(super::command::step(process, candidates)?);

@@ -1,11 +1,9 @@
 //! What a `Spec` cannot say: descriptors, and how its process is started.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use super::Root;
 use crate::container::namespaces::Namespaces;
-use crate::sys::step::Filter;
 
 /// Beside the `Spec`, all that a plan is made from.
 #[derive(Debug)]
@@ -14,8 +12,6 @@ pub struct Setting {
     /// Those that are joined. What the `Spec` lists beside them is made anew.
     pub namespaces: Namespaces,
     pub stdio: Stdio,
-    /// The program of the `Spec`'s seccomp profile, if it has one.
-    pub seccomp: Option<Arc<Filter>>,
     /// How many descriptors from 3 on stay open.
     pub preserve_fds: u32,
     /// The process waits for a byte from here before it becomes the program.
@@ -29,8 +25,7 @@ pub struct Setting {
 impl Setting {
     /// As a node starts a container: it waits for nothing.
     pub fn new(root: Root, namespaces: Namespaces, stdio: Stdio) -> Setting {
-        let (seccomp, start) = (None, None);
-        Setting { root, namespaces, stdio, seccomp, preserve_fds: 0, start, hooks: false, pivot: true }
+        Setting { root, namespaces, stdio, preserve_fds: 0, start: None, hooks: false, pivot: true }
     }
 }
 

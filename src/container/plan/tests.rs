@@ -21,16 +21,14 @@ fn null() -> OwnedFd {
     File::open("/dev/null").unwrap().into()
 }
 
-fn planned(spec: &Spec, root: &Overlay, seccomp: bool) -> Result<Plan, PlanError> {
+fn planned(spec: &Spec, root: &Overlay) -> Result<Plan, PlanError> {
     let namespaces = Namespaces { net: Some(null()), ipc: Some(null()), ..Namespaces::default() };
     let stdio = Stdio::Streams { stdin: None, stdout: null(), stderr: null() };
-    let mut setting = Setting::new(Root::Overlay(root.clone()), namespaces, stdio);
-    setting.seccomp = seccomp.then(|| Arc::new(Filter { instructions: Vec::new(), flags: 0 }));
-    plan(spec, setting)
+    plan(spec, Setting::new(Root::Overlay(root.clone()), namespaces, stdio))
 }
 
 fn plan_of(ingredients: &Ingredients) -> Plan {
-    planned(&ingredients.spec().unwrap(), &root(), true).unwrap()
+    planned(&ingredients.spec().unwrap(), &root()).unwrap()
 }
 
 /// Where the first step that begins so stands.
@@ -153,7 +151,7 @@ fn a_root_that_overlay_cannot_take_is_refused() {
     let with = |change: fn(&mut Overlay)| {
         let mut root = root();
         change(&mut root);
-        planned(&spec, &root, false).unwrap_err().to_string()
+        planned(&spec, &root).unwrap_err().to_string()
     };
     assert_eq!(with(|root| root.lower.clear()), "the image has no layers");
     assert!(with(|root| root.lower[0] = "a:b".to_owned()).contains("a:b"));
@@ -168,7 +166,7 @@ fn without_new_privileges_the_filter_comes_last() {
     let mut spec = Ingredients::new().spec().unwrap();
     let process = spec.process_mut().as_mut().unwrap();
     process.set_no_new_privileges(Some(true));
-    let plan = planned(&spec, &root(), true).unwrap();
+    let plan = planned(&spec, &root()).unwrap();
     let filter = place(&plan, "install the seccomp filter");
     assert!(place(&plan, "forbid new privileges") < filter);
     assert_eq!(filter, plan.steps.len() - 2);
@@ -203,14 +201,14 @@ fn a_mount_in_place_of_the_root_and_a_zero_byte_are_refused() {
     let refused = |change: fn(&mut Ingredients)| {
         let mut ingredients = Ingredients::new();
         change(&mut ingredients);
-        planned(&ingredients.spec().unwrap(), &root(), false).unwrap_err()
+        planned(&ingredients.spec().unwrap(), &root()).unwrap_err()
     };
     let bind = |destination: &str| {
         vec![Bind { source: "/volume".into(), destination: destination.to_owned(), read_only: false }]
     };
     let mut ingredients = Ingredients::new();
     ingredients.binds = bind("/");
-    let error = planned(&ingredients.spec().unwrap(), &root(), false).unwrap_err();
+    let error = planned(&ingredients.spec().unwrap(), &root()).unwrap_err();
     assert!(matches!(error, PlanError::MountOnRoot));
     let error = refused(|ingredients| ingredients.container().command = vec!["a\0b".to_owned()]);
     assert_eq!(error.to_string(), r"command `/bin/a\u{0}b` holds a zero byte");
