@@ -12,6 +12,7 @@ pub mod lease;
 pub mod mount;
 pub mod pidfd;
 pub mod remove_tree;
+pub mod sealed;
 pub mod shared_map;
 pub mod signal;
 pub mod step;

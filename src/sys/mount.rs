@@ -4,6 +4,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
+/// `MOUNT_ATTR_RDONLY`.
+pub const READ_ONLY: u64 = 0x1;
+
 /// The kernel's `struct mount_attr`.
 #[repr(C)]
 struct MountAttr {
