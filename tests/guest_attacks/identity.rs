@@ -29,14 +29,14 @@ fn inheritable_capabilities_of_a_file_give_nothing_and_podkeeps_own_are_not_inhe
         caps::raise(None, CapSet::Ambient, capability).unwrap();
     }
     let mut bench = Bench::new();
-    let program = bench.layer().join("bin/raising");
+    let program = bench.layer().join("bin/busybox-raising");
     fs::copy(bench.layer().join("bin/busybox"), &program).unwrap();
     give_inheritable_file_capabilities(&program);
 
     let all =
         |none: &str| ["CapInh", "CapPrm", "CapEff", "CapAmb"].map(|name| (name.to_owned(), none.to_owned()));
     bench.user = ResolvedUser { uid: 1000, gid: 1000, additional_gids: vec![1000], home: "/".to_owned() };
-    for program in ["/bin/raising", "/bin/busybox"] {
+    for program in ["/bin/busybox-raising", "/bin/busybox"] {
         let status = bench.shell(&format!("exec {program} cat /proc/self/status")).output;
         let found: Vec<_> = sets(&status).into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
         assert_eq!(found, all(NO_CAPABILITIES), "{program}");
