@@ -96,7 +96,7 @@ fn a_dev_null_that_is_none_masks_nothing_and_starts_nothing() {
     }
 }
 
-/// CVE-2019-16884, CVE-2023-28642: masks lie where the kernel's files are, not only where they were expected.
+/// Of the kernel's files that came as a volume, the host's own.
 #[test]
 fn masks_and_read_only_paths_lie_over_volumes_too() {
     let mut bench = Bench::new();
@@ -123,7 +123,7 @@ fn a_link_in_the_place_of_a_masked_or_read_only_path_is_covered_itself() {
     fs::remove_file(victim.path().join("x")).unwrap();
 }
 
-/// CVE-2019-19921, CVE-2025-52881: what a runtime writes to `/proc` goes to where somebody else has mounted something.
+/// CVE-2019-16884, CVE-2019-19921, CVE-2023-28642, CVE-2025-52881: what a runtime writes to `/proc` goes to where somebody else has mounted something.
 #[test]
 fn a_volume_over_proc_is_written_to_by_nobody_but_the_container() {
     let domain = || fs::read_to_string("/proc/sys/kernel/domainname").unwrap();
