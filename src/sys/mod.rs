@@ -14,6 +14,7 @@ pub mod namespace;
 pub mod pidfd;
 pub mod remove_tree;
 pub mod report;
+pub mod sealed;
 pub mod shared_map;
 pub mod signal;
 pub mod step;

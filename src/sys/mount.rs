@@ -4,6 +4,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
+/// `MOUNT_ATTR_RDONLY`.
+pub const READ_ONLY: u64 = 0x1;
+
 /// What is changed of a mount; the layout is that of the kernel's `struct mount_attr`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
