@@ -239,6 +239,7 @@ fn security(
         read_only_root: own.read_only_root_filesystem.unwrap_or_default(),
         capabilities_add: capabilities(caps.add, &list.key("add"), checker),
         capabilities_drop: capabilities(caps.drop, &list.key("drop"), checker),
+        ..Security::default()
     }
 }
 
