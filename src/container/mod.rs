@@ -7,6 +7,7 @@
 
 mod devices;
 mod expand;
+mod lsm;
 mod namespaces;
 mod plan;
 mod recipe;
@@ -16,9 +17,10 @@ mod spec;
 pub mod user;
 
 pub use devices::{DeviceError, limit_devices};
+pub use lsm::Lsm;
 pub use namespaces::{NamespaceError, Namespaces};
 pub use plan::{Plan, PlanError, Root, Stdio, default_filter, plan};
-pub use recipe::{Bind, ImageConfig, Recipe};
+pub use recipe::{Bind, IdRange, ImageConfig, Recipe};
 pub use spawn::{Parent, SpawnError, Spawned, StartError, spawn};
-pub use spec::{Error, spec};
+pub use spec::{Error, permitted_capabilities, spec};
 pub use user::ResolvedUser;

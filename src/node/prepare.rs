@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::admission;
 use super::folders::Folders;
 use super::pod_run::{PodNumber, PodRun};
 use super::snapshot::unmet_wishes;
 use super::worker::{Done, Worker};
 use crate::cgroup::{PodCgroupName, PodLimits, Tree};
-use crate::container::Namespaces;
+use crate::container::{Lsm, Namespaces};
 use crate::manifest::pod::QosClass;
 use crate::manifest::{Pod, Uid};
 use crate::pod::Event;
@@ -35,12 +36,15 @@ impl Worker {
         let Some(run) = self.pods.get(&number) else { return };
         let (pod, folders) = (run.pod().clone(), self.options.folders.clone());
         let prepared = run.namespaces.ipc.is_some();
+        let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
         self.work.add(move || {
-            let result = prepare_folder(&pod, &folders).and_then(|()| match prepared {
-                // Taken over: the namespaces are there.
-                true => Ok(Namespaces::default()),
-                false => namespaces(&pod),
-            });
+            let admitted = if prepared { Ok(()) } else { admit(&pod, &allowed_sysctls) };
+            let result =
+                admitted.and_then(|()| prepare_folder(&pod, &folders)).and_then(|()| match prepared {
+                    // Taken over: the namespaces are there.
+                    true => Ok(Namespaces::default()),
+                    false => namespaces(&pod),
+                });
             Done::Prepared { pod: number, result: result.map_err(|error| format!("{error:#}")) }
         });
     }
@@ -167,6 +171,16 @@ impl Worker {
             self.empty_trash();
         }
     }
+}
+
+/// A Pod that was taken over is not asked again: what runs is left to run.
+fn admit(pod: &Pod, allowed_sysctls: &[String]) -> Result<()> {
+    let lsm = Lsm::of_this_host();
+    admission::admit(pod, allowed_sysctls, lsm)?;
+    for sentence in admission::unheeded(pod, lsm) {
+        log::warn!("{}: {sentence}", pod.id);
+    }
+    Ok(())
 }
 
 fn prepare_folder(pod: &Pod, folders: &Folders) -> Result<()> {

@@ -17,10 +17,13 @@ use super::prepare;
 use super::state::SavedRun;
 use super::worker::Worker;
 use crate::cgroup::ContainerLimits;
-use crate::container::{self, Bind, ImageConfig, Parent, Plan, Recipe, ResolvedUser, Root, Spawned, Stdio};
+use crate::container::{
+    self, Bind, ImageConfig, Lsm, Parent, Plan, Recipe, ResolvedUser, Root, Spawned, Stdio,
+};
 use crate::image::Image;
 use crate::keeper::start_time;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
+use crate::manifest::pod::SeccompProfile;
 use crate::manifest::{Container, Pod};
 use crate::pod::event::Index;
 use crate::pod::{Event, StartFailure};
@@ -113,9 +116,21 @@ impl Worker {
             open_files: self.options.open_files,
             binds: binds(pod, spec, &folders.pod(&pod.uid)),
             cgroup: group.path().to_owned(),
+            resources: Default::default(),
+            oom_score_adj: None,
+            seccomp: None,
+            ids: None,
+            shm: None,
+            lsm: Lsm::of_this_host(),
         };
         let oci = container::spec(&recipe)?;
-        let seccomp = (!spec.security.privileged).then(|| container::default_filter(&oci));
+        let seccomp = match spec.security.seccomp_profile(self.options.config.seccomp_default) {
+            SeccompProfile::RuntimeDefault => Some(container::default_filter(&oci)),
+            SeccompProfile::Unconfined => None,
+            SeccompProfile::Localhost(path) => {
+                anyhow::bail!("not supported yet: the seccomp profile {path:?}")
+            }
+        };
         let plan = container::plan(&oci, &root, &run.namespaces, stdio, seccomp)?;
         container::limit_devices(&oci, group.dir())?;
         let c = &mut run.containers[container];

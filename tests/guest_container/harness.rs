@@ -122,6 +122,12 @@ impl Bench {
             binds: self.binds.clone(),
             open_files: None,
             cgroup: PathBuf::from("/").join(self.cgroup.file_name().unwrap()),
+            resources: Default::default(),
+            oom_score_adj: None,
+            seccomp: None,
+            ids: None,
+            shm: None,
+            lsm: Default::default(),
         };
         let mut spec = container::spec(&recipe).unwrap();
         let process = spec.process_mut().as_mut().unwrap();

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxSeccomp, Spec};
 
 use super::*;
-use crate::container::recipe::{Bind, ImageConfig};
+use crate::container::lsm::Lsm;
+use crate::container::recipe::{Bind, IdRange, ImageConfig};
 use crate::container::user::ResolvedUser;
 use crate::manifest::pod::{
     Container, EnvVar, Pod, PodId, PullPolicy, Resources, RestartPolicy, Security, Uid,
@@ -17,6 +19,11 @@ pub(in crate::container) struct Ingredients {
     pub image: ImageConfig,
     pub user: ResolvedUser,
     pub binds: Vec<Bind>,
+    pub ids: Option<IdRange>,
+    pub shm: Option<PathBuf>,
+    pub lsm: Lsm,
+    pub resources: LinuxResources,
+    pub seccomp: Option<Arc<LinuxSeccomp>>,
 }
 
 impl Ingredients {
@@ -54,7 +61,17 @@ impl Ingredients {
             working_dir: None,
         };
         let user = ResolvedUser { uid: 0, gid: 0, additional_gids: vec![0], home: "/root".to_owned() };
-        Ingredients { pod, image, user, binds: Vec::new() }
+        Ingredients {
+            pod,
+            image,
+            user,
+            binds: Vec::new(),
+            ids: None,
+            shm: None,
+            lsm: Lsm::default(),
+            resources: LinuxResources::default(),
+            seccomp: None,
+        }
     }
 
     pub fn container(&mut self) -> &mut Container {
@@ -71,6 +88,12 @@ impl Ingredients {
             binds: self.binds.clone(),
             open_files: None,
             cgroup: PathBuf::from("/podkeep/burstable/web/nginx"),
+            resources: self.resources.clone(),
+            oom_score_adj: Some(-997),
+            seccomp: self.seccomp.clone(),
+            ids: self.ids,
+            shm: self.shm.clone(),
+            lsm: self.lsm,
         })
     }
 
@@ -80,6 +103,10 @@ impl Ingredients {
 
     fn environment(&self) -> Vec<String> {
         self.spec().unwrap().process().clone().unwrap().env().clone().unwrap()
+    }
+
+    fn linux(&self) -> Linux {
+        self.spec().unwrap().linux().clone().unwrap()
     }
 
     fn mounts(&self) -> Vec<String> {
@@ -231,14 +258,13 @@ fn the_hosts_dev_replaces_ours_with_all_in_it() {
 #[test]
 fn a_privileged_container_is_not_restrained() {
     let mut ingredients = Ingredients::new();
-    let linux = |ingredients: &Ingredients| ingredients.spec().unwrap().linux().clone().unwrap();
-    let plain = linux(&ingredients);
+    let plain = ingredients.linux();
     assert!(plain.masked_paths().as_ref().unwrap().contains(&"/proc/kcore".to_owned()));
     assert_eq!(plain.readonly_paths().as_ref().unwrap().len(), 5);
     assert_eq!(plain.devices(), &None);
 
     ingredients.container().security.privileged = true;
-    let privileged = linux(&ingredients);
+    let privileged = ingredients.linux();
     assert_eq!((privileged.masked_paths(), privileged.readonly_paths()), (&None, &None));
     assert!(!privileged.devices().as_ref().unwrap().is_empty());
     let mounts = ingredients.mounts();
@@ -247,14 +273,10 @@ fn a_privileged_container_is_not_restrained() {
 
 #[test]
 fn a_pod_on_the_hosts_network_has_the_hosts_name() {
-    let kinds = |ingredients: &Ingredients| {
-        let linux = ingredients.spec().unwrap().linux().clone().unwrap();
-        linux.namespaces().iter().flatten().map(|namespace| namespace.typ().to_string()).collect::<Vec<_>>()
-    };
     let mut ingredients = Ingredients::new();
-    assert_eq!(kinds(&ingredients), ["mnt", "pid", "cgroup", "ipc", "uts", "net"]);
     ingredients.pod.host_network = true;
     ingredients.pod.hostname = None;
-    assert_eq!(kinds(&ingredients), ["mnt", "pid", "cgroup", "ipc"]);
     assert!(ingredients.environment().contains(&"HOSTNAME=edge7".to_owned()));
 }
+
+mod security;
