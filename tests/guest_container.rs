@@ -214,7 +214,12 @@ fn a_read_only_root_is_read_only_but_its_volumes_are_not() {
     let mut bench = Bench::new();
     let volume = bench.dir.path().join("volume");
     fs::create_dir(&volume).unwrap();
-    bench.binds = vec![Bind { source: volume.clone(), destination: "/data".to_owned(), read_only: false }];
+    bench.binds = vec![Bind {
+        source: volume.clone(),
+        destination: "/data".to_owned(),
+        read_only: false,
+        mapped: false,
+    }];
     bench.container().security.read_only_root = true;
     let outcome = bench.shell("touch /x 2>&1; touch /data/y /dev/shm/z && echo written");
     assert_eq!(outcome.output, "touch: /x: Read-only file system\nwritten\n");
@@ -296,7 +301,12 @@ fn a_program_that_cannot_run_is_told_apart() {
 #[test]
 fn a_bind_without_a_source_and_a_missing_layer_are_named() {
     let mut bench = Bench::new();
-    bench.binds = vec![Bind { source: "/no/such".into(), destination: "/data".to_owned(), read_only: false }];
+    bench.binds = vec![Bind {
+        source: "/no/such".into(),
+        destination: "/data".to_owned(),
+        read_only: false,
+        mapped: false,
+    }];
     assert_eq!(bench.failure(&["true"]), "open /no/such: ENOENT");
 
     let mut bench = Bench::new();

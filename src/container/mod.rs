@@ -7,6 +7,7 @@
 
 mod devices;
 mod expand;
+mod lsm;
 mod namespaces;
 mod plan;
 mod recipe;
@@ -16,12 +17,13 @@ mod spec;
 pub mod user;
 
 pub use devices::{DeviceError, limit_devices};
+pub use lsm::Lsm;
 pub use namespaces::{JoinError, Mappings, NamespaceError, Namespaces, PodNamespaces, user_namespace};
 pub use plan::{
     ExecSetting, Overlay, Plan, PlanError, Root, Setting, Stdio, Target, exec_plan, hook_plan, plan,
     sysctl_path,
 };
-pub use recipe::{Bind, ImageConfig, Recipe};
+pub use recipe::{Bind, IdRange, ImageConfig, Recipe};
 pub use spawn::{Parent, Progress, Report, SpawnError, Spawned, StartError, spawn};
-pub use spec::{Error, spec};
+pub use spec::{Error, permitted_capabilities, spec};
 pub use user::ResolvedUser;

@@ -39,6 +39,10 @@ impl Folders {
     }
 
     /// What is being deleted: renamed into here first, so that its name is free at once.
+    pub fn seccomp(&self) -> PathBuf {
+        self.root.join("seccomp")
+    }
+
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")
     }

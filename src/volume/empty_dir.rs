@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount};
@@ -19,12 +19,16 @@ pub(super) fn prepare(
     medium: Medium,
     size_limit: Option<u64>,
     path: &Path,
+    owner: u32,
 ) -> Result<(), Error> {
     let error =
         |doing| move |cause| Error::Io { volume: volume.name.clone(), doing, path: path.to_owned(), cause };
     fs::create_dir_all(path).map_err(error("make"))?;
     if medium == Medium::Memory && !is_mount_point(path).map_err(error("look at"))? {
         mount_tmpfs(path, size_limit).map_err(error("mount a tmpfs on"))?;
+    }
+    if owner != 0 {
+        chown(path, Some(owner), Some(owner)).map_err(error("set the owner of"))?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(error("set the mode of"))
 }

@@ -23,12 +23,12 @@ pub enum Error {
 
 /// Makes or checks all volumes of a Pod. Doing it twice is the same as doing it once.
 ///
-/// `folder` is the Pod's own; emptyDirs lie in it.
-pub fn prepare(pod: &Pod, folder: &Path) -> Result<(), Error> {
+/// `folder` is the Pod's own; emptyDirs lie in it and belong to `owner`, user and group: the Pod's root as the host has it.
+pub fn prepare(pod: &Pod, folder: &Path, owner: u32) -> Result<(), Error> {
     for volume in &pod.volumes {
         match &volume.kind {
             VolumeKind::EmptyDir { medium, size_limit } => {
-                empty_dir::prepare(volume, *medium, *size_limit, &host_source(volume, folder))?;
+                empty_dir::prepare(volume, *medium, *size_limit, &host_source(volume, folder), owner)?;
             }
             VolumeKind::HostPath { path, kind } => host_path::check(volume, Path::new(path), *kind)?,
         }
