@@ -18,6 +18,7 @@ mod condition;
 mod error;
 mod load;
 mod multiplexed;
+mod oci;
 mod profile;
 mod program;
 mod rules;

@@ -161,8 +161,8 @@ fn settle(rules: &mut Vec<Rule>) {
     }
 }
 
-/// Makes one of neighbours that ask for "any bit of" with one outcome. This turns the 31 rules and more by which the default
-/// profile says `is not` into a few.
+/// Makes one rule of neighbours that ask for any bit of a mask and have one outcome. The default profile says `is not` by
+/// 32 rules, one for each bit; a few are left of them.
 fn join_bits(rules: Vec<Rule>) -> Vec<Rule> {
     let mut joined: Vec<Rule> = Vec::with_capacity(rules.len());
     for rule in rules {
