@@ -33,8 +33,8 @@ impl Profile {
 }
 
 impl Verdict {
-    /// The rules of an OCI profile that say so, where the default is EPERM. Each alternative is a rule of its own: several
-    /// conditions on one argument of one rule are ORed by some runtimes and ANDed by others.
+    /// The rules of an OCI profile that say so, where the default is EPERM. Each alternative is a rule of its
+    /// own: several conditions on one argument of one rule are ORed by some runtimes and ANDed by others.
     fn rules(&self, names: Vec<String>) -> Vec<LinuxSyscall> {
         let rule = |action| LinuxSyscallBuilder::default().names(names.clone()).action(action);
         let allow = || rule(LinuxSeccompAction::ScmpActAllow);
@@ -52,8 +52,8 @@ impl Verdict {
 }
 
 impl Condition {
-    /// One of these holds exactly if the condition does. Any OCI runtime can judge them: they are tests for bits, and so see
-    /// the low half only.
+    /// One of these holds exactly if the condition does. Any OCI runtime can judge them: they are tests for
+    /// bits, and so see the low half only.
     fn alternatives(&self) -> Vec<LinuxSeccompArg> {
         let arg = |mask: u32, value: u32| {
             let arg = LinuxSeccompArgBuilder::default().index(usize::from(self.argument));
@@ -63,8 +63,8 @@ impl Condition {
         match &self.test {
             Test::OneOf(values) => values.iter().map(|value| arg(u32::MAX, *value)).collect(),
             Test::NoneOf { mask } => vec![arg(*mask, 0)],
-            // Another value differs in one bit at least. The bits that are clear in `value` come first, side by side: so
-            // `rules::join_bits` makes one test of them.
+            // Another value differs in one bit at least. The bits that are clear in `value` come first, side
+            // by side: so `rules::join_bits` makes one test of them.
             Test::Not(value) => {
                 let (clear, set): (Vec<u32>, Vec<u32>) =
                     (0..u32::BITS).map(|bit| 1 << bit).partition(|bit| value & bit == 0);

@@ -16,8 +16,9 @@ pub(super) enum Verdict {
 
 /// A condition on the low 32 bits of an argument.
 ///
-/// The calls that have one take an `int`, or look at those bits only; comparing all 64 would let a set high bit, which the
-/// kernel ignores, slip through `is not`. Docker's profile, which compares all 64, lets AF_VSOCK through that way.
+/// The calls that have one take an `int`, or look at those bits only; comparing all 64 would let a set high
+/// bit, which the kernel ignores, slip through `is not`. Docker's profile, which compares all 64, lets
+/// AF_VSOCK through that way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Condition {
     /// 0 to 5.
