@@ -27,6 +27,8 @@ pub enum Error {
     Content { path: PathBuf, expected: &'static str, found: String },
     #[error("write {value:?} to {}", path.display())]
     Write { path: PathBuf, value: String, source: io::Error },
+    #[error("{} cannot be set to {value:?}: this kernel has no such file there", path.display())]
+    NoFile { path: PathBuf, value: String },
     /// A container's group from an earlier start still has processes: they must be killed first.
     #[error("cgroup {} still has processes", .0.display())]
     Populated(PathBuf),

@@ -13,6 +13,7 @@ use super::Error;
 use super::controllers::{self, Controller, Controllers};
 use super::interface::Directory;
 use super::limits::{ContainerLimits, PodLimits, cpu_max, cpu_weight};
+use super::settings::Settings;
 
 /// How deep a Pod may nest groups below its own. Removal walks down with one descriptor a level, so that
 /// depth has to end somewhere; systemd or a kubelet in a container need less than ten.
@@ -183,6 +184,10 @@ impl Group {
         self.limit(Controller::Cpu, "cpu.weight", Some(cpu_weight(request_milli)))
     }
 
+    pub(super) fn has(&self, controller: Controller) -> bool {
+        self.own.has(controller)
+    }
+
     /// The PIDs directly in this group.
     pub(super) fn own_processes(&self) -> Result<Vec<u32>, Error> {
         let text = match self.directory().read_if_there("cgroup.procs") {
@@ -254,11 +259,9 @@ impl Group {
 
     /// `NoSwap`, as the kubelet does for every static Pod.
     fn forbid_swap(&self) -> Result<(), Error> {
-        match self.limit(Controller::Memory, "memory.swap.max", Some(0)) {
-            // A kernel without swap (CONFIG_SWAP, `swapaccount=0`) has no such file.
-            Err(Error::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-            written => written,
-        }
+        let mut settings = Settings::default();
+        settings.push(Some(Controller::Memory), "memory.swap.max", 0);
+        self.apply(&settings)
     }
 
     fn limit_cpu(&self, limit_milli: Option<u64>) -> Result<(), Error> {

@@ -21,12 +21,14 @@ mod interface;
 mod limits;
 mod mount;
 mod name;
+mod settings;
 mod tree;
 
 pub use controllers::Controller;
 pub use error::Error;
 pub use events::populated_in;
 pub use group::Group;
-pub use limits::{ContainerLimits, PodLimits};
+pub use limits::{ContainerLimits, PodLimits, weight_of_shares};
 pub use name::PodCgroupName;
+pub use settings::{Setting, Settings};
 pub use tree::{ExistingPod, Tree};
