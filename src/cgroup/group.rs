@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat
 use rustix::io::Errno;
 
 use super::Error;
-use super::controllers::{self, Controller, Controllers};
+use super::controllers::{self, BUSY_TRIES, Controller, Controllers};
 use super::interface::Directory;
 use super::limits::{ContainerLimits, PodLimits, cpu_max, cpu_weight};
 use super::settings::Settings;
@@ -167,7 +167,7 @@ impl Group {
 
     /// Turns podkeep's controllers on for the groups below, as far as the kernel lets us.
     pub(super) fn enable_below(&mut self) -> Result<Controllers, Error> {
-        self.below = controllers::enable(&self.directory())?;
+        self.below = controllers::enable(&self.directory(), BUSY_TRIES)?;
         Ok(self.below)
     }
 
