@@ -10,6 +10,7 @@ mod expand;
 mod namespaces;
 mod plan;
 mod recipe;
+pub mod resources;
 pub mod seccomp;
 mod spawn;
 mod spec;
