@@ -61,7 +61,7 @@ pub(super) struct Controllers(u8);
 
 impl Controllers {
     /// Reads `cgroup.controllers` or `cgroup.subtree_control`: names separated by blanks; unknown ones are left out.
-    fn parse(text: &str) -> Controllers {
+    pub(super) fn parse(text: &str) -> Controllers {
         let named = |c: &Controller| text.split_ascii_whitespace().any(|name| name == c.as_str());
         Controllers::of(Controller::ALL.into_iter().filter(named))
     }

@@ -73,20 +73,13 @@ impl Group {
 
     /// The names of the groups directly below this one, in no order. None if this one is gone.
     pub fn children(&self) -> Result<Vec<OsString>, Error> {
-        let failed = |e: Errno| Error::Read { path: self.path.clone(), source: e.into() };
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.directory).map_err(failed)? {
-            let entry = match entry {
-                Err(Errno::NOENT | Errno::NODEV) => break,
-                entry => entry.map_err(failed)?,
-            };
-            // Bytes, not text: a container may give its groups any name.
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if entry.file_type() == FileType::Directory && name != "." && name != ".." {
-                names.push(name.to_owned());
-            }
-        }
-        Ok(names)
+        self.entries(FileType::Directory)
+    }
+
+    /// The names of the interface files.
+    pub(super) fn files(&self) -> Result<Vec<String>, Error> {
+        let names = self.entries(FileType::RegularFile)?;
+        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
     }
 
     /// Sends SIGKILL to every process of this group and of those below, also to those being forked now
@@ -156,7 +149,8 @@ impl Group {
     }
 
     /// Makes the group of that name unless it is there.
-    pub(super) fn ensure(&self, name: &str) -> Result<Group, Error> {
+    pub(super) fn ensure(&self, name: impl AsRef<OsStr>) -> Result<Group, Error> {
+        let name = name.as_ref();
         match self.make(name) {
             Err(Error::Make { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
                 self.open_child(name)
@@ -169,6 +163,19 @@ impl Group {
     pub(super) fn enable_below(&mut self) -> Result<Controllers, Error> {
         self.below = controllers::enable(&self.directory(), BUSY_TRIES)?;
         Ok(self.below)
+    }
+
+    /// As [`Group::enable_below`], without waiting for a group that has processes: who runs containers below such
+    /// a one does so every time, and would wait in vain.
+    pub(super) fn enable_below_at_once(&mut self) -> Result<(), Error> {
+        self.below = controllers::enable(&self.directory(), 1)?;
+        Ok(())
+    }
+
+    /// Asks the kernel which controllers this group has; a group that was opened below another knows it from that.
+    pub(super) fn learn_controllers(&mut self) -> Result<(), Error> {
+        self.own = Controllers::parse(&self.directory().read("cgroup.controllers")?);
+        Ok(())
     }
 
     pub(super) fn limit_pod(&self, limits: &PodLimits) -> Result<(), Error> {
@@ -224,7 +231,25 @@ impl Group {
         }
     }
 
-    fn make(&self, name: &str) -> Result<Group, Error> {
+    fn entries(&self, kind: FileType) -> Result<Vec<OsString>, Error> {
+        let failed = |e: Errno| Error::Read { path: self.path.clone(), source: e.into() };
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.directory).map_err(failed)? {
+            let entry = match entry {
+                Err(Errno::NOENT | Errno::NODEV) => break,
+                entry => entry.map_err(failed)?,
+            };
+            // Bytes, not text: a container may give its groups any name.
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if entry.file_type() == kind && name != "." && name != ".." {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn make(&self, name: impl AsRef<OsStr>) -> Result<Group, Error> {
+        let name = name.as_ref();
         mkdirat(&self.directory, name, Mode::from_raw_mode(0o755))
             .map_err(|e| Error::Make { path: self.path.join(name), source: e.into() })?;
         self.open_child(name)
