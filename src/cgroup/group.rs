@@ -10,9 +10,10 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat
 use rustix::io::Errno;
 
 use super::Error;
-use super::controllers::{self, Controller, Controllers};
+use super::controllers::{self, BUSY_TRIES, Controller, Controllers};
 use super::interface::Directory;
 use super::limits::{ContainerLimits, PodLimits, cpu_max, cpu_weight};
+use super::settings::Settings;
 
 /// How deep a Pod may nest groups below its own. Removal walks down with one descriptor a level, so that
 /// depth has to end somewhere; systemd or a kubelet in a container need less than ten.
@@ -72,20 +73,13 @@ impl Group {
 
     /// The names of the groups directly below this one, in no order. None if this one is gone.
     pub fn children(&self) -> Result<Vec<OsString>, Error> {
-        let failed = |e: Errno| Error::Read { path: self.path.clone(), source: e.into() };
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.directory).map_err(failed)? {
-            let entry = match entry {
-                Err(Errno::NOENT | Errno::NODEV) => break,
-                entry => entry.map_err(failed)?,
-            };
-            // Bytes, not text: a container may give its groups any name.
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if entry.file_type() == FileType::Directory && name != "." && name != ".." {
-                names.push(name.to_owned());
-            }
-        }
-        Ok(names)
+        self.entries(FileType::Directory)
+    }
+
+    /// The names of the interface files.
+    pub(super) fn files(&self) -> Result<Vec<String>, Error> {
+        let names = self.entries(FileType::RegularFile)?;
+        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
     }
 
     /// Sends SIGKILL to every process of this group and of those below, also to those being forked now
@@ -155,7 +149,8 @@ impl Group {
     }
 
     /// Makes the group of that name unless it is there.
-    pub(super) fn ensure(&self, name: &str) -> Result<Group, Error> {
+    pub(super) fn ensure(&self, name: impl AsRef<OsStr>) -> Result<Group, Error> {
+        let name = name.as_ref();
         match self.make(name) {
             Err(Error::Make { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
                 self.open_child(name)
@@ -166,8 +161,21 @@ impl Group {
 
     /// Turns podkeep's controllers on for the groups below, as far as the kernel lets us.
     pub(super) fn enable_below(&mut self) -> Result<Controllers, Error> {
-        self.below = controllers::enable(&self.directory())?;
+        self.below = controllers::enable(&self.directory(), BUSY_TRIES)?;
         Ok(self.below)
+    }
+
+    /// As [`Group::enable_below`], without waiting for a group that has processes: who runs containers below such
+    /// a one does so every time, and would wait in vain.
+    pub(super) fn enable_below_at_once(&mut self) -> Result<(), Error> {
+        self.below = controllers::enable(&self.directory(), 1)?;
+        Ok(())
+    }
+
+    /// Asks the kernel which controllers this group has; a group that was opened below another knows it from that.
+    pub(super) fn learn_controllers(&mut self) -> Result<(), Error> {
+        self.own = Controllers::parse(&self.directory().read("cgroup.controllers")?);
+        Ok(())
     }
 
     pub(super) fn limit_pod(&self, limits: &PodLimits) -> Result<(), Error> {
@@ -181,6 +189,10 @@ impl Group {
     /// Writes `cpu.weight` for a request in thousandths of a core.
     pub(super) fn weigh(&self, request_milli: u64) -> Result<(), Error> {
         self.limit(Controller::Cpu, "cpu.weight", Some(cpu_weight(request_milli)))
+    }
+
+    pub(super) fn has(&self, controller: Controller) -> bool {
+        self.own.has(controller)
     }
 
     /// The PIDs directly in this group.
@@ -219,7 +231,25 @@ impl Group {
         }
     }
 
-    fn make(&self, name: &str) -> Result<Group, Error> {
+    fn entries(&self, kind: FileType) -> Result<Vec<OsString>, Error> {
+        let failed = |e: Errno| Error::Read { path: self.path.clone(), source: e.into() };
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.directory).map_err(failed)? {
+            let entry = match entry {
+                Err(Errno::NOENT | Errno::NODEV) => break,
+                entry => entry.map_err(failed)?,
+            };
+            // Bytes, not text: a container may give its groups any name.
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if entry.file_type() == kind && name != "." && name != ".." {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn make(&self, name: impl AsRef<OsStr>) -> Result<Group, Error> {
+        let name = name.as_ref();
         mkdirat(&self.directory, name, Mode::from_raw_mode(0o755))
             .map_err(|e| Error::Make { path: self.path.join(name), source: e.into() })?;
         self.open_child(name)
@@ -254,11 +284,9 @@ impl Group {
 
     /// `NoSwap`, as the kubelet does for every static Pod.
     fn forbid_swap(&self) -> Result<(), Error> {
-        match self.limit(Controller::Memory, "memory.swap.max", Some(0)) {
-            // A kernel without swap (CONFIG_SWAP, `swapaccount=0`) has no such file.
-            Err(Error::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-            written => written,
-        }
+        let mut settings = Settings::default();
+        settings.push(Some(Controller::Memory), "memory.swap.max", 0);
+        self.apply(&settings)
     }
 
     fn limit_cpu(&self, limit_milli: Option<u64>) -> Result<(), Error> {

@@ -68,10 +68,14 @@ fn sum_if_all(mut limits: impl Iterator<Item = Option<u64>>) -> Option<u64> {
     limits.try_fold(0u64, |sum, limit| Some(sum.saturating_add(limit?)))
 }
 
-/// `cpu.weight` (1…10000) for a request: by way of cgroup v1's shares, as OCI runtimes convert them
-/// (`ceil(10^((L² + 125 L) / 612 − 7/34))` with L = log2(shares), which maps 2 to 1, 1024 to 100, 262144 to 10000).
+/// `cpu.weight` (1…10000) for a request in thousandths of a core, by way of cgroup v1's shares.
 pub(super) fn cpu_weight(request_milli: u64) -> u64 {
-    let shares = request_milli.saturating_mul(1024) / 1000;
+    weight_of_shares(request_milli.saturating_mul(1024) / 1000)
+}
+
+/// `cpu.weight` (1…10000) for cgroup v1's `cpu.shares` (2…262144), as OCI runtimes convert them:
+/// `ceil(10^((L² + 125 L) / 612 − 7/34))` with L = log2(shares), which maps 2 to 1, 1024 to 100, 262144 to 10000.
+pub fn weight_of_shares(shares: u64) -> u64 {
     match shares {
         ..=MIN_SHARES => 1,
         MAX_SHARES.. => 10_000,

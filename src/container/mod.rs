@@ -11,6 +11,7 @@ mod lsm;
 mod namespaces;
 mod plan;
 mod recipe;
+pub mod resources;
 pub mod seccomp;
 mod spawn;
 mod spec;
