@@ -7,6 +7,7 @@
 
 mod devices;
 mod expand;
+mod hooks;
 mod lsm;
 mod namespaces;
 mod plan;
@@ -18,6 +19,7 @@ mod spec;
 pub mod user;
 
 pub use devices::{DeviceError, limit_devices};
+pub use hooks::{HookError, run_hooks};
 pub use lsm::Lsm;
 pub use namespaces::{JoinError, Mappings, NamespaceError, Namespaces, PodNamespaces, user_namespace};
 pub use plan::{
