@@ -7,7 +7,7 @@ use super::Error;
 use super::interface::Directory;
 
 /// Writing `cgroup.subtree_control` fails with EBUSY while a process is on its way through the group.
-pub(super) const BUSY_TRIES: u32 = 5;
+const BUSY_TRIES: u32 = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A controller of cgroup v2 that podkeep writes limits of.
@@ -96,33 +96,45 @@ impl Controllers {
 /// Turns podkeep's controllers on for the groups directly below `directory` and says which are on then.
 ///
 /// One that cannot be turned on (it is bound to cgroup v1, or a real-time process keeps `cpu` away) is left off:
-/// what is missing in the end is told once, by the tree. `tries` is how often to ask a group that is busy.
-pub(super) fn enable(directory: &Directory<'_>, tries: u32) -> Result<Controllers, Error> {
-    let on = Controllers::parse(&directory.read("cgroup.subtree_control")?);
+/// what is missing in the end is told once, by the tree.
+pub(super) fn enable(directory: &Directory<'_>) -> Result<Controllers, Error> {
+    let on = enabled(directory)?;
     let off = Controllers::parse(&directory.read("cgroup.controllers")?).without(on);
     if off.is_empty() {
         return Ok(on);
     }
-    if let Err(refused) = turn_on(directory, off, tries) {
+    match turn_on(directory, off) {
+        Ok(()) => {}
+        // Processes are in the group. One by one, the kernel would still turn on those that know threads (cpu, pids,
+        // cpuset), and by that make every group below `domain invalid`: no process could enter it any more.
+        Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {}
         // The kernel takes a write as a whole or not at all: one controller must not keep the others off.
-        let tries = if refused.kind() == io::ErrorKind::ResourceBusy { 1 } else { tries };
-        for controller in off.iter() {
-            let _ = turn_on(directory, Controllers::of([controller].into_iter()), tries);
+        Err(_) => {
+            for controller in off.iter() {
+                let _ = turn_on(directory, Controllers::of([controller].into_iter()));
+            }
         }
     }
+    enabled(directory)
+}
+
+/// What is on for the groups directly below `directory`.
+pub(super) fn enabled(directory: &Directory<'_>) -> Result<Controllers, Error> {
     Ok(Controllers::parse(&directory.read("cgroup.subtree_control")?))
 }
 
-fn turn_on(directory: &Directory<'_>, controllers: Controllers, tries: u32) -> io::Result<()> {
+fn turn_on(directory: &Directory<'_>, controllers: Controllers) -> io::Result<()> {
     let names: Vec<_> = controllers.iter().map(|c| format!("+{c}")).collect();
     let value = names.join(" ");
-    let mut tried = 1;
+    let mut tries = 1;
     loop {
         match directory.try_write("cgroup.subtree_control", &value) {
-            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && tried < tries => thread::sleep(BUSY_PAUSE),
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && tries < BUSY_TRIES => {
+                thread::sleep(BUSY_PAUSE)
+            }
             written => return written,
         }
-        tried += 1;
+        tries += 1;
     }
 }
 

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat
 use rustix::io::Errno;
 
 use super::Error;
-use super::controllers::{self, BUSY_TRIES, Controller, Controllers};
+use super::controllers::{self, Controller, Controllers};
 use super::interface::Directory;
 use super::limits::{ContainerLimits, PodLimits, cpu_max, cpu_weight};
 use super::settings::Settings;
@@ -161,14 +161,22 @@ impl Group {
 
     /// Turns podkeep's controllers on for the groups below, as far as the kernel lets us.
     pub(super) fn enable_below(&mut self) -> Result<Controllers, Error> {
-        self.below = controllers::enable(&self.directory(), BUSY_TRIES)?;
+        self.below = controllers::enable(&self.directory())?;
         Ok(self.below)
     }
 
-    /// As [`Group::enable_below`], without waiting for a group that has processes: who runs containers below such
-    /// a one does so every time, and would wait in vain.
-    pub(super) fn enable_below_at_once(&mut self) -> Result<(), Error> {
-        self.below = controllers::enable(&self.directory(), 1)?;
+    /// As [`Group::enable_below`], but leaves a group that has processes itself as it is, which the kernel allows
+    /// to have controllers on only at the real root: who runs containers below its own group does so every time,
+    /// and need not wait for EBUSY. See [`controllers::enable`] for what threaded controllers would do there.
+    pub(super) fn enable_below_unless_populated(&mut self) -> Result<(), Error> {
+        let directory = self.directory();
+        let is_root = directory.read_if_there("cgroup.type")?.is_none();
+        // Processes that are not ours to see stand there as 0.
+        let is_empty = || directory.read("cgroup.procs").is_ok_and(|pids| pids.is_empty());
+        self.below = match is_root || is_empty() {
+            true => controllers::enable(&directory)?,
+            false => controllers::enabled(&directory)?,
+        };
         Ok(())
     }
 

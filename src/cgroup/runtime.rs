@@ -13,7 +13,7 @@ use super::{Controller, Error, Group};
 ///
 /// An absolute path begins at the cgroup2 mount, a relative one at the cgroup of the calling process; without any,
 /// the group is `id` there. Controllers are turned on from the top down as far as the kernel lets us: a group with
-/// processes of its own (EBUSY) cannot hand any on, so below a populated one all of them are missing.
+/// processes of its own cannot hand any on, so below a populated one all of them are missing.
 ///
 /// Whether the group is in use already is for the caller to ask ([`Group::populated`]).
 ///
@@ -58,7 +58,7 @@ fn make(top: Group, names: &[OsString]) -> Result<Group, Error> {
     let mut group = top;
     for name in names {
         // Nothing to hand on is no error here: what is missing in the end is told.
-        group.enable_below_at_once()?;
+        group.enable_below_unless_populated()?;
         group = group.ensure(name)?;
     }
     Ok(group)
