@@ -18,6 +18,11 @@ use podkeep::manifest::pod::QosClass;
 use podkeep::manifest::{PodId, Uid};
 use rustix::event::{PollFd, PollFlags, poll};
 
+/// What a container with these limits is given.
+fn of(limits: &ContainerLimits) -> Settings {
+    resources::settings(&resources::of_limits(limits, true)).unwrap()
+}
+
 const MOUNT: &str = "/sys/fs/cgroup";
 const MIB: u64 = 1 << 20;
 /// Set in the process that plays podkeep inside of a delegated group.
@@ -44,7 +49,7 @@ fn limits_are_written() {
 
     let limits =
         ContainerLimits { cpu_request_milli: 250, cpu_limit_milli: Some(10), memory_limit: Some(32 * MIB) };
-    let container = pod.child("nginx", &limits).unwrap();
+    let container = pod.child("nginx", &of(&limits)).unwrap();
     assert_eq!(read(&container, "cpu.weight"), "35");
     assert_eq!(read(&container, "cpu.max"), "1000 100000");
     assert_eq!(read(&container, "memory.max"), (32 * MIB).to_string());
@@ -53,7 +58,7 @@ fn limits_are_written() {
         assert_eq!(read(&container, "memory.swap.max"), "0");
     }
 
-    let unlimited = pod.child("sidecar", &ContainerLimits::default()).unwrap();
+    let unlimited = pod.child("sidecar", &of(&ContainerLimits::default())).unwrap();
     assert_eq!(read(&unlimited, "cpu.max"), "max 100000");
     assert_eq!(read(&unlimited, "memory.max"), "max");
     assert_eq!(read(&unlimited, "cpu.weight"), "1");
@@ -77,7 +82,7 @@ fn an_oom_kill_takes_the_whole_container_and_is_counted_anew_for_the_next() {
     let tree = tree("oom");
     let pod = tree.pod(QosClass::Burstable, &name("web"), &PodLimits::default()).unwrap();
     let limits = ContainerLimits { memory_limit: Some(16 * MIB), ..Default::default() };
-    let container = pod.child("eater", &limits).unwrap();
+    let container = pod.child("eater", &of(&limits)).unwrap();
     let mut bystander = run_in(&container, "exec sleep 1000");
     // tail keeps the last line, and this one never ends.
     let mut eater = run_in(&container, "exec tail /dev/zero");
@@ -86,7 +91,7 @@ fn an_oom_kill_takes_the_whole_container_and_is_counted_anew_for_the_next() {
     assert!(container.oom_kills().unwrap() >= 1);
     assert!(!container.populated().unwrap());
 
-    let successor = pod.child("eater", &limits).unwrap();
+    let successor = pod.child("eater", &of(&limits)).unwrap();
     assert_eq!(successor.oom_kills().unwrap(), 0);
     assert_eq!(container.oom_kills().unwrap(), 0, "a removed group reads as empty");
     pod.remove().unwrap();
@@ -98,7 +103,7 @@ fn a_fork_bomb_stops_at_pids_max_and_is_killed() {
     let tree = tree("bomb");
     let limits = PodLimits { pids_max: Some(64), ..Default::default() };
     let pod = tree.pod(QosClass::BestEffort, &name("web"), &limits).unwrap();
-    let container = pod.child("bomb", &ContainerLimits::default()).unwrap();
+    let container = pod.child("bomb", &of(&ContainerLimits::default())).unwrap();
     // The shell gives up when it cannot fork.
     let mut bomb = run_in(&container, "while sleep 1000 & do :; done 2>/dev/null");
     assert!(!bomb.wait().unwrap().success());
@@ -121,10 +126,10 @@ fn a_fork_bomb_stops_at_pids_max_and_is_killed() {
 fn a_populated_container_is_not_made_anew() {
     let tree = tree("populated");
     let pod = tree.pod(QosClass::BestEffort, &name("web"), &PodLimits::default()).unwrap();
-    let container = pod.child("sleeper", &ContainerLimits::default()).unwrap();
+    let container = pod.child("sleeper", &of(&ContainerLimits::default())).unwrap();
     let mut sleeper = run_in(&container, "echo; exec sleep 1000");
     wait_for_output(&mut sleeper);
-    let again = pod.child("sleeper", &ContainerLimits::default());
+    let again = pod.child("sleeper", &of(&ContainerLimits::default()));
     assert!(matches!(&again, Err(Error::Populated(path)) if path == container.path()), "{again:?}");
     assert_eq!(container.processes().unwrap(), [sleeper.id()]);
     assert_eq!(pod.processes().unwrap(), [sleeper.id()]);
@@ -132,7 +137,7 @@ fn a_populated_container_is_not_made_anew() {
     pod.kill().unwrap();
     sleeper.wait().unwrap();
     wait_until_empty(&pod.events().unwrap());
-    pod.child("sleeper", &ContainerLimits::default()).unwrap();
+    pod.child("sleeper", &of(&ContainerLimits::default())).unwrap();
     pod.remove().unwrap();
     assert!(tree.remove_if_empty().unwrap());
 }
@@ -141,7 +146,7 @@ fn a_populated_container_is_not_made_anew() {
 fn what_a_container_made_inside_is_removed_with_it() {
     let tree = tree("nested");
     let pod = tree.pod(QosClass::BestEffort, &name("web"), &PodLimits::default()).unwrap();
-    let container = pod.child("systemd", &ContainerLimits::default()).unwrap();
+    let container = pod.child("systemd", &of(&ContainerLimits::default())).unwrap();
     fs::create_dir_all(at(&container, "system.slice/a.service/leaf")).unwrap();
     fs::create_dir(at(&container, "user.slice")).unwrap();
     fs::create_dir(at(&container, "").join(OsStr::from_bytes(b"no \xff text"))).unwrap();
@@ -149,7 +154,7 @@ fn what_a_container_made_inside_is_removed_with_it() {
     let deep = (0..40).fold(at(&container, ""), |path, _| path.join("d"));
     assert!(fs::create_dir_all(deep).is_err(), "depth has an end");
 
-    let again = pod.child("systemd", &ContainerLimits::default()).unwrap();
+    let again = pod.child("systemd", &of(&ContainerLimits::default())).unwrap();
     assert!(again.children().unwrap().is_empty());
     container.remove().expect("the old handle is gone, and does not remove the new group");
     assert!(at(&again, "").exists());
@@ -161,7 +166,8 @@ fn what_a_container_made_inside_is_removed_with_it() {
 fn pods_are_found_again() {
     let first = tree("again");
     let made = first.pod(QosClass::Guaranteed, &name("web"), &PodLimits::default()).unwrap();
-    made.child("nginx", &ContainerLimits { memory_limit: Some(MIB), ..Default::default() }).unwrap();
+    made.child("nginx", &of(&ContainerLimits { memory_limit: Some(MIB), ..Default::default() }))
+        .unwrap();
     fs::create_dir(format!("{MOUNT}/podkeep-test-again/guaranteed/stranger")).unwrap();
     drop((first, made));
 

@@ -236,6 +236,7 @@ fn binds_of_files_and_folders_and_read_only_ones() {
         source: host.join(name),
         destination: destination.to_owned(),
         read_only,
+        mapped: false,
     };
     bench.binds = vec![
         bind("folder", "/deep/in/here/folder", true),
@@ -349,6 +350,7 @@ fn links_of_the_image_lead_nowhere_else() {
         source: source.to_owned(),
         destination: destination.to_owned(),
         read_only: true,
+        mapped: false,
     };
     bench.binds = vec![bind(&secret, "/data/in"), bind(&secret.join("key"), "/etc/resolv.conf")];
     let script = format!("cat {}/in/key /run/x/resolv.conf", victim.path().display());

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::Error;
 use super::controllers::{self, Controller, Controllers};
 use super::interface::Directory;
-use super::limits::{ContainerLimits, PodLimits, cpu_max, cpu_weight};
+use super::limits::{PodLimits, cpu_max, cpu_weight};
 use super::settings::Settings;
 
 /// How deep a Pod may nest groups below its own. Removal walks down with one descriptor a level, so that
@@ -51,7 +51,7 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::Populated`] if a group of that name still has processes.
-    pub fn child(&self, name: &str, limits: &ContainerLimits) -> Result<Group, Error> {
+    pub fn child(&self, name: &str, limits: &Settings) -> Result<Group, Error> {
         let group = match self.make(name) {
             Err(Error::Make { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
                 self.clear_away(name)?;
@@ -59,7 +59,7 @@ impl Group {
             }
             made => made?,
         };
-        group.limit_container(limits)?;
+        group.apply(limits)?;
         Ok(group)
     }
 
@@ -278,23 +278,6 @@ impl Group {
             return Err(Error::Populated(old.path));
         }
         old.remove()
-    }
-
-    fn limit_container(&self, limits: &ContainerLimits) -> Result<(), Error> {
-        self.weigh(limits.cpu_request_milli)?;
-        self.limit_cpu(limits.cpu_limit_milli)?;
-        self.limit(Controller::Memory, "memory.max", limits.memory_limit)?;
-        // The whole container ends when the kernel kills one of its processes for memory, as with the kubelet
-        // (`singleProcessOOMKill: false`): half a container is worse than none.
-        self.limit(Controller::Memory, "memory.oom.group", Some(1))?;
-        self.forbid_swap()
-    }
-
-    /// `NoSwap`, as the kubelet does for every static Pod.
-    fn forbid_swap(&self) -> Result<(), Error> {
-        let mut settings = Settings::default();
-        settings.push(Some(Controller::Memory), "memory.swap.max", 0);
-        self.apply(&settings)
     }
 
     fn limit_cpu(&self, limit_milli: Option<u64>) -> Result<(), Error> {

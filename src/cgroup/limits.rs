@@ -38,7 +38,7 @@ impl ContainerLimits {
     }
 }
 
-/// The limits of a Pod: what its containers share.
+/// The limits of a Pod: what its containers share. What the manifest says of the Pod itself goes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PodLimits {
     /// Thousandths of a core: the sum of the containers' requests.
@@ -55,10 +55,14 @@ impl PodLimits {
     /// `pids_max` is the node's `podPidsLimit`, `None` where it sets none (−1).
     pub fn of(pod: &Pod, pids_max: Option<u64>) -> PodLimits {
         let containers: Vec<_> = pod.containers.iter().map(ContainerLimits::of).collect();
+        let own = pod.resources.as_ref();
+        let request = || containers.iter().fold(0, |sum: u64, c| sum.saturating_add(c.cpu_request_milli));
+        let cpu = || sum_if_all(containers.iter().map(|c| c.cpu_limit_milli));
+        let memory = || sum_if_all(containers.iter().map(|c| c.memory_limit));
         PodLimits {
-            cpu_request_milli: containers.iter().fold(0, |sum, c| sum.saturating_add(c.cpu_request_milli)),
-            cpu_limit_milli: sum_if_all(containers.iter().map(|c| c.cpu_limit_milli)),
-            memory_limit: sum_if_all(containers.iter().map(|c| c.memory_limit)),
+            cpu_request_milli: own.and_then(|own| own.requests.cpu_milli).unwrap_or_else(request),
+            cpu_limit_milli: own.and_then(|own| own.limits.cpu_milli).or_else(cpu),
+            memory_limit: own.and_then(|own| own.limits.memory).or_else(memory),
             pids_max,
         }
     }

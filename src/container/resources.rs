@@ -4,12 +4,16 @@
 //! name where it would have an effect; a zero that means "not set" is passed over, as runc does. Devices are no
 //! interface file: see [`limit_devices`](super::limit_devices).
 
+mod of_container;
+
 use std::fmt::Write as _;
 
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids, LinuxResources,
     LinuxThrottleDevice,
 };
+
+pub use of_container::{of_container, of_limits, oom_score_adj};
 
 use crate::cgroup::{Controller, Settings, weight_of_shares};
 

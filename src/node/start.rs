@@ -4,10 +4,11 @@ use std::fs::{self, DirBuilder};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result};
 use oci_spec::runtime::LinuxSeccomp;
+use rustix::thread::CapabilitySet;
 
 use super::carry_out::Failed;
 use super::folders::Folders;
@@ -18,13 +19,13 @@ use super::prepare;
 use super::state::SavedRun;
 use super::user_ids;
 use super::worker::Worker;
-use crate::cgroup::ContainerLimits;
+use crate::cgroup::Controller;
 use crate::config::Config;
-use crate::container::seccomp;
 use crate::container::{
     self, Bind, IdRange, ImageConfig, Lsm, Overlay, Parent, Plan, Recipe, ResolvedUser, Root, Setting,
     Spawned, Stdio,
 };
+use crate::container::{resources, seccomp};
 use crate::image::Image;
 use crate::keeper::start_time;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
@@ -101,7 +102,9 @@ impl Worker {
         let Ingredients { pod, image, user } = ingredients;
         let spec = &pod.containers[container];
         let pod_group = run.group.as_ref().context("the Pod has no cgroup")?;
-        let group = pod_group.child(&spec.name, &ContainerLimits::of(spec))?;
+        let has_memory = !self.cgroups.missing_controllers().contains(&Controller::Memory);
+        let resources = resources::of_container(spec, has_memory);
+        let group = pod_group.child(&spec.name, &resources::settings(&resources)?)?;
         let log_dir = container_log_dir(
             &pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid),
             &spec.name,
@@ -126,8 +129,8 @@ impl Worker {
             open_files: self.options.open_files,
             binds: binds(pod, spec, &folders.pod(&pod.uid)),
             cgroup: group.path().to_owned(),
-            resources: Default::default(),
-            oom_score_adj: None,
+            resources,
+            oom_score_adj: Some(oom_score_adj(pod, spec)),
             seccomp: seccomp_profile(spec, &self.options.config, folders)?,
             ids,
             shm: None,
@@ -220,6 +223,20 @@ struct Ingredients {
     pod: Arc<Pod>,
     image: Arc<Image>,
     user: ResolvedUser,
+}
+
+/// As low as this process may make another one's: without CAP_SYS_RESOURCE no lower than its own.
+fn oom_score_adj(pod: &Pod, container: &Container) -> i32 {
+    static MEMORY_AND_LOWEST: LazyLock<(u64, i32)> = LazyLock::new(|| {
+        let host = rustix::system::sysinfo();
+        let memory = host.totalram.saturating_mul(host.mem_unit.into());
+        let may_lower = rustix::thread::capabilities(None)
+            .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE));
+        let own = || fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok();
+        (memory, if may_lower { -1000 } else { own().unwrap_or(0) })
+    });
+    let (memory, lowest) = *MEMORY_AND_LOWEST;
+    resources::oom_score_adj(pod, container, memory).max(lowest)
 }
 
 /// The profile that the container is to have; a file of the node's `seccomp` folder if it names one.
