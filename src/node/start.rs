@@ -120,7 +120,7 @@ impl Worker {
             oom_score_adj: None,
             seccomp: None,
             ids: None,
-            shm: None,
+            shm: volume::shared_memory(&folders.pod(&pod.uid)),
             lsm: Lsm::of_this_host(),
         };
         let oci = container::spec(&recipe)?;
