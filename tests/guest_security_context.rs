@@ -4,8 +4,10 @@
 
 mod harness;
 
+use std::fs;
+
 use harness::manifest::ShellPod;
-use harness::{Node, Options, wait_until};
+use harness::{Node, Options, process, wait_until};
 
 /// Lines of `/proc/self/status`, without their tabs.
 const RESTRAINTS: &str = "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'";
@@ -100,6 +102,70 @@ fn a_sysctl_that_the_node_does_not_allow_keeps_the_pod_out() {
     let refusal = "SysctlForbidden: forbidden sysctl: \"net.core.somaxconn\" not allowlisted";
     wait_until("the refusal", || node.node_log_text().contains(refusal).then_some(()));
     assert!(node.list().pod("job").is_some_and(|pod| pod.phase() == "Pending"));
+}
+
+#[test]
+fn a_sysctl_is_set_in_the_pods_namespaces_and_nowhere_else() {
+    let node = Node::start(Options { config: "allowedUnsafeSysctls: [kernel.msg*]", ..Options::default() });
+    let ours = || fs::read_to_string("/proc/sys/kernel/msgmax").unwrap();
+    let before = ours();
+    let sysctls = "securityContext: {sysctls: [{name: kernel.msgmax, value: '4321'}, \
+                   {name: net/ipv4/ip_unprivileged_port_start, value: '7'}]}";
+    let show = "cat /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_unprivileged_port_start";
+    assert_eq!(output_of(&node, &job_with(sysctls, "", show)), "4321\n7\n");
+    assert_eq!(ours(), before);
+}
+
+#[test]
+fn a_profile_from_the_nodes_folder_forbids_what_it_says() {
+    let node = Node::start(Options::default());
+    let folder = node.root().join("seccomp/team");
+    fs::create_dir_all(&folder).unwrap();
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}"#;
+    fs::write(folder.join("no-mkdir.json"), profile).unwrap();
+    let context = |name: &str| {
+        format!("securityContext: {{seccompProfile: {{type: Localhost, localhostProfile: team/{name}}}}}")
+    };
+    let script = "mkdir /tmp/a 2>&1; touch /tmp/b && echo fine";
+    let output = output_of(&node, &job_with(&context("no-mkdir.json"), "", script));
+    assert!(output.contains("not supported") && output.ends_with("fine\n"), "{output}");
+
+    node.manifest("job.yaml", &job_with(&context("missing.json"), "", "true"));
+    let message = node.wait_for("the refusal", |list| {
+        let main = list.pod("job")?.container("main")?;
+        (main.waiting() == Some("CreateContainerError")).then(|| main.message().to_owned())
+    });
+    assert!(
+        message.contains("read the seccomp profile") && message.contains("team/missing.json"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_hosts_processes_and_shared_memory_are_there_for_who_asks() {
+    let node = Node::start(Options::default());
+    let keeper = node.keeper();
+    let show = format!(
+        "readlink /proc/self/ns/pid; readlink /proc/self/ns/ipc; ls -d /proc/{keeper}; cat /dev/shm/of-the-host"
+    );
+    let hosts = |kind| process::namespace(keeper, kind);
+    fs::write("/dev/shm/of-the-host", "hello\n").unwrap();
+    let output = output_of(&node, &job_with("hostPID: true\nhostIPC: true", "", &show));
+    assert_eq!(output, format!("{}\n{}\n/proc/{keeper}\nhello\n", hosts("pid"), hosts("ipc")));
+
+    let own = output_of(&node, &job_with("", "", &format!("{show} 2>/dev/null || true")));
+    assert!(!own.contains(&hosts("pid")) && !own.contains(&hosts("ipc")) && !own.contains("hello"), "{own}");
+}
+
+#[test]
+fn nothing_of_the_hosts_is_needed_for_a_pod_that_has_all_of_it() {
+    let node = Node::start(Options::default());
+    let spec = "hostNetwork: true\nhostPID: true\nhostIPC: true";
+    let output =
+        output_of(&node, &job_with(spec, "", "readlink /proc/self/ns/net; readlink /proc/self/ns/ipc"));
+    let hosts = |kind| process::namespace(node.keeper(), kind);
+    assert_eq!(output, format!("{}\n{}\n", hosts("net"), hosts("ipc")));
 }
 
 #[test]

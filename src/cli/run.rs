@@ -16,6 +16,7 @@ use super::journal;
 use crate::config::Config;
 use crate::keeper;
 use crate::node::{self, Folders};
+use crate::sys::sealed;
 
 const DEFAULT_CONFIG: &str = "/etc/podkeep/config.yaml";
 const DEFAULT_MANIFESTS: &str = "/etc/podkeep/manifests";
@@ -38,11 +39,12 @@ fn keeper(node: &NodeArgs) -> Result<ExitCode> {
     if !rustix::process::geteuid().is_root() {
         bail!("podkeep run must be started by root: it makes namespaces, mounts and cgroups");
     }
+    sealed::ensure()?;
     let locks = match keeper::is_renewed() {
         true => Vec::new(),
         false => lock(node)?,
     };
-    let exe = std::env::current_exe().context("find this program's own file")?;
+    let exe = sealed::on_disk().context("find this program's own file")?;
     let worker_args = std::env::args_os().skip(1).collect();
     Ok(keeper::run(keeper::Options {
         worker_args,

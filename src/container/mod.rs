@@ -18,9 +18,12 @@ pub mod user;
 
 pub use devices::{DeviceError, limit_devices};
 pub use lsm::Lsm;
-pub use namespaces::{NamespaceError, Namespaces};
-pub use plan::{Plan, PlanError, Root, Stdio, default_filter, plan};
+pub use namespaces::{JoinError, Mappings, NamespaceError, Namespaces, PodNamespaces, user_namespace};
+pub use plan::{
+    ExecSetting, Overlay, Plan, PlanError, Root, Setting, Stdio, Target, exec_plan, hook_plan, plan,
+    sysctl_path,
+};
 pub use recipe::{Bind, IdRange, ImageConfig, Recipe};
-pub use spawn::{Parent, SpawnError, Spawned, StartError, spawn};
+pub use spawn::{Parent, Progress, Report, SpawnError, Spawned, StartError, spawn};
 pub use spec::{Error, permitted_capabilities, spec};
 pub use user::ResolvedUser;

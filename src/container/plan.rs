@@ -1,31 +1,35 @@
-//! `Spec` → the steps that the child takes between clone and exec.
+//! `Spec` → the steps that a process takes between clone and exec.
 
 mod command;
 mod dev;
+mod error;
+mod exec;
+mod identity;
+mod mount_options;
 mod mounts;
+mod process;
+mod refused;
+mod report;
 mod root;
+mod setting;
+mod sysctls;
 mod text;
+mod unshare;
 
 use std::fmt;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
-use oci_spec::runtime::{Capabilities, PosixRlimitType, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
-pub use root::Root;
+pub use error::PlanError;
+pub use exec::{ExecSetting, Target, exec_plan, hook_plan};
+pub use root::{Overlay, Root};
+pub use setting::{Setting, Stdio};
+pub use sysctls::path as sysctl_path;
 
-use super::namespaces::Namespaces;
-use super::spawn::StartError;
-use super::spec::capability_mask;
-use crate::sys::child::REPORT_LENGTH;
-use crate::sys::step::{Step, Stream};
-
-/// Where output goes; input is the container's `/dev/null`.
-#[derive(Debug)]
-pub struct Stdio {
-    pub stdout: OwnedFd,
-    pub stderr: OwnedFd,
-}
+use super::seccomp;
+use crate::sys::step::{Filter, Propagation, PropagationKind, Slot, Step};
 
 /// The steps of the child, ready to be taken. Printed, it is one step a line.
 #[derive(Debug)]
@@ -33,188 +37,115 @@ pub struct Plan {
     pub(super) steps: Vec<Step>,
     /// How many descriptors are open between two steps.
     pub(super) slots: usize,
+    /// The namespaces that the first process is born in (`CLONE_NEW*`).
+    pub(super) namespaces: u64,
 }
 
-/// Why a `Spec` cannot be turned into a plan.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    #[error("the spec has no {0}")]
-    Missing(&'static str),
-    #[error("{what} `{value}` holds a zero byte")]
-    ZeroByte { what: &'static str, value: String },
-    #[error("{what} {path} is not absolute")]
-    Relative { what: &'static str, path: PathBuf },
-    #[error("a mount cannot take the place of the container's root")]
-    MountOnRoot,
-    #[error("the mount on {at} asks for `{option}`, which is not supported")]
-    MountOption { at: PathBuf, option: String },
-    #[error("device {path}: {problem}")]
-    Device { path: PathBuf, problem: &'static str },
-    #[error("the image has no layers")]
-    NoLayers,
-    #[error(
-        "the path {0} holds a comma, a colon or a backslash, which an overlay cannot have in its options"
-    )]
-    OverlayPath(String),
-    #[error("{layers} layers need {bytes} bytes of mount options, the kernel takes {max}", max = root::MAX_OPTIONS)]
-    TooManyLayers { layers: usize, bytes: usize },
-    #[error("duplicate the descriptor of the Pod's {kind} namespace: {cause}")]
-    Namespace { kind: &'static str, cause: std::io::Error },
-    #[error("duplicate the descriptor of {stream:?}: {cause}")]
-    Stdio { stream: Stream, cause: std::io::Error },
-}
-
-/// Turns the description into steps. `seccomp` is the program of the container's profile, if it has one.
+/// Turns the description into steps.
 ///
-/// The plan owns duplicates of the descriptors, so it can be kept until the child's report is there.
+/// The plan owns the descriptors, so it can be kept until the child's report is there.
 ///
 /// # Errors
 /// When the spec lacks something, or holds what cannot be done.
-pub fn plan(
-    spec: &Spec,
-    root: &Root,
-    namespaces: &Namespaces,
-    stdio: Stdio,
-    seccomp: Option<Vec<libc::sock_filter>>,
-) -> Result<Plan, PlanError> {
+pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
+    refused::check(spec)?;
     let process = spec.process().as_ref().ok_or(PlanError::Missing("process"))?;
-    let mounts = mounts::steps(spec)?;
-    let slots = mounts.slots;
+    let linux = spec.linux().as_ref().ok_or(PlanError::Missing("linux"))?;
+    let Setting { root, namespaces, stdio, preserve_fds, start, hooks, pivot } = setting;
+    let seccomp = filter(linux)?;
+    let entrance = unshare::entrance(linux, &namespaces)?;
+    let in_user_namespace = namespaces.user.is_some();
+    let mounts = mounts::steps(spec, &namespaces, in_user_namespace)?;
+    let proc = Slot(mounts.slots);
+    let labels = process::labels(process, proc)?;
+    let sysctls = sysctls::steps(spec, proc)?;
+    let candidates = command::candidates(process)?;
+    let start_number = start.as_ref().map(AsRawFd::as_raw_fd);
 
     let mut steps = vec![Step::ResetSignals];
-    steps.extend(open_files(process).map(Step::LimitOpenFiles));
+    steps.extend(process::limits(process)?);
     steps.push(Step::NewSession);
-    steps.extend(joins(namespaces)?);
-    steps.push(Step::NewCgroupNamespace);
-    steps.extend(redirections(&stdio)?);
+    let root = root::steps(&root, spec, &namespaces, Slot(mounts.slots + 1))?;
+    let forks = entrance.forks;
+    let outside = root.outside.into_iter().chain(mounts.outside).collect();
+    steps.extend(unshare::steps(entrance, namespaces, outside));
+    steps.extend(unshare::names(spec, &forks)?);
+    if unshare::is_new(linux, LinuxNamespaceType::Cgroup) {
+        steps.push(Step::NewCgroupNamespace);
+    }
+    let (redirections, from_dev) = process::streams(process, stdio, true)?;
+    steps.extend(redirections);
     steps.push(Step::SetUmask(process.user().umask().unwrap_or(0o022)));
-    steps.push(Step::MakeMountsPrivate);
+    steps.extend(mounts.shared_sources);
+    steps.push(Step::SetHostPropagation(host_propagation(linux.rootfs_propagation(), mounts.wants_slave)?));
     steps.extend(mounts.sources);
-    steps.extend(root::steps(root)?);
+    steps.extend(root.inside);
     steps.extend(mounts.inside);
-    steps.push(Step::NullInput);
-    steps.extend(restrictions(spec, process)?);
-    steps.extend(identity(process, seccomp)?);
-    steps.push(command::step(process)?);
-    Ok(Plan { steps, slots })
+    steps.extend(from_dev);
+    if hooks {
+        steps.push(Step::AwaitHooks);
+    }
+    if !(labels.is_empty() && sysctls.is_empty()) {
+        steps.push(Step::OpenPrivateProc { slot: proc });
+    }
+    steps.push(if pivot { Step::PivotRoot } else { Step::MoveRoot });
+    steps.extend(root_propagation(linux.rootfs_propagation())?);
+    steps.extend(sysctls);
+    steps.extend(root::restrictions(spec)?);
+    steps.extend(process::personality(linux));
+    steps.extend(labels);
+    if start.is_some() {
+        steps.push(Step::FindProgram { candidates: command::candidates(process)? });
+    }
+    steps.push(Step::CloseDescriptors { keep: preserve_fds, start: start_number });
+    let identity = identity::steps(process, seccomp)?;
+    steps.extend(identity.steps);
+    steps.extend(start.map(|from| Step::AwaitStart { from }));
+    steps.extend(identity.last);
+    steps.push(command::step(process, candidates)?);
+    Ok(Plan { steps, slots: mounts.slots + 2, namespaces: forks.birth })
 }
 
-/// The program of the default profile for the capabilities of this spec: what [`plan()`] takes as `seccomp` for
-/// a container that is not privileged.
-pub fn default_filter(spec: &Spec) -> Vec<libc::sock_filter> {
-    let sets = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
-    let permitted = sets.and_then(|sets| sets.permitted().as_ref()).map_or(0, capability_mask);
-    super::seccomp::default_profile(permitted).instructions().to_vec()
+/// The filter of the spec's profile, compiled once for all that have the same.
+fn filter(linux: &Linux) -> Result<Option<Arc<Filter>>, PlanError> {
+    let profile = linux.seccomp().as_ref();
+    Ok(profile.map(seccomp::program).transpose()?.map(|program| Arc::clone(program.filter())))
 }
 
-/// The only resource limit that a Pod's container is given; the soft one.
-fn open_files(process: &Process) -> Option<u64> {
-    let limits = process.rlimits().as_ref()?;
-    limits.iter().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile).map(|limit| limit.soft())
-}
-
-fn joins(namespaces: &Namespaces) -> Result<Vec<Step>, PlanError> {
-    [("ipc", &namespaces.ipc), ("uts", &namespaces.uts), ("net", &namespaces.net)]
-        .into_iter()
-        .filter_map(|(kind, namespace)| Some((kind, namespace.as_ref()?)))
-        .map(|(kind, namespace)| {
-            let namespace = namespace.try_clone().map_err(|cause| PlanError::Namespace { kind, cause })?;
-            Ok(Step::JoinNamespace { kind, namespace })
-        })
-        .collect()
-}
-
-/// Duplicates are never below 3, so one redirection cannot close the source of the next.
-fn redirections(stdio: &Stdio) -> Result<[Step; 2], PlanError> {
-    let redirect = |from: &OwnedFd, to| match from.try_clone() {
-        Ok(from) => Ok(Step::Redirect { from, to }),
-        Err(cause) => Err(PlanError::Stdio { stream: to, cause }),
+/// Nothing that is mounted inside is ever seen by the host, but for what `Bidirectional` volumes have opened before; what
+/// the host mounts is seen inside if somebody asks for it.
+fn host_propagation(root: &Option<String>, wants_slave: bool) -> Result<Propagation, PlanError> {
+    let kind = match root.as_deref().map(propagation).transpose()? {
+        Some(PropagationKind::Slave | PropagationKind::Shared) => PropagationKind::Slave,
+        _ if wants_slave => PropagationKind::Slave,
+        _ => PropagationKind::Private,
     };
-    Ok([redirect(&stdio.stdout, Stream::Stdout)?, redirect(&stdio.stderr, Stream::Stderr)?])
+    Ok(Propagation { kind, recursive: true })
 }
 
-/// What is hidden or made read-only once everything is in its place, the root last of all.
-fn restrictions(spec: &Spec, process: &Process) -> Result<Vec<Step>, PlanError> {
-    let mut steps = vec![Step::EnsureDirectory { path: text::absolute("working directory", process.cwd())? }];
-    let linux = spec.linux().as_ref();
-    for path in linux.and_then(|linux| linux.readonly_paths().as_ref()).into_iter().flatten() {
-        steps.push(Step::MakeReadOnly { path: text::absolute("read-only path", path.as_ref())? });
-    }
-    for path in linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten() {
-        steps.push(Step::Mask { path: text::absolute("masked path", path.as_ref())? });
-    }
-    if spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false) {
-        steps.push(Step::MakeRootReadOnly);
-    }
-    Ok(steps)
+/// `linux.rootfsPropagation`: private is what a root is anyway.
+fn root_propagation(asked: &Option<String>) -> Result<Option<Step>, PlanError> {
+    let Some(asked) = asked.as_deref().filter(|asked| !asked.is_empty()) else { return Ok(None) };
+    let recursive = asked.starts_with('r');
+    Ok(match propagation(asked)? {
+        PropagationKind::Private => None,
+        kind => Some(Step::SetRootPropagation(Propagation { kind, recursive })),
+    })
 }
 
-/// From all-powerful to what the container is.
-///
-/// A filter without `no_new_privs` needs CAP_SYS_ADMIN, so it is installed while the child still has that;
-/// with it, the filter comes last and judges nothing but exec.
-fn identity(process: &Process, seccomp: Option<Vec<libc::sock_filter>>) -> Result<Vec<Step>, PlanError> {
-    let user = process.user();
-    let cwd = text::absolute("working directory", process.cwd())?;
-    let set = |choose: fn(&oci_spec::runtime::LinuxCapabilities) -> &Option<Capabilities>| {
-        let chosen = process.capabilities().as_ref().and_then(|sets| choose(sets).as_ref());
-        chosen.map_or(0, capability_mask)
-    };
-    let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    let filter = seccomp.map(Step::InstallSeccomp);
-    let (early, late) = if no_new_privileges { (None, filter) } else { (filter, None) };
-
-    let mut steps = vec![Step::CloseDescriptors, Step::EnterDirectory { path: cwd.clone(), forgive: true }];
-    steps.extend(early);
-    steps.push(Step::BoundCapabilities(set(|sets| sets.bounding())));
-    steps.push(Step::SetGroups(user.additional_gids().clone().unwrap_or_default()));
-    steps.push(Step::SetGid(user.gid()));
-    steps.push(Step::SetUid(user.uid()));
-    steps.push(Step::SetCapabilities(set(|sets| sets.permitted())));
-    if no_new_privileges {
-        steps.push(Step::ForbidNewPrivileges);
-    }
-    steps.push(Step::EnterDirectory { path: cwd, forgive: false });
-    steps.push(Step::VerifyDirectory);
-    steps.extend(late);
-    Ok(steps)
-}
-
-impl Plan {
-    /// What the child's report says: empty means that exec happened.
-    ///
-    /// # Errors
-    /// The step that failed, as a sentence.
-    pub fn explain(&self, report: &[u8]) -> Result<(), StartError> {
-        if report.is_empty() {
-            return Ok(());
-        }
-        let unreadable = || StartError::UnreadableReport(report.len());
-        let record: [u8; REPORT_LENGTH] = report.try_into().map_err(|_| unreadable())?;
-        let [a, b, c, d, e, f, g, h] = record;
-        let index = u32::from_le_bytes([a, b, c, d]) as usize;
-        let errno = nix::errno::Errno::from_raw(i32::from_le_bytes([e, f, g, h]));
-        let step = self.steps.get(index).ok_or_else(unreadable)?;
-        Err(StartError::Step { step: step.to_string(), errno, hint: hint(step, errno) })
+fn propagation(name: &str) -> Result<PropagationKind, PlanError> {
+    match name {
+        "" | "private" | "rprivate" => Ok(PropagationKind::Private),
+        "slave" | "rslave" => Ok(PropagationKind::Slave),
+        "shared" | "rshared" => Ok(PropagationKind::Shared),
+        "unbindable" | "runbindable" => Ok(PropagationKind::Unbindable),
+        _ => Err(PlanError::Propagation(name.to_owned())),
     }
 }
 
-/// What a person can do about it, where that is known.
-fn hint(step: &Step, errno: nix::errno::Errno) -> Option<&'static str> {
-    use nix::errno::Errno;
-    match (step, errno) {
-        (Step::PivotRoot { .. }, Errno::EINVAL) => {
-            Some("is the host's root an initramfs? it cannot be pivoted: switch to a disk or a tmpfs first")
-        }
-        (Step::MountRoot { .. }, Errno::EINVAL) => Some("the kernel's log says why"),
-        (Step::MountRoot { .. }, Errno::ENODEV) => Some("the kernel has no overlay file system"),
-        (Step::Mount { .. }, Errno::ELOOP) => Some("the image has a symbolic link there"),
-        (Step::Execute { .. }, Errno::ENOENT) => {
-            Some("neither in the image's root nor in its PATH, or its interpreter or loader is missing")
-        }
-        (Step::Execute { .. }, Errno::ENOEXEC) => Some("built for another machine, or a script without #!"),
-        _ => None,
-    }
+/// Duplicates, so that what the caller holds stays open.
+fn duplicate(kind: LinuxNamespaceType, fd: &OwnedFd) -> Result<OwnedFd, PlanError> {
+    fd.try_clone().map_err(|cause| PlanError::Namespace { kind, cause })
 }
 
 impl fmt::Display for Plan {

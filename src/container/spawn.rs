@@ -1,13 +1,15 @@
 //! Plan → process.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU32;
 
-use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::plan::Plan;
 use crate::sys::clone::{self, Birth};
+use crate::sys::report::{self, ParentEnd, Said};
+use crate::sys::step::Step;
 
 /// Whose child the container becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,17 +25,33 @@ pub enum Parent {
 pub struct Spawned {
     pub pid: u32,
     pub pidfd: OwnedFd,
-    /// Read to its end, then give what came to [`Plan::explain`]. Non-blocking, for a loop to wait on.
-    pub report: OwnedFd,
+    pub report: Report,
+}
+
+/// What a process on its way says of it: a descriptor for a loop to wait on.
+#[derive(Debug)]
+pub struct Report(ParentEnd);
+
+/// How far a process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// All is mounted, the root not pivoted: it waits for [`Report::go_on`].
+    Created,
+    /// It waits for the byte that starts it.
+    Ready,
+    /// It has become its program.
+    Executed,
 }
 
 /// Why no process was made.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
-    #[error("make the report pipe: {0}")]
-    Pipe(#[source] std::io::Error),
+    #[error("make the report channel: {0}")]
+    Report(#[source] io::Error),
     #[error("clone the container's first process: {0}")]
-    Clone(#[source] std::io::Error),
+    Clone(#[source] io::Error),
+    #[error(transparent)]
+    Start(#[from] StartError),
 }
 
 /// Why the process ended before exec.
@@ -41,31 +59,101 @@ pub enum SpawnError {
 pub enum StartError {
     #[error("{step}: {errno:?}{}", hint.map(|hint| format!(" ({hint})")).unwrap_or_default())]
     Step { step: String, errno: nix::errno::Errno, hint: Option<&'static str> },
-    #[error("the container's process sent an unreadable report of {0} bytes")]
-    UnreadableReport(usize),
+    #[error("the container's process reports a failure of step {0}, which it has not")]
+    UnknownStep(u32),
+    #[error("read the report of the container's process: {0}")]
+    Unreadable(io::ErrorKind),
+    #[error("the container's process has ended before its first step was done")]
+    Gone,
 }
 
-/// Clones the container's first process straight into `cgroup` (a descriptor of its directory) and into new
-/// mount and PID namespaces. `pid_out`, in a shared mapping, holds the PID before the process first runs.
+/// Clones the plan's process, straight into `cgroup` if one is given (a descriptor of its directory). `pid_out`, in a shared
+/// mapping, holds the PID before the process first runs.
+///
+/// Where the plan joins a user or PID namespace, this waits for the process that does so to be replaced by the one inside.
 ///
 /// # Errors
 /// When the kernel refuses the clone; what the process does afterwards is in [`Spawned::report`].
 pub fn spawn(
     plan: &Plan,
-    cgroup: BorrowedFd<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
     parent: Parent,
     pid_out: Option<&AtomicU32>,
 ) -> Result<Spawned, SpawnError> {
-    // The child's end is closed here when this returns, so that the child alone decides when the report ends.
-    let (report, childs_end) = report_pipe().map_err(SpawnError::Pipe)?;
-    let birth = Birth { cgroup, sibling: parent == Parent::CallersParent, pid_out };
+    let (report, theirs) = report::pair().map_err(SpawnError::Report)?;
+    let sibling = parent == Parent::CallersParent;
+    let birth = Birth { cgroup, namespaces: plan.namespaces, sibling, pid_out };
     let (pid, pidfd) =
-        clone::spawn(&plan.steps, plan.slots, childs_end.as_raw_fd(), birth).map_err(SpawnError::Clone)?;
-    Ok(Spawned { pid, pidfd, report })
+        clone::spawn(&plan.steps, plan.slots, report.child_end(&theirs), birth).map_err(SpawnError::Clone)?;
+    // The child alone decides when the report ends.
+    drop(theirs);
+    let mut spawned = Spawned { pid, pidfd, report: Report(report) };
+    if plan.steps.iter().any(|step| matches!(step, Step::Fork { .. })) {
+        spawned.follow(plan, parent)?;
+    }
+    Ok(spawned)
 }
 
-fn report_pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-    fcntl_setfl(&read, OFlags::NONBLOCK)?;
-    Ok((read, write))
+impl Spawned {
+    /// From the process that joins to the one that it leaves behind.
+    fn follow(&mut self, plan: &Plan, parent: Parent) -> Result<(), StartError> {
+        let said = self.report.0.hear(true);
+        if parent == Parent::Caller {
+            // It has nothing more to do, and nobody else would reap it.
+            let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        }
+        match said {
+            Ok(Some((Said::Forked { pid }, Some(pidfd)))) => {
+                (self.pid, self.pidfd) = (pid, pidfd);
+                Ok(())
+            }
+            Ok(Some((Said::Failed { step, errno }, _))) => Err(plan.explain(step, errno)),
+            Ok(_) => Err(StartError::Gone),
+            Err(error) => Err(StartError::Unreadable(error.kind())),
+        }
+    }
+}
+
+impl AsFd for Report {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Report {
+    /// Waits for what comes next.
+    ///
+    /// # Errors
+    /// The step that failed, as a sentence.
+    pub fn next(&self, plan: &Plan) -> Result<Progress, StartError> {
+        self.hear(plan, true).map(|progress| progress.unwrap_or(Progress::Executed))
+    }
+
+    /// What has come; `None` if nothing has.
+    ///
+    /// # Errors
+    /// The step that failed, as a sentence.
+    pub fn poll(&self, plan: &Plan) -> Result<Option<Progress>, StartError> {
+        self.hear(plan, false)
+    }
+
+    fn hear(&self, plan: &Plan, wait: bool) -> Result<Option<Progress>, StartError> {
+        match self.0.hear(wait) {
+            Ok(None) => Ok(Some(Progress::Executed)),
+            Ok(Some((Said::Created, _))) => Ok(Some(Progress::Created)),
+            Ok(Some((Said::Ready, _))) => Ok(Some(Progress::Ready)),
+            Ok(Some((Said::Failed { step, errno }, _))) => Err(plan.explain(step, errno)),
+            Ok(Some((Said::Forked { .. }, _))) => Err(StartError::Gone),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(StartError::Unreadable(error.kind())),
+        }
+    }
+
+    /// Lets a process that said [`Progress::Created`] go on.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn go_on(&self) -> io::Result<()> {
+        self.0.go_on()
+    }
 }

@@ -70,9 +70,9 @@ pub fn spec(recipe: &Recipe<'_>) -> Result<Spec, Error> {
     let mut spec = Spec::default();
     spec.set_root(Some(root))
         .set_hostname(Some(recipe.hostname.to_owned()))
-        .set_process(Some(process::process(recipe)?))
         .set_mounts(Some(mounts::mounts(recipe)))
-        .set_linux(Some(linux(recipe)?));
+        .set_linux(Some(linux(recipe)?))
+        .set_process(Some(process::process(recipe)?));
     Ok(spec)
 }
 

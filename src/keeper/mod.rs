@@ -48,7 +48,7 @@ pub struct Options {
     pub worker_args: Vec<OsString>,
     /// Locked for as long as this process lives, so that no second podkeep works on the same folders.
     pub locks: Vec<OwnedFd>,
-    /// The binary: started as worker, and executed again on SIGUSR2.
+    /// The binary on disk, which may be another one by now: executed on SIGUSR2.
     pub exe: PathBuf,
     /// The soft limit of open files before it was raised, for the containers.
     pub open_files: Option<u64>,

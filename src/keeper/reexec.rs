@@ -4,11 +4,9 @@
 //! stay locked, since their descriptors stay open.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -18,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Options;
 use super::exits::Exits;
 use super::protocol::Exit;
+use crate::sys::sealed;
 use crate::sys::wait::Ended;
 
 const VARIABLE: &str = "PODKEEP_KEEPER_STATE";
@@ -122,15 +121,8 @@ fn execute(
     for fd in open_over_exec.chain([state.as_fd()]) {
         fcntl_setfd(fd, FdFlags::empty())?;
     }
-    let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::other);
-    let path = text(exe.as_os_str().as_bytes())?;
-    let args: Vec<CString> =
-        std::env::args_os().map(|arg| text(arg.as_bytes())).collect::<io::Result<_>>()?;
-    let mut env: Vec<CString> = std::env::vars_os()
-        .filter(|(name, _)| name != VARIABLE)
-        .map(|(name, value)| text(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
-        .collect::<io::Result<_>>()?;
-    env.push(text(format!("{VARIABLE}={}", state.as_raw_fd()).as_bytes())?);
-    // Not `std`'s exec, which would unblock the signals that may be waiting.
-    nix::unistd::execve(&path, &args, &env).map_err(io::Error::from)
+    let number = state.as_raw_fd().to_string();
+    let others = std::env::vars_os().filter(|(name, _)| name != VARIABLE);
+    // Sealed at once, so that there is nothing left that could fail in the new program.
+    sealed::execute(exe, others.chain([(VARIABLE.into(), number.into())]))
 }

@@ -22,7 +22,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the binary as a worker, with the socket as its standard input.
+    /// Starts the binary as a worker, with the socket as its standard input. The link names the sealed file that the keeper
+    /// runs from ([`crate::sys::sealed`]), so the worker and what it clones run from it too.
     pub fn start(options: &Options) -> io::Result<Worker> {
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;

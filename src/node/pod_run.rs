@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::poller::Registration;
 use super::state::{SavedRun, SavedState};
 use crate::cgroup::Group;
-use crate::container::{Namespaces, Plan};
+use crate::container::{Namespaces, Plan, Report};
 use crate::image::Image;
 use crate::logs::{ContainerLog, Fifo, Stream};
 use crate::manifest::{Pod, Uid};
@@ -85,8 +85,7 @@ pub struct Process {
 /// A process between clone and exec.
 pub struct Starting {
     pub plan: Plan,
-    pub report: Watched<OwnedFd>,
-    pub received: Vec<u8>,
+    pub report: Watched<Report>,
 }
 
 /// A container's two pipes and the file they go to.

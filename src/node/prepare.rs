@@ -13,7 +13,7 @@ use super::pod_run::{PodNumber, PodRun};
 use super::snapshot::unmet_wishes;
 use super::worker::{Done, Worker};
 use crate::cgroup::{PodCgroupName, PodLimits, Tree};
-use crate::container::{Lsm, Namespaces};
+use crate::container::{Lsm, Namespaces, PodNamespaces};
 use crate::manifest::pod::QosClass;
 use crate::manifest::{Pod, Uid};
 use crate::pod::Event;
@@ -35,10 +35,11 @@ impl Worker {
     pub fn prepare(&mut self, number: PodNumber) {
         let Some(run) = self.pods.get(&number) else { return };
         let (pod, folders) = (run.pod().clone(), self.options.folders.clone());
-        let prepared = run.namespaces.ipc.is_some();
+        let prepared = has_namespaces(run);
+        let taken_over = run.group.is_some();
         let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
         self.work.add(move || {
-            let admitted = if prepared { Ok(()) } else { admit(&pod, &allowed_sysctls) };
+            let admitted = if taken_over { Ok(()) } else { admit(&pod, &allowed_sysctls) };
             let result =
                 admitted.and_then(|()| prepare_folder(&pod, &folders)).and_then(|()| match prepared {
                     // Taken over: the namespaces are there.
@@ -64,7 +65,7 @@ impl Worker {
                     refused.join(", ")
                 ));
             }
-            if namespaces.ipc.is_some() {
+            if !has_namespaces(run) {
                 run.namespaces = namespaces;
             }
             make_group(run, &self.cgroups, pids_max)
@@ -194,9 +195,23 @@ fn prepare_folder(pod: &Pod, folders: &Folders) -> Result<()> {
     Ok(())
 }
 
+/// Whether the Pod has every namespace that is not the host's.
+pub fn has_namespaces(run: &PodRun) -> bool {
+    let (pod, own) = (run.pod(), &run.namespaces);
+    (pod.host_ipc || own.ipc.is_some())
+        && (pod.host_network || own.net.is_some())
+        && (pod.hostname.is_none() || own.uts.is_some())
+}
+
 /// The namespaces that the Pod's containers share.
 pub fn namespaces(pod: &Pod) -> Result<Namespaces> {
-    Ok(Namespaces::create(pod.hostname.as_deref(), pod.host_network)?)
+    let wanted = PodNamespaces {
+        hostname: pod.hostname.as_deref(),
+        host_network: pod.host_network,
+        host_ipc: pod.host_ipc,
+        ..PodNamespaces::default()
+    };
+    Ok(Namespaces::create(&wanted)?)
 }
 
 fn make_group(run: &mut PodRun, cgroups: &Tree, pids_max: Option<u64>) -> Result<(), String> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use oci_spec::runtime::LinuxSeccomp;
 
 use super::carry_out::Failed;
 use super::folders::Folders;
@@ -17,13 +18,14 @@ use super::prepare;
 use super::state::SavedRun;
 use super::worker::Worker;
 use crate::cgroup::ContainerLimits;
+use crate::container::seccomp;
 use crate::container::{
-    self, Bind, ImageConfig, Lsm, Parent, Plan, Recipe, ResolvedUser, Root, Spawned, Stdio,
+    self, Bind, ImageConfig, Lsm, Overlay, Parent, Plan, Recipe, ResolvedUser, Root, Setting, Spawned, Stdio,
 };
 use crate::image::Image;
 use crate::keeper::start_time;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
-use crate::manifest::pod::SeccompProfile;
+use crate::manifest::pod::{SeccompProfile, Security};
 use crate::manifest::{Container, Pod};
 use crate::pod::event::Index;
 use crate::pod::{Event, StartFailure};
@@ -62,7 +64,7 @@ impl Worker {
     /// was in them. Says whether it had to. Without them, the container would be in the host's.
     fn missing_namespaces(&mut self, number: PodNumber) -> Result<bool> {
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
-        if run.namespaces.ipc.is_some() {
+        if prepare::has_namespaces(run) {
             return Ok(false);
         }
         run.namespaces = prepare::namespaces(run.pod())?;
@@ -104,7 +106,8 @@ impl Worker {
         let log = self.pump.open_log(&log_dir, attempt, self.policy)?;
         let fifo = |stream: Stream| make_fifo(folders, pod, spec, stream, user);
         let (stdout, stderr) = (fifo(Stream::Stdout)?, fifo(Stream::Stderr)?);
-        let stdio = Stdio { stdout: stdout.container_end()?, stderr: stderr.container_end()? };
+        let (out, err) = (stdout.container_end()?, stderr.container_end()?);
+        let stdio = Stdio::Streams { stdin: None, stdout: out, stderr: err };
         let root = make_root(folders, pod, spec, attempt, image, self.images.layers_dir())?;
         let image_config = image_config(image);
         let recipe = Recipe {
@@ -118,20 +121,14 @@ impl Worker {
             cgroup: group.path().to_owned(),
             resources: Default::default(),
             oom_score_adj: None,
-            seccomp: None,
+            seccomp: seccomp_profile(&spec.security, self.options.config.seccomp_default, folders)?,
             ids: None,
             shm: volume::shared_memory(&folders.pod(&pod.uid)),
             lsm: Lsm::of_this_host(),
         };
         let oci = container::spec(&recipe)?;
-        let seccomp = match spec.security.seccomp_profile(self.options.config.seccomp_default) {
-            SeccompProfile::RuntimeDefault => Some(container::default_filter(&oci)),
-            SeccompProfile::Unconfined => None,
-            SeccompProfile::Localhost(path) => {
-                anyhow::bail!("not supported yet: the seccomp profile {path:?}")
-            }
-        };
-        let plan = container::plan(&oci, &root, &run.namespaces, stdio, seccomp)?;
+        let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
+        let plan = container::plan(&oci, Setting::new(Root::Overlay(root), namespaces, stdio))?;
         container::limit_devices(&oci, group.dir())?;
         let c = &mut run.containers[container];
         c.group = Some(group);
@@ -164,7 +161,7 @@ impl Worker {
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let group = run.containers[container].group.as_ref().context("the container has no cgroup")?;
         let pid_out = self.start_journal.begin(run.uid(), container, attempt, keeper);
-        let spawned = container::spawn(&plan, group.dir(), Parent::CallersParent, Some(pid_out))?;
+        let spawned = container::spawn(&plan, Some(group.dir()), Parent::CallersParent, Some(pid_out))?;
         let Spawned { pid, pidfd, report } = spawned;
         let stop_signal = run.containers[container].image.as_ref().and_then(|i| i.config.stop_signal.clone());
         let process = Process {
@@ -177,7 +174,7 @@ impl Worker {
         let report = Watched { inner: report, registration };
         let c = &mut run.containers[container];
         c.process = Some(process);
-        c.starting = Some(Starting { plan, report, received: Vec::new() });
+        c.starting = Some(Starting { plan, report });
         // Now, because the journal has room for one: the next start of this turn takes its place.
         if self.save_state_of(number) {
             self.start_journal.clear();
@@ -191,15 +188,15 @@ impl Worker {
         let name = run.name_of(container);
         let Some(c) = run.containers.get_mut(container) else { return };
         let Some(starting) = &mut c.starting else { return };
-        match read_to_end(starting) {
-            Ok(false) => return,
-            Ok(true) => {}
-            Err(error) => log::error!("{name}: read the report of its start: {error}"),
-        }
+        let result = match starting.report.inner.poll(&starting.plan) {
+            Ok(None) => return,
+            Ok(Some(_)) => Ok(()),
+            Err(error) => Err(error),
+        };
         let pid = c.process.as_ref().map_or(0, |process| process.run.pid);
         let Some(starting) = c.starting.take() else { return };
         self.poller.remove(&starting.report.inner, starting.report.registration);
-        let event = match starting.plan.explain(&starting.received) {
+        let event = match result {
             Ok(()) => Event::Started { container, pid },
             Err(error) => {
                 let message = format!("start container {name}: {error}");
@@ -218,16 +215,24 @@ struct Ingredients {
     user: ResolvedUser,
 }
 
-/// Whether the other side has closed.
-fn read_to_end(starting: &mut Starting) -> std::io::Result<bool> {
-    let mut space = [0; 256];
-    loop {
-        match rustix::io::read(&starting.report.inner, &mut space) {
-            Ok(0) => return Ok(true),
-            Ok(length) => starting.received.extend_from_slice(&space[..length]),
-            Err(rustix::io::Errno::AGAIN) => return Ok(false),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+/// The profile for the container's `Spec`, if it has one.
+fn seccomp_profile(
+    security: &Security,
+    seccomp_default: bool,
+    folders: &Folders,
+) -> Result<Option<Arc<LinuxSeccomp>>> {
+    match security.seccomp_profile(seccomp_default) {
+        SeccompProfile::Unconfined => Ok(None),
+        SeccompProfile::RuntimeDefault => {
+            Ok(Some(seccomp::default_profile(container::permitted_capabilities(security)?)))
+        }
+        SeccompProfile::Localhost(name) => {
+            let path = folders.seccomp().join(name);
+            let text =
+                fs::read(&path).with_context(|| format!("read the seccomp profile {}", path.display()))?;
+            let profile =
+                seccomp::load(&text).with_context(|| format!("the seccomp profile {}", path.display()))?;
+            Ok(Some(Arc::new(profile)))
         }
     }
 }
@@ -252,7 +257,7 @@ fn make_root(
     attempt: u32,
     image: &Image,
     layers_dir: &Path,
-) -> Result<Root> {
+) -> Result<Overlay> {
     let run = folders.container_run(&pod.uid, &container.name, attempt);
     let (upper, work) = (run.join("upper"), run.join("work"));
     for folder in [&upper, &work] {
@@ -262,7 +267,7 @@ fn make_root(
             .create(folder)
             .with_context(|| format!("make {}", folder.display()))?;
     }
-    Ok(Root {
+    Ok(Overlay {
         layers_dir: layers_dir.to_owned(),
         lower: image.layers.clone(),
         upper,

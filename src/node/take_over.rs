@@ -266,8 +266,9 @@ fn namespaces(uid: &Uid, held: &mut Held, run: &PodRun) -> Namespaces {
     let pod = run.pod();
     Namespaces {
         net: if pod.host_network { None } else { open("net") },
-        ipc: open("ipc"),
+        ipc: if pod.host_ipc { None } else { open("ipc") },
         uts: if pod.hostname.is_some() { open("uts") } else { None },
+        ..Namespaces::default()
     }
 }
 

@@ -1,21 +1,21 @@
 //! Bringing a network interface up by ioctl: the one thing a Pod's namespace needs before it has a network.
 
 use std::ffi::CStr;
-use std::io;
 use std::os::fd::AsRawFd;
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 /// Sets `IFF_UP` on the interface of that name in the calling thread's network namespace.
 ///
 /// # Errors
-/// The kernel's, or `InvalidInput` for a name over 15 bytes.
-pub fn set_up(name: &CStr) -> io::Result<()> {
+/// The kernel's, or `EINVAL` for a name over 15 bytes. Does not allocate.
+pub fn set_up(name: &CStr) -> Result<(), Errno> {
     // SAFETY: all zero bytes are a valid `ifreq`: arrays and integers only.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     let bytes = name.to_bytes();
     if bytes.len() >= request.ifr_name.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
+        return Err(Errno::INVAL);
     }
     for (to, from) in request.ifr_name.iter_mut().zip(bytes) {
         *to = *from as libc::c_char;
@@ -28,8 +28,9 @@ pub fn set_up(name: &CStr) -> io::Result<()> {
     change(&socket, libc::SIOCSIFFLAGS, &mut request)
 }
 
-fn change(socket: &impl AsRawFd, call: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
+fn change(socket: &impl AsRawFd, call: libc::c_ulong, request: &mut libc::ifreq) -> Result<(), Errno> {
     // SAFETY: both calls read and write one `ifreq`, which `request` is for the whole call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), call as _, std::ptr::from_mut(request)) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let result =
+        unsafe { libc::syscall(libc::SYS_ioctl, socket.as_raw_fd(), call, std::ptr::from_mut(request)) };
+    super::child::check(result).map(drop)
 }

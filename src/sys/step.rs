@@ -1,10 +1,15 @@
-//! The steps that a container's first process can take before exec, and each as a sentence.
+//! The steps that a process can take between clone and exec.
 //!
 //! A step holds all that it needs, ready for the kernel: [`child`](super::child) takes it without allocating.
 
-use std::ffi::{CStr, CString, c_char};
-use std::fmt;
-use std::os::fd::OwnedFd;
+mod sentence;
+mod strings;
+
+use std::ffi::CString;
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
+
+pub use strings::StringArray;
 
 /// The place of a descriptor that an early step opens and a later one uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,28 +20,66 @@ pub struct Slot(pub usize);
 pub enum Step {
     /// All signals to their default, none blocked: what the node ignores or handles is no business of a container.
     ResetSignals,
-    /// The soft limit: the node's own is raised, and some programs go through every number up to it.
-    LimitOpenFiles(u64),
+    LimitResource(ResourceLimit),
+    /// `/proc/self/oom_score_adj`: to lower it needs CAP_SYS_RESOURCE in the host's user namespace.
+    AdjustOomScore {
+        value: CString,
+    },
+    /// `ioprio_set(2)`: class and priority in one number.
+    SetIoPriority(i32),
+    SetScheduler(Box<SchedulerAttributes>),
     NewSession,
     /// `kind` is for the sentence only.
     JoinNamespace {
         kind: &'static str,
         namespace: OwnedFd,
     },
+    /// The namespaces (`CLONE_NEW*`) of a process, all at once.
+    JoinProcess {
+        pidfd: OwnedFd,
+        namespaces: u64,
+    },
     /// In the child, because `clone3` would take the cloner's cgroup as the root of the new namespace.
     NewCgroupNamespace,
+    /// Before a [`Step::Fork`]: where a root is mounted that the new user namespace may not mount itself.
+    NewMountNamespace,
+    /// For those forked from here on; `offsets` as `/proc/self/timens_offsets` takes them.
+    NewTimeNamespace {
+        offsets: CString,
+    },
+    /// The following steps are taken by a new process in these new namespaces (`CLONE_NEW*`), a sibling of this one, which
+    /// ends: a user, PID or time namespace that was joined is only its children's, or needs them.
+    Fork {
+        namespaces: u64,
+    },
+    /// User and group 0 of the user namespace that was joined: until then the process is nobody there.
+    BecomeRoot,
+    SetHostName {
+        name: CString,
+    },
+    SetDomainName {
+        name: CString,
+    },
+    /// In a new network namespace, loopback is down.
+    RaiseLoopback,
     Redirect {
         from: OwnedFd,
         to: Stream,
     },
     SetUmask(u32),
-    /// No mount made from here on is seen by the host.
-    MakeMountsPrivate,
-    /// Copies what is mounted at a path of the host into a slot.
+    /// Of all mounts of the host that this process sees: what is mounted from here on is not seen by the host.
+    SetHostPropagation(Propagation),
+    /// Copies what is mounted at a path of the host into a slot, with owners mapped by a user namespace if one is given.
     OpenSource {
         source: CString,
         recursive: bool,
         slot: Slot,
+        map: Option<Mapping>,
+    },
+    /// Puts a copy of the layers' directory, its owners mapped, in its own place.
+    MapLayers {
+        layers_dir: CString,
+        map: Mapping,
     },
     /// Layers in `options` are named relative to `layers_dir`.
     MountRoot {
@@ -44,25 +87,47 @@ pub enum Step {
         options: CString,
         at: CString,
     },
-    /// From here on the host's files are gone.
-    PivotRoot {
+    /// Attaches what an earlier [`Step::OpenSource`] copied as the root to be.
+    AttachRoot {
+        slot: Slot,
         at: CString,
     },
+    /// The root to be: the paths of all steps from here on are below it.
+    OpenRoot {
+        at: CString,
+    },
+    /// From here on the host's files are gone.
+    PivotRoot,
+    /// Where the host's root cannot be pivoted: the root to be is moved over it, which a process with CAP_SYS_CHROOT
+    /// could leave (runc's `--no-pivot`).
+    MoveRoot,
+    /// Of the container's root mount.
+    SetRootPropagation(Propagation),
     /// A new file system. No link is followed on the way to `at`. Its descriptor stays in `slot`, if given.
     Mount {
         kind: CString,
         options: Vec<MountOption>,
-        attributes: u64,
+        change: MountChange,
         at: CString,
         slot: Option<Slot>,
+        inherit: Inherit,
     },
     /// Attaches what an earlier [`Step::OpenSource`] copied; the target is made if it is missing.
     Bind {
         slot: Slot,
         source: CString,
         at: CString,
-        attributes: u64,
-        recursive: bool,
+        change: MountChange,
+    },
+    /// A file system mounted anew by an option only (`remount`).
+    Remount {
+        at: CString,
+        change: MountChange,
+    },
+    /// The container's `/dev`, whatever it is, into a slot.
+    OpenDirectory {
+        at: CString,
+        slot: Slot,
     },
     /// A directory, with its parents, below the file system in the slot.
     MakeDirectory {
@@ -74,6 +139,13 @@ pub enum Step {
         path: CString,
         node: Node,
     },
+    /// Where nodes cannot be made (in a user namespace): the host's own in its place.
+    BindNode {
+        below: Slot,
+        path: CString,
+        node: Slot,
+    },
+    /// Left alone where something is already.
     MakeLink {
         below: Slot,
         path: CString,
@@ -81,6 +153,28 @@ pub enum Step {
     },
     /// Standard input from the container's own `/dev/null`: one of the host would be a way out.
     NullInput,
+    /// A terminal of the container's own `/dev/pts` as its standard streams, on its `/dev/console` if asked; the other
+    /// end is sent over the socket.
+    OpenTerminal {
+        socket: OwnedFd,
+        size: Option<TerminalSize>,
+        owner: u32,
+        console: bool,
+    },
+    /// Tells that everything but the pivot is done, and waits for the word to go on: hooks run meanwhile.
+    AwaitHooks,
+    /// A procfs that nobody else sees, into a slot: what is written there cannot be redirected by what lies at the
+    /// container's `/proc` (CVE-2019-19921, CVE-2025-52881).
+    OpenPrivateProc {
+        slot: Slot,
+    },
+    /// A kernel parameter or a label of the process, `path` below the private procfs, or the host's while that is what
+    /// `/proc` leads to.
+    WriteProc {
+        proc: Option<Slot>,
+        path: CString,
+        value: CString,
+    },
     /// The working directory, where the image lacks it.
     EnsureDirectory {
         path: CString,
@@ -88,24 +182,33 @@ pub enum Step {
     /// Hides a file behind `/dev/null` and a directory behind an empty one; nothing if it does not exist.
     Mask {
         path: CString,
+        /// The mount options of the empty directory, an SELinux context for instance.
+        options: Vec<MountOption>,
     },
     /// Nothing if it does not exist.
     MakeReadOnly {
         path: CString,
     },
     MakeRootReadOnly,
-    /// All but the standard streams and the report.
-    CloseDescriptors,
+    /// All but the standard streams, the report, and as many as `keep` says from 3 on; `start` is the number of the one
+    /// that a later [`Step::AwaitStart`] reads from.
+    CloseDescriptors {
+        keep: u32,
+        start: Option<RawFd>,
+    },
+    SetPersonality(u32),
     /// Drops all capabilities from the bounding set but these (bit n is capability n).
     BoundCapabilities(u64),
     SetGroups(Vec<u32>),
     SetGid(u32),
-    SetUid(u32),
-    /// Permitted and effective, as far as the process has them at all; inheritable, and so ambient, empty
-    /// (CVE-2022-29162).
-    SetCapabilities(u64),
+    /// Capabilities that shall become ambient are `kept` over it.
+    SetUid {
+        uid: u32,
+        keep_capabilities: bool,
+    },
+    SetCapabilities(CapabilitySets),
     ForbidNewPrivileges,
-    InstallSeccomp(Vec<libc::sock_filter>),
+    InstallSeccomp(Arc<Filter>),
     /// Before the user changes, a refusal is forgiven: the new user may be allowed (a root-squashed NFS).
     EnterDirectory {
         path: CString,
@@ -113,19 +216,100 @@ pub enum Step {
     },
     /// The working directory is inside the root (CVE-2024-21626).
     VerifyDirectory,
+    /// One of the candidates can be executed, as far as can be told before the start.
+    FindProgram {
+        candidates: Vec<CString>,
+    },
+    /// Tells that the container is made, and waits for a byte on the descriptor.
+    AwaitStart {
+        from: OwnedFd,
+    },
     /// Tries each candidate until one can be executed.
     Execute {
         candidates: Vec<CString>,
         arguments: StringArray,
         environment: StringArray,
     },
+    /// A program that no path of the container leads to.
+    ExecuteFile {
+        program: OwnedFd,
+        arguments: StringArray,
+    },
 }
 
-/// A standard stream that output goes to.
+/// A standard stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
+    Stdin = 0,
     Stdout = 1,
     Stderr = 2,
+}
+
+/// `setrlimit(2)`; [`u64::MAX`] is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResourceLimit {
+    /// `RLIMIT_*`.
+    pub resource: u32,
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// `struct sched_attr` of linux/sched/types.h (SCHED_ATTR_SIZE_VER0).
+#[repr(C)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SchedulerAttributes {
+    pub size: u32,
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// Whether mounts are seen across mount namespaces (`MS_SHARED` and its kin).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Propagation {
+    pub kind: PropagationKind,
+    pub recursive: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PropagationKind {
+    Private,
+    Slave,
+    Shared,
+    Unbindable,
+}
+
+/// What is changed of a mount once it is made (`mount_setattr(2)`): bits are `MOUNT_ATTR_*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountChange {
+    pub set: u64,
+    pub clear: u64,
+    /// For what is mounted below too.
+    pub recursive_set: u64,
+    pub recursive_clear: u64,
+    pub propagation: Vec<Propagation>,
+}
+
+/// What a new file system takes over from the directory that it hides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Inherit {
+    #[default]
+    Nothing,
+    /// Permissions and owner.
+    Mode,
+    /// What lies in it too (`tmpcopyup`).
+    Content,
+}
+
+/// A user namespace whose maps a mount takes.
+#[derive(Debug)]
+pub struct Mapping {
+    pub user_namespace: OwnedFd,
+    pub recursive: bool,
 }
 
 /// An option of a new file system.
@@ -146,92 +330,30 @@ pub struct Node {
     pub gid: u32,
 }
 
-/// Strings with the array of pointers, null at its end, that `execve` wants.
-pub struct StringArray {
-    strings: Vec<CString>,
-    pointers: Vec<*const c_char>,
+/// In characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TerminalSize {
+    pub rows: u16,
+    pub columns: u16,
 }
 
-// SAFETY: the pointers lead into the heap blocks of `strings`, which move with the value and are never changed.
-unsafe impl Send for StringArray {}
-// SAFETY: as above; shared access only reads.
-unsafe impl Sync for StringArray {}
-
-impl StringArray {
-    pub fn new(strings: Vec<CString>) -> StringArray {
-        let end = std::iter::once(std::ptr::null());
-        let pointers = strings.iter().map(|string| string.as_ptr()).chain(end).collect();
-        StringArray { strings, pointers }
-    }
-
-    pub fn strings(&self) -> &[CString] {
-        &self.strings
-    }
-
-    /// Valid as long as `self`.
-    pub(super) fn as_ptr(&self) -> *const *const c_char {
-        self.pointers.as_ptr()
-    }
+/// What a process may do, as far as it may at all. Inheritable are those that become ambient and no others
+/// (CVE-2022-29162).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CapabilitySets {
+    pub permitted: u64,
+    pub effective: u64,
+    pub ambient: u64,
 }
 
-impl fmt::Debug for StringArray {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.strings).finish()
-    }
+/// A program of classic BPF that judges system calls, and the `SECCOMP_FILTER_FLAG_*` it is installed with.
+pub struct Filter {
+    pub instructions: Vec<libc::sock_filter>,
+    pub flags: u32,
 }
 
-/// What is being done, so that `: EPERM` can follow.
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Step::ResetSignals => f.write_str("reset signals"),
-            Step::LimitOpenFiles(soft) => write!(f, "limit open files to {soft}"),
-            Step::NewSession => f.write_str("start a session"),
-            Step::JoinNamespace { kind, .. } => write!(f, "join the Pod's {kind} namespace"),
-            Step::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
-            Step::Redirect { to, .. } => write!(f, "redirect {}", stream(*to)),
-            Step::SetUmask(mask) => write!(f, "set umask {mask:04o}"),
-            Step::MakeMountsPrivate => f.write_str("make all mounts private"),
-            Step::OpenSource { source, .. } => write!(f, "open {}", text(source)),
-            Step::MountRoot { at, .. } => write!(f, "mount overlay on {}", text(at)),
-            Step::PivotRoot { at } => write!(f, "pivot root to {}", text(at)),
-            Step::Mount { kind, at, .. } => write!(f, "mount {} on {}", text(kind), text(at)),
-            Step::Bind { source, at, .. } => write!(f, "bind {} to {}", text(source), text(at)),
-            Step::MakeDirectory { path, .. } => write!(f, "make directory /dev/{}", text(path)),
-            Step::MakeNode { path, .. } => write!(f, "make device /dev/{}", text(path)),
-            Step::MakeLink { path, to, .. } => write!(f, "link /dev/{} to {}", text(path), text(to)),
-            Step::NullInput => f.write_str("open /dev/null as stdin"),
-            Step::EnsureDirectory { path } => write!(f, "make working directory {}", text(path)),
-            Step::Mask { path } => write!(f, "mask {}", text(path)),
-            Step::MakeReadOnly { path } => write!(f, "make {} read-only", text(path)),
-            Step::MakeRootReadOnly => f.write_str("make the root read-only"),
-            Step::CloseDescriptors => f.write_str("close all other descriptors"),
-            Step::BoundCapabilities(set) => write!(f, "bound capabilities to {set:#x}"),
-            Step::SetGroups(groups) => write!(f, "set groups {groups:?}"),
-            Step::SetGid(gid) => write!(f, "set gid {gid}"),
-            Step::SetUid(uid) => write!(f, "set uid {uid}"),
-            Step::SetCapabilities(set) => write!(f, "set capabilities {set:#x}"),
-            Step::ForbidNewPrivileges => f.write_str("forbid new privileges"),
-            Step::InstallSeccomp(_) => f.write_str("install the seccomp filter"),
-            Step::EnterDirectory { path, .. } => write!(f, "enter working directory {}", text(path)),
-            Step::VerifyDirectory => f.write_str("verify that the working directory is inside the root"),
-            Step::Execute { candidates, arguments, .. } => {
-                let first = arguments.strings().first().or(candidates.first());
-                write!(f, "execute {}", first.map_or_else(String::new, |name| text(name)))
-            }
-        }
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Filter({} instructions, flags {:#x})", self.instructions.len(), self.flags)
     }
-}
-
-fn stream(stream: Stream) -> &'static str {
-    match stream {
-        Stream::Stdout => "stdout",
-        Stream::Stderr => "stderr",
-    }
-}
-
-/// Control characters are escaped: a manifest's string must not write on somebody's terminal.
-fn text(string: &CStr) -> String {
-    let lossy = string.to_string_lossy();
-    lossy.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

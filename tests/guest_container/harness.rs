@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use oci_spec::runtime::Spec;
 use podkeep::container::{
-    self, Bind, ImageConfig, Namespaces, Parent, Recipe, ResolvedUser, Root, Spawned, StartError, Stdio,
+    self, Bind, ImageConfig, Namespaces, Overlay, Parent, PodNamespaces, Recipe, ResolvedUser, Root, Setting,
+    Spawned, StartError, Stdio,
 };
 use podkeep::manifest::pod::{Container, Pod, PodId, PullPolicy, Resources, RestartPolicy, Security, Uid};
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 const APPLETS: &[&str] = &[
@@ -101,9 +101,9 @@ impl Bench {
         &mut self.pod.containers[0]
     }
 
-    pub fn root(&self) -> Root {
+    pub fn root(&self) -> Overlay {
         let dir = self.dir.path();
-        Root {
+        Overlay {
             layers_dir: dir.join("layers"),
             lower: self.lower.clone(),
             upper: dir.join("upper"),
@@ -113,6 +113,8 @@ impl Bench {
     }
 
     fn spec(&self) -> Spec {
+        let security = &self.pod.containers[0].security;
+        let permitted = container::permitted_capabilities(security).unwrap();
         let recipe = Recipe {
             pod: &self.pod,
             container: &self.pod.containers[0],
@@ -124,7 +126,8 @@ impl Bench {
             cgroup: PathBuf::from("/").join(self.cgroup.file_name().unwrap()),
             resources: Default::default(),
             oom_score_adj: None,
-            seccomp: None,
+            seccomp: (self.seccomp == Seccomp::Default && !security.privileged)
+                .then(|| container::seccomp::default_profile(permitted)),
             ids: None,
             shm: None,
             lsm: Default::default(),
@@ -140,19 +143,24 @@ impl Bench {
     }
 
     pub fn start_as(&self, parent: Parent, pid_out: Option<&AtomicU32>) -> Result<Running, StartError> {
-        let namespaces = Namespaces::create(self.pod.hostname.as_deref(), self.pod.host_network).unwrap();
+        let wanted = PodNamespaces {
+            hostname: self.pod.hostname.as_deref(),
+            host_network: self.pod.host_network,
+            ..PodNamespaces::default()
+        };
+        let namespaces = Namespaces::create(&wanted).unwrap();
         let (output, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-        let stdio = Stdio { stdout: theirs.try_clone().unwrap(), stderr: theirs };
+        let stdout = theirs.try_clone().unwrap();
+        let stdio = Stdio::Streams { stdin: None, stdout, stderr: theirs };
         let spec = self.spec();
-        let confined = self.seccomp == Seccomp::Default && !self.pod.containers[0].security.privileged;
-        let filter = confined.then(|| container::default_filter(&spec));
-        let plan = container::plan(&spec, &self.root(), &namespaces, stdio, filter).unwrap();
+        let setting = Setting::new(Root::Overlay(self.root()), namespaces, stdio);
+        let plan = container::plan(&spec, setting).unwrap();
         let cgroup = File::open(&self.cgroup).unwrap();
         container::limit_devices(&spec, cgroup.as_fd()).unwrap();
-        let spawned = container::spawn(&plan, cgroup.as_fd(), parent, pid_out).unwrap();
-        let report = read_report(&spawned.report);
+        let spawned = container::spawn(&plan, Some(cgroup.as_fd()), parent, pid_out).unwrap();
+        let progress = spawned.report.next(&plan);
         let running = Running { spawned, output };
-        plan.explain(&report).map(|()| running)
+        progress.map(|_| running)
     }
 
     /// Runs a shell script to its end.
@@ -205,18 +213,6 @@ impl Drop for Running {
 
 fn reap(spawned: &Spawned) -> Option<WaitIdStatus> {
     waitid(WaitId::PidFd(spawned.pidfd.as_fd()), WaitIdOptions::EXITED).ok().flatten()
-}
-
-fn read_report(report: &OwnedFd) -> Vec<u8> {
-    let mut record = Vec::new();
-    let mut space = [0; 64];
-    loop {
-        poll(&mut [PollFd::new(report, PollFlags::IN)], None).unwrap();
-        match rustix::io::read(report, &mut space).unwrap() {
-            0 => return record,
-            length => record.extend_from_slice(&space[..length]),
-        }
-    }
 }
 
 fn pod() -> Pod {

@@ -8,21 +8,21 @@ use super::{PlanError, text};
 use crate::container::spec::DEFAULT_PATH;
 use crate::sys::step::{Step, StringArray};
 
-pub(super) fn step(process: &Process) -> Result<Step, PlanError> {
-    let arguments = process.args().as_deref().unwrap_or_default();
-    let environment = process.env().as_deref().unwrap_or_default();
-    let program = arguments.first().ok_or(PlanError::Missing("command to run"))?;
+pub(super) fn step(process: &Process, candidates: Vec<CString>) -> Result<Step, PlanError> {
     Ok(Step::Execute {
-        candidates: candidates(program, environment)?,
-        arguments: array("argument", arguments)?,
-        environment: array("environment variable", environment)?,
+        candidates,
+        arguments: array("argument", process.args().as_deref().unwrap_or_default())?,
+        environment: array("environment variable", process.env().as_deref().unwrap_or_default())?,
     })
 }
 
 /// A name with a slash is a path; any other is looked for in the container's own `PATH`.
 ///
 /// An empty entry of `PATH`, which means the working directory to a shell, is passed over: nobody means it.
-fn candidates(program: &str, environment: &[String]) -> Result<Vec<CString>, PlanError> {
+pub(super) fn candidates(process: &Process) -> Result<Vec<CString>, PlanError> {
+    let arguments = process.args().as_deref().unwrap_or_default();
+    let environment = process.env().as_deref().unwrap_or_default();
+    let program = arguments.first().ok_or(PlanError::Missing("command to run"))?;
     if program.contains('/') {
         return Ok(vec![text::c_string("command", program)?]);
     }
@@ -34,7 +34,7 @@ fn candidates(program: &str, environment: &[String]) -> Result<Vec<CString>, Pla
         .collect()
 }
 
-fn array(what: &'static str, strings: &[String]) -> Result<StringArray, PlanError> {
+pub(super) fn array(what: &'static str, strings: &[String]) -> Result<StringArray, PlanError> {
     let strings = strings.iter().map(|string| text::c_string(what, string));
     Ok(StringArray::new(strings.collect::<Result<_, _>>()?))
 }

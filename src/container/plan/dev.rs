@@ -1,5 +1,6 @@
 //! What lies in a container's own `/dev`.
 
+use std::ffi::CString;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
@@ -21,31 +22,43 @@ const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// The nodes and links below the `/dev` that the slot holds.
-pub(super) fn steps(spec: &Spec, below: Slot) -> Result<Vec<Step>, PlanError> {
-    let devices = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
-    let devices: Vec<(&str, &LinuxDevice)> =
-        devices.into_iter().flatten().map(|device| Ok((name(device)?, device))).collect::<Result<_, _>>()?;
+pub(super) struct Device {
+    /// Below `/dev`.
+    pub path: CString,
+    pub parent: Option<CString>,
+    pub node: Node,
+}
 
-    let mut steps = Vec::new();
+/// The default ones that the spec does not replace, then the spec's.
+pub(super) fn devices(spec: &Spec) -> Result<Vec<Device>, PlanError> {
+    let listed = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
+    let listed: Vec<(&str, &LinuxDevice)> = listed
+        .into_iter()
+        .flatten()
+        .map(|device| Ok((name(device)?, device)))
+        .collect::<Result<_, PlanError>>()?;
+
+    let mut devices = Vec::new();
     for (default, major, minor) in DEFAULT_NODES {
-        if devices.iter().any(|(name, _)| *name == default) {
+        if listed.iter().any(|(name, _)| *name == default) {
             continue;
         }
         let node = Node { mode: libc::S_IFCHR | 0o666, major, minor, uid: 0, gid: 0 };
-        steps.push(Step::MakeNode { below, path: text::c_string("device", default)?, node });
+        devices.push(Device { path: text::c_string("device", default)?, parent: None, node });
     }
-    for (name, device) in devices {
-        if let Some((parent, _)) = name.rsplit_once('/') {
-            steps.push(Step::MakeDirectory { below, path: text::c_string("device", parent)? });
-        }
-        steps.push(Step::MakeNode { below, path: text::c_string("device", name)?, node: node(device)? });
+    for (name, device) in listed {
+        let parent = name.rsplit_once('/').map(|(parent, _)| text::c_string("device", parent)).transpose()?;
+        devices.push(Device { path: text::c_string("device", name)?, parent, node: node(device)? });
     }
-    for (name, to) in LINKS {
-        let to = text::c_string("link", to)?;
-        steps.push(Step::MakeLink { below, path: text::c_string("link", name)?, to });
-    }
-    Ok(steps)
+    Ok(devices)
+}
+
+pub(super) fn links(below: Slot) -> Result<Vec<Step>, PlanError> {
+    let link = |(name, to)| {
+        let (path, to) = (text::c_string("link", name)?, text::c_string("link", to)?);
+        Ok(Step::MakeLink { below, path, to })
+    };
+    LINKS.into_iter().map(link).collect()
 }
 
 /// The path below `/dev`.

@@ -1,36 +1,65 @@
 //! Mounts of a `Spec` → steps.
 
+use std::ffi::CString;
 use std::path::Path;
 
-use oci_spec::runtime::{Mount, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
-use super::{PlanError, dev, text};
-use crate::sys::step::{MountOption, Slot, Step};
+use super::mount_options::{self, Options};
+use super::{PlanError, dev, duplicate, text};
+use crate::container::namespaces::Namespaces;
+use crate::sys::step::{Inherit, Mapping, MountOption, PropagationKind, Slot, Step};
 
 pub(super) struct Mounts {
+    /// Taken as the host's root: nobody in a user namespace may map the owners of the host's files.
+    pub outside: Vec<Step>,
+    /// Taken before the host's mounts are cut off: they stay the host's peers.
+    pub shared_sources: Vec<Step>,
     /// Taken while the host's files are still there.
     pub sources: Vec<Step>,
-    /// Taken inside the new root.
+    /// Taken below the new root.
     pub inside: Vec<Step>,
+    /// Whether a mount wants to see what the host mounts later.
+    pub wants_slave: bool,
     pub slots: usize,
 }
 
-pub(super) fn steps(spec: &Spec) -> Result<Mounts, PlanError> {
-    let mut mounts = Mounts { sources: Vec::new(), inside: Vec::new(), slots: 0 };
-    for mount in spec.mounts().iter().flatten() {
+pub(super) fn steps(
+    spec: &Spec,
+    namespaces: &Namespaces,
+    in_user_namespace: bool,
+) -> Result<Mounts, PlanError> {
+    let mut mounts = Mounts {
+        outside: Vec::new(),
+        shared_sources: Vec::new(),
+        sources: Vec::new(),
+        inside: Vec::new(),
+        wants_slave: false,
+        slots: 0,
+    };
+    let is_dev = |mount: &Mount| mount.destination() == Path::new("/dev");
+    let listed = spec.mounts().as_deref().unwrap_or_default();
+    if !listed.iter().any(is_dev) {
+        // The root's own.
+        mounts.devices(spec, in_user_namespace)?;
+    }
+    for (index, mount) in listed.iter().enumerate() {
         if mount.destination() == Path::new("/") {
             return Err(PlanError::MountOnRoot);
         }
-        match options(mount)? {
-            Options { bind: Some(recursive), attributes, attributes_recursive, data } => {
-                if let Some(option) = data.first() {
-                    return Err(unsupported(mount, option));
-                }
-                mounts.bind(mount, recursive, attributes, attributes_recursive)?;
-            }
-            Options { bind: None, attributes, data, .. } => {
-                mounts.file_system(spec, mount, attributes, &data)?
-            }
+        let options = mount_options::sort(mount)?;
+        let is_bind = options.bind.is_some();
+        if options.remount {
+            let at = text::absolute("mount point", mount.destination())?;
+            mounts.inside.push(Step::Remount { at, change: options.change });
+            continue;
+        }
+        match options.bind {
+            Some(recursive) => mounts.bind(index, mount, options, recursive, namespaces)?,
+            None => mounts.file_system(spec, mount, options)?,
+        }
+        if is_dev(mount) && !is_bind {
+            mounts.devices(spec, in_user_namespace)?;
         }
     }
     Ok(mounts)
@@ -44,46 +73,105 @@ impl Mounts {
 
     fn bind(
         &mut self,
+        index: usize,
         mount: &Mount,
+        options: Options<'_>,
         recursive: bool,
-        attributes: u64,
-        attributes_recursive: bool,
+        namespaces: &Namespaces,
     ) -> Result<(), PlanError> {
         let slot = self.next_slot();
         let source = mount.source().as_deref().ok_or(PlanError::Missing("source of a bind mount"))?;
         let source = text::absolute("the source of a mount", source)?;
         let at = text::absolute("mount point", mount.destination())?;
-        self.sources.push(Step::OpenSource { source: source.clone(), recursive, slot });
-        self.inside.push(Step::Bind { slot, source, at, attributes, recursive: attributes_recursive });
+        let map = mapping(index, mount, options.map, namespaces)?;
+        let outside = map.is_some() && namespaces.user.is_some();
+        let open = Step::OpenSource { source: source.clone(), recursive, slot, map };
+        let wants = |kind| options.change.propagation.iter().any(|propagation| propagation.kind == kind);
+        self.wants_slave |= wants(PropagationKind::Slave);
+        if outside {
+            self.outside.push(open);
+        } else if wants(PropagationKind::Shared) {
+            self.shared_sources.push(open);
+        } else {
+            self.sources.push(open);
+        }
+        self.inside.push(Step::Bind { slot, source, at, change: options.change });
         Ok(())
     }
 
-    fn file_system(
-        &mut self,
-        spec: &Spec,
-        mount: &Mount,
-        attributes: u64,
-        data: &[&str],
-    ) -> Result<(), PlanError> {
+    fn file_system(&mut self, spec: &Spec, mount: &Mount, options: Options<'_>) -> Result<(), PlanError> {
         let kind = match mount.typ().as_deref().ok_or(PlanError::Missing("type of a mount"))? {
             // OCI's word for whatever cgroups the host has; we only ever have the unified ones.
             "cgroup" => "cgroup2",
             kind => kind,
         };
-        let is_dev = mount.destination() == Path::new("/dev");
-        let slot = is_dev.then(|| self.next_slot());
+        if options.map.is_some() || mount.uid_mappings().is_some() {
+            return Err(PlanError::MappedFileSystem { at: mount.destination().clone() });
+        }
+        let inherit = match kind {
+            "tmpfs" if options.copy_up => Inherit::Content,
+            "tmpfs" if !options.data.iter().any(|option| option.starts_with("mode=")) => Inherit::Mode,
+            _ => Inherit::Nothing,
+        };
+        let mut data = file_system_options(kind, mount, &options.data)?;
+        data.extend(label(spec, kind)?);
         self.inside.push(Step::Mount {
             kind: text::c_string("type of a mount", kind)?,
-            options: data.iter().map(|option| mount_option(option)).collect::<Result<_, _>>()?,
-            attributes,
+            options: data,
+            change: options.change,
             at: text::absolute("mount point", mount.destination())?,
-            slot,
+            slot: None,
+            inherit,
         });
-        if let Some(slot) = slot {
-            self.inside.extend(dev::steps(spec, slot)?);
-        }
         Ok(())
     }
+
+    fn devices(&mut self, spec: &Spec, in_user_namespace: bool) -> Result<(), PlanError> {
+        let slot = self.next_slot();
+        self.inside.push(Step::OpenDirectory { at: c"/dev".to_owned(), slot });
+        for device in dev::devices(spec)? {
+            if in_user_namespace {
+                let node = self.next_slot();
+                let source = CString::from_vec_with_nul([b"/dev/", device.path.to_bytes_with_nul()].concat())
+                    .map_err(|_| PlanError::Missing("name of a device"))?;
+                self.sources.push(Step::OpenSource { source, recursive: false, slot: node, map: None });
+                self.inside.extend(device.parent.map(|path| Step::MakeDirectory { below: slot, path }));
+                self.inside.push(Step::BindNode { below: slot, path: device.path, node });
+            } else {
+                self.inside.extend(device.parent.map(|path| Step::MakeDirectory { below: slot, path }));
+                self.inside.push(Step::MakeNode { below: slot, path: device.path, node: device.node });
+            }
+        }
+        self.inside.extend(dev::links(slot)?);
+        Ok(())
+    }
+}
+
+/// By the mount's own maps, else by the container's user namespace.
+fn mapping(
+    index: usize,
+    mount: &Mount,
+    asked: Option<bool>,
+    namespaces: &Namespaces,
+) -> Result<Option<Mapping>, PlanError> {
+    let own = namespaces.mounts.iter().find(|(of, _)| *of == index).map(|(_, namespace)| namespace);
+    if own.is_none() && asked.is_none() {
+        return Ok(None);
+    }
+    let by = own
+        .or(namespaces.user.as_ref())
+        .ok_or_else(|| PlanError::MappedByNone { at: mount.destination().clone() })?;
+    let user_namespace = duplicate(LinuxNamespaceType::User, by)?;
+    Ok(Some(Mapping { user_namespace, recursive: asked.unwrap_or(false) }))
+}
+
+/// Without a name of its own, a file system is shown by its kind.
+fn file_system_options(kind: &str, mount: &Mount, data: &[&str]) -> Result<Vec<MountOption>, PlanError> {
+    let mut options = data.iter().map(|option| mount_option(option)).collect::<Result<Vec<_>, _>>()?;
+    let source = mount.source().as_deref().and_then(Path::to_str).filter(|source| !source.is_empty());
+    let source = source.unwrap_or(kind);
+    options.push(MountOption::Value(c"source".to_owned(), text::c_string("source of a mount", source)?));
+    Ok(options)
 }
 
 fn mount_option(option: &str) -> Result<MountOption, PlanError> {
@@ -94,60 +182,13 @@ fn mount_option(option: &str) -> Result<MountOption, PlanError> {
     })
 }
 
-/// The options of one mount, sorted by who understands them.
-struct Options<'a> {
-    /// Whether it is a bind mount, and then whether of all that is mounted below.
-    bind: Option<bool>,
-    attributes: u64,
-    /// `rro`: the attributes go for what is mounted below too.
-    attributes_recursive: bool,
-    /// The file system's own.
-    data: Vec<&'a str>,
-}
-
-/// The kernel's `MOUNT_ATTR_*`.
-const RDONLY: u64 = 0x1;
-const NOSUID: u64 = 0x2;
-const NODEV: u64 = 0x4;
-const NOEXEC: u64 = 0x8;
-const NOATIME: u64 = 0x10;
-const STRICTATIME: u64 = 0x20;
-const NODIRATIME: u64 = 0x80;
-
-fn options(mount: &Mount) -> Result<Options<'_>, PlanError> {
-    let is_bind = mount.typ().as_deref() == Some("bind");
-    let mut options = Options {
-        bind: is_bind.then_some(false),
-        attributes: 0,
-        attributes_recursive: false,
-        data: Vec::new(),
-    };
-    for option in mount.options().iter().flatten() {
-        match option.as_str() {
-            "bind" => options.bind = Some(options.bind.unwrap_or(false)),
-            "rbind" => options.bind = Some(true),
-            "ro" => options.attributes |= RDONLY,
-            "rro" => {
-                options.attributes |= RDONLY;
-                options.attributes_recursive = true;
-            }
-            "nosuid" => options.attributes |= NOSUID,
-            "nodev" => options.attributes |= NODEV,
-            "noexec" => options.attributes |= NOEXEC,
-            "noatime" => options.attributes |= NOATIME,
-            "strictatime" => options.attributes |= STRICTATIME,
-            "nodiratime" => options.attributes |= NODIRATIME,
-            // What a new mount is anyway; the child's mounts are private already.
-            "rw" | "relatime" | "suid" | "dev" | "exec" | "private" | "rprivate" => {}
-            "shared" | "rshared" | "slave" | "rslave" | "unbindable" | "runbindable" => {
-                return Err(unsupported(mount, option));
-            }
-            other => options.data.push(other),
+/// `linux.mountLabel`, for the file systems that take one.
+pub(super) fn label(spec: &Spec, kind: &str) -> Result<Option<MountOption>, PlanError> {
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    match label.filter(|label| !label.is_empty() && matches!(kind, "tmpfs" | "devpts" | "overlay")) {
+        None => Ok(None),
+        Some(label) => {
+            Ok(Some(MountOption::Value(c"context".to_owned(), text::c_string("mount label", label)?)))
         }
     }
-    Ok(options)
-}
-
-fn unsupported(mount: &Mount, option: &str) -> PlanError {
-    PlanError::MountOption { at: mount.destination().clone(), option: option.to_owned() }
 }

@@ -1,46 +1,104 @@
-//! The root file system: an overlay of the image's layers, pivoted to.
+//! The root file system: an overlay of the image's layers, or a directory that somebody else has made.
 
 use std::path::{Path, PathBuf};
 
-use super::{PlanError, text};
-use crate::sys::step::Step;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
-/// Where the container's root file system comes from: an overlay, mounted by the child in its own mount
-/// namespace only.
+use super::{PlanError, duplicate, mounts, text};
+use crate::container::namespaces::Namespaces;
+use crate::sys::step::{Mapping, MountOption, Slot, Step};
+
+/// Where the container's root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Root {
+pub enum Root {
+    Overlay(Overlay),
+    /// Absolute; whatever is mounted below it comes along.
+    Directory(PathBuf),
+}
+
+/// An overlay, mounted by the child in its own mount namespace only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
     /// The directory below which the layers lie.
     pub layers_dir: PathBuf,
     /// Bottom first; short names relative to `layers_dir`, so that 120 of them fit into one page.
     pub lower: Vec<String>,
-    /// On one file system with `work`, which must be empty.
+    /// On one file system with `work`, which must be empty. In a user namespace, both belong to its root.
     pub upper: PathBuf,
     pub work: PathBuf,
     /// An empty directory of the host.
     pub mount_at: PathBuf,
 }
 
+pub(super) struct RootSteps {
+    /// Taken as the host's root, before a user namespace is joined.
+    pub outside: Vec<Step>,
+    pub inside: Vec<Step>,
+}
+
 /// Most bytes of mount options: one page, its last byte zero (4 KiB pages, the smallest that there are).
 pub(super) const MAX_OPTIONS: usize = 4095;
 
-pub(super) fn steps(root: &Root) -> Result<[Step; 2], PlanError> {
-    let at = text::absolute("the root's mount point", &root.mount_at)?;
-    let layers_dir = text::absolute("the layers' directory", &root.layers_dir)?;
-    let options = text::c_string("overlay options", &options(root)?)?;
-    Ok([Step::MountRoot { layers_dir, options, at: at.clone() }, Step::PivotRoot { at }])
+pub(super) fn steps(
+    root: &Root,
+    spec: &Spec,
+    namespaces: &Namespaces,
+    slot: Slot,
+) -> Result<RootSteps, PlanError> {
+    match (root, &namespaces.user) {
+        (Root::Directory(path), _) => {
+            let at = text::absolute("the root", path)?;
+            Ok(RootSteps { outside: Vec::new(), inside: attached(at.clone(), at, true, slot).into() })
+        }
+        (Root::Overlay(overlay), None) => {
+            let at = text::absolute("the root's mount point", &overlay.mount_at)?;
+            let inside = vec![mounted(overlay, spec)?, Step::OpenRoot { at }];
+            Ok(RootSteps { outside: Vec::new(), inside })
+        }
+        // The layers belong to root: only the host's may show them as another's and mount an overlay of that. What a new
+        // user namespace inherits is locked and cannot be pivoted to, so the root is a copy of that mount.
+        (Root::Overlay(overlay), Some(user)) => {
+            let at = text::absolute("the root's mount point", &overlay.mount_at)?;
+            let user_namespace = duplicate(LinuxNamespaceType::User, user)?;
+            let layers_dir = text::absolute("the layers' directory", &overlay.layers_dir)?;
+            let map = Mapping { user_namespace, recursive: false };
+            let outside = vec![Step::MapLayers { layers_dir, map }, mounted(overlay, spec)?];
+            Ok(RootSteps { outside, inside: attached(at.clone(), at, false, slot).into() })
+        }
+    }
+}
+
+fn attached(source: std::ffi::CString, at: std::ffi::CString, recursive: bool, slot: Slot) -> [Step; 3] {
+    [
+        Step::OpenSource { source, recursive, slot, map: None },
+        Step::AttachRoot { slot, at: at.clone() },
+        Step::OpenRoot { at },
+    ]
+}
+
+fn mounted(overlay: &Overlay, spec: &Spec) -> Result<Step, PlanError> {
+    let mut options = options(overlay)?;
+    if let Some(MountOption::Value(_, label)) = mounts::label(spec, "overlay")? {
+        options.push_str(&format!(",context=\"{}\"", label.to_string_lossy()));
+    }
+    Ok(Step::MountRoot {
+        layers_dir: text::absolute("the layers' directory", &overlay.layers_dir)?,
+        options: text::c_string("overlay options", &options)?,
+        at: text::absolute("the root's mount point", &overlay.mount_at)?,
+    })
 }
 
 /// `index=off`: with an index, an upper directory once used cannot be used over other layers.
-fn options(root: &Root) -> Result<String, PlanError> {
-    if root.lower.is_empty() {
+fn options(overlay: &Overlay) -> Result<String, PlanError> {
+    if overlay.lower.is_empty() {
         return Err(PlanError::NoLayers);
     }
-    let layers: Vec<&str> = root.lower.iter().rev().map(|layer| plain(layer)).collect::<Result<_, _>>()?;
+    let layers: Vec<&str> = overlay.lower.iter().rev().map(|layer| plain(layer)).collect::<Result<_, _>>()?;
     let options = format!(
         "lowerdir={},upperdir={},workdir={},index=off",
         layers.join(":"),
-        plain_path("upper directory", &root.upper)?,
-        plain_path("work directory", &root.work)?,
+        plain_path("upper directory", &overlay.upper)?,
+        plain_path("work directory", &overlay.work)?,
     );
     if options.len() > MAX_OPTIONS {
         return Err(PlanError::TooManyLayers { layers: layers.len(), bytes: options.len() });
@@ -60,4 +118,22 @@ fn plain(name: &str) -> Result<&str, PlanError> {
     } else {
         Ok(name)
     }
+}
+
+/// What is hidden or made read-only once everything is in its place, the root last of all.
+pub(super) fn restrictions(spec: &Spec) -> Result<Vec<Step>, PlanError> {
+    let process = spec.process().as_ref().ok_or(PlanError::Missing("process"))?;
+    let mut steps = vec![Step::EnsureDirectory { path: text::absolute("working directory", process.cwd())? }];
+    let linux = spec.linux().as_ref();
+    for path in linux.and_then(|linux| linux.readonly_paths().as_ref()).into_iter().flatten() {
+        steps.push(Step::MakeReadOnly { path: text::absolute("read-only path", path.as_ref())? });
+    }
+    for path in linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten() {
+        let options = mounts::label(spec, "tmpfs")?.into_iter().collect();
+        steps.push(Step::Mask { path: text::absolute("masked path", path.as_ref())?, options });
+    }
+    if spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false) {
+        steps.push(Step::MakeRootReadOnly);
+    }
+    Ok(steps)
 }

@@ -5,12 +5,12 @@
 
 use libc::sock_filter;
 
-use super::program::Program;
-
 pub(super) const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 pub(super) const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 pub(super) const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
 pub(super) const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+pub(super) const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+pub(super) const JUMP_IF_ABOVE: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
 pub(super) const JUMP_IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 pub(super) const JUMP_IF_BITS: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 
@@ -19,8 +19,13 @@ pub(super) const FIELD_NUMBER: u32 = 0;
 pub(super) const FIELD_ARCHITECTURE: u32 = 4;
 
 /// The low half of an argument, on a little-endian machine (podkeep runs on no other).
-pub(super) fn field_argument(argument: u8) -> u32 {
+pub(super) fn field_low(argument: u8) -> u32 {
     16 + 8 * u32::from(argument)
+}
+
+/// The high half, which is zero in a call of a 32-bit program.
+pub(super) fn field_high(argument: u8) -> u32 {
+    field_low(argument) + 4
 }
 
 /// The farthest a conditional jump may go: 255, less the long jumps that may still come between.
@@ -49,10 +54,19 @@ impl Assembler {
 
     /// Loads a field and goes on with `next`.
     pub(super) fn load(&mut self, field: u32, next: Label) -> Label {
-        if next.0 + 1 != self.reversed.len() {
-            self.jump(next);
-        }
-        self.push(LOAD, 0, 0, field)
+        self.follow(LOAD, field, next)
+    }
+
+    /// Clears the bits of the loaded field that are not in `mask`, and goes on with `next`.
+    pub(super) fn and(&mut self, mask: u32, next: Label) -> Label {
+        self.follow(AND, mask, next)
+    }
+
+    /// `target` for a jump from where `field` is loaded already.
+    pub(super) fn with_loaded(&self, field: u32, target: Label) -> Label {
+        let instruction = self.reversed[target.0];
+        // A load is never the last instruction, so there is one after it.
+        if instruction.code == LOAD && instruction.k == field { Label(target.0 - 1) } else { target }
     }
 
     /// Compares the loaded field by one of the `JUMP_IF_…` codes with `value`.
@@ -65,9 +79,16 @@ impl Assembler {
     }
 
     /// The program begins with what was written last.
-    pub(super) fn finish(mut self) -> Program {
+    pub(super) fn finish(mut self) -> Vec<sock_filter> {
         self.reversed.reverse();
-        Program(self.reversed)
+        self.reversed
+    }
+
+    fn follow(&mut self, code: u16, k: u32, next: Label) -> Label {
+        if next.0 + 1 != self.reversed.len() {
+            self.jump(next);
+        }
+        self.push(code, 0, 0, k)
     }
 
     fn bring_near(&mut self, target: Label) -> Label {
@@ -79,7 +100,7 @@ impl Assembler {
     }
 
     fn jump(&mut self, target: Label) -> Label {
-        // A program has at most 4096 instructions.
+        // What is longer than BPF_MAXINSNS is refused at the end, and memory holds no 2³² instructions.
         let distance = self.distance(target) as u32;
         self.push(JUMP, 0, 0, distance)
     }

@@ -5,7 +5,7 @@
 #
 #   [allow]                             always
 #   [allow with CAP_X]                  if the container has the capability
-#   [allow on ARCHITECTURE …]           there only
+#   [allow on ARCHITECTURE …]           on such a machine, also for 32-bit programs
 #   [allow if argN is one of V …]       if the low 32 bits of argument N are one of the values
 #   [allow if argN is not V]            … are not this value
 #   [allow if argN has none of MASK]    … have none of these bits
@@ -62,12 +62,9 @@ timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime timerfd_settime
 truncate truncate64 ugetrlimit umask uname unlink unlinkat uretprobe utime utimensat utimensat_time64
 utimes vfork vmsplice wait4 waitid waitpid write writev
 
-# A 64-bit x86 program sets its thread pointer with it.
+# A 64-bit x86 program sets its thread pointer with the first one.
 [allow on x86_64]
-arch_prctl
-
-[allow on x86_64 i386]
-modify_ldt
+arch_prctl modify_ldt
 
 [allow with CAP_DAC_READ_SEARCH]
 open_by_handle_at

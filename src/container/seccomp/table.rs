@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use oci_spec::runtime::Arch;
+
 /// A set of system call numbers, as the kernel tells a filter (`AUDIT_ARCH_*` of linux/audit.h).
 ///
 /// x32 is not one of them: its calls come as x86_64 with bit 30 set, and no kernel of a distribution has it on, so
-/// they are left to be unknown numbers.
+/// they have no names here, and nothing allows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Architecture {
     X86_64,
@@ -32,6 +34,20 @@ impl Architecture {
             Architecture::I386 => "i386",
             Architecture::Aarch64 => "aarch64",
         }
+    }
+
+    /// What an OCI `Spec` calls it.
+    pub(super) fn oci(self) -> Arch {
+        match self {
+            Architecture::X86_64 => Arch::ScmpArchX86_64,
+            Architecture::I386 => Arch::ScmpArchX86,
+            Architecture::Aarch64 => Arch::ScmpArchAarch64,
+        }
+    }
+
+    /// Arguments have 32 bits.
+    pub(super) fn is_32_bit(self) -> bool {
+        self == Architecture::I386
     }
 
     /// `seccomp_data.arch`.

@@ -1,12 +1,18 @@
 //! The compiled programs, run by an interpreter on every number, against the profile and the table.
 
-use libc::sock_filter;
+mod interpreter;
+mod property;
+mod semantics;
 
 use super::assembler::*;
-use super::compile::compile;
+use super::compile;
 use super::profile::{Condition, Profile, Test, Verdict};
 use super::program::Program;
 use super::table::{Architecture, Table};
+use super::{cache, compile_here, default_profile, default_program, load};
+use interpreter::{Call, run};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompBuilder};
+use std::sync::Arc;
 
 const SYS_CHROOT: u64 = 1 << 18;
 const SYS_ADMIN: u64 = 1 << 21;
@@ -15,59 +21,21 @@ const USUAL: u64 = 0xa804_25fb;
 /// Beyond the highest number of every architecture.
 const BEYOND: u32 = 1024;
 
-/// `struct seccomp_data`, as far as the programs look at it.
-struct Call {
-    architecture: u32,
-    number: u32,
-    arguments: [u64; 6],
-}
-
-impl Call {
-    fn new(architecture: Architecture, number: u32, first: u64) -> Call {
-        Call { architecture: architecture.audit_value(), number, arguments: [first, 0, 0, 0, 0, 0] }
-    }
-
-    fn field(&self, offset: u32) -> u32 {
-        match offset {
-            0 => self.number,
-            4 => self.architecture,
-            16..64 if offset.is_multiple_of(8) => self.arguments[(offset as usize - 16) / 8] as u32,
-            _ => panic!("a load from offset {offset}"),
-        }
-    }
-}
-
-/// What the kernel does with a program (Documentation/networking/filter.rst), for the instructions we use.
-/// Any jump out of the program is a panic here; the kernel's checker would refuse it.
-fn run(program: &Program, call: &Call) -> (u32, usize) {
-    let (mut place, mut loaded, mut steps) = (0, 0, 0);
-    loop {
-        let sock_filter { code, jt, jf, k } = program.instructions()[place];
-        steps += 1;
-        place += 1;
-        let skip = |holds: bool| usize::from(if holds { jt } else { jf });
-        match code {
-            RETURN => return (k, steps),
-            LOAD => loaded = call.field(k),
-            JUMP => place += k as usize,
-            JUMP_IF_EQUAL => place += skip(loaded == k),
-            JUMP_IF_AT_LEAST => place += skip(loaded >= k),
-            JUMP_IF_BITS => place += skip(loaded & k != 0),
-            _ => panic!("code {code:#x}"),
-        }
-    }
-}
-
 fn sources() -> (Profile, Table) {
     let table = Table::parse(include_str!("syscalls.table")).unwrap();
     (Profile::parse(include_str!("default.profile"), &table).unwrap(), table)
+}
+
+/// The program of the default profile, by way of its OCI form.
+fn compile(profile: &Profile, table: &Table, capabilities: u64, machine: &[Architecture]) -> Program {
+    compile::compile(&profile.to_oci(machine, capabilities), table, machine).unwrap()
 }
 
 fn expected(verdict: &Verdict, first: u64) -> u32 {
     match verdict {
         Verdict::Allow => libc::SECCOMP_RET_ALLOW,
         Verdict::Refuse(errno) => libc::SECCOMP_RET_ERRNO | u32::from(*errno),
-        Verdict::AllowIf(Condition { argument: 0, test }) if test.holds(first as u32) => {
+        Verdict::AllowIf(condition) if condition.argument == 0 && condition.holds(first as u32) => {
             libc::SECCOMP_RET_ALLOW
         }
         Verdict::AllowIf(_) => libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
@@ -95,11 +63,11 @@ fn every_number_of_every_architecture_gets_the_profiles_answer() {
             let calls = table.calls(architecture);
             for number in 0..BEYOND {
                 let verdict = match calls.get(&number) {
-                    Some(name) => profile.verdict(name, architecture, capabilities),
+                    Some(name) => profile.verdict(name, Architecture::ALL[0], capabilities),
                     None => Verdict::Refuse(libc::ENOSYS as u16),
                 };
                 for first in interesting(&verdict) {
-                    let (action, _) = run(&program, &Call::new(architecture, number, first));
+                    let (action, _) = run(program.instructions(), &Call::new(architecture, number, first));
                     assert_eq!(
                         action,
                         expected(&verdict, first),
@@ -117,7 +85,7 @@ fn numbers_beyond_the_table_and_x32_are_unknown() {
     let program = compile(&profile, &table, u64::MAX, &Architecture::ALL);
     for number in [BEYOND, 0x4000_0000, 0x4000_0001, 0x4000_0208, i32::MAX as u32, u32::MAX] {
         for architecture in Architecture::ALL {
-            let (action, _) = run(&program, &Call::new(architecture, number, 0));
+            let (action, _) = run(program.instructions(), &Call::new(architecture, number, 0));
             assert_eq!(action, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32, "{architecture:?} {number:#x}");
         }
     }
@@ -127,7 +95,7 @@ fn numbers_beyond_the_table_and_x32_are_unknown() {
 fn a_foreign_architecture_is_killed() {
     let (profile, table) = sources();
     let program = compile(&profile, &table, 0, &[Architecture::X86_64, Architecture::I386]);
-    let (action, _) = run(&program, &Call::new(Architecture::Aarch64, 0, 0));
+    let (action, _) = run(program.instructions(), &Call::new(Architecture::Aarch64, 0, 0));
     assert_eq!(action, libc::SECCOMP_RET_KILL_PROCESS);
 }
 
@@ -136,7 +104,7 @@ fn a_program_is_short_and_quick() {
     let (profile, table) = sources();
     let program = compile(&profile, &table, 0, &Architecture::ALL);
     assert!(program.instructions().len() < 1500, "{} instructions", program.instructions().len());
-    let steps = |number| run(&program, &Call::new(Architecture::X86_64, number, 0)).1;
+    let steps = |number| run(program.instructions(), &Call::new(Architecture::X86_64, number, 0)).1;
     let slowest = (0..BEYOND).map(steps).max().unwrap();
     assert!(slowest <= 24, "{slowest} steps");
 }
@@ -146,7 +114,7 @@ fn long_jumps_go_where_short_ones_cannot() {
     // A chain of 600 comparisons, all of which go on to one return at the far end.
     let mut assembler = Assembler::default();
     let allow = assembler.ret(libc::SECCOMP_RET_ALLOW);
-    let far = assembler.load(field_argument(1), allow);
+    let far = assembler.load(field_low(1), allow);
     let mut next = assembler.ret(libc::SECCOMP_RET_KILL_PROCESS);
     for value in 0..600 {
         next = assembler.branch(JUMP_IF_EQUAL, value, far, next);
@@ -160,11 +128,62 @@ fn long_jumps_go_where_short_ones_cannot() {
 }
 
 #[test]
-fn a_program_is_compiled_once_for_what_makes_a_difference() {
+fn the_default_profile_is_made_and_compiled_once_for_what_makes_a_difference() {
     let audit_write = 1 << 29;
-    let first = super::default_profile(USUAL);
-    assert!(std::sync::Arc::ptr_eq(&first, &super::default_profile(USUAL & !audit_write)));
-    assert!(!std::sync::Arc::ptr_eq(&first, &super::default_profile(USUAL | SYS_ADMIN)));
+    let first = default_profile(USUAL);
+    assert!(Arc::ptr_eq(&first, &default_profile(USUAL & !audit_write)));
+    assert!(!Arc::ptr_eq(&first, &default_profile(USUAL | SYS_ADMIN)));
+    let program = default_program(USUAL);
+    assert!(Arc::ptr_eq(&program, &default_program(USUAL & !audit_write)));
+    assert!(!Arc::ptr_eq(&program, &default_program(USUAL | SYS_ADMIN)));
+    // A Spec holds a copy.
+    assert!(Arc::ptr_eq(&program, &super::program(&LinuxSeccomp::clone(&first)).unwrap()));
+}
+
+#[test]
+fn no_more_programs_are_kept_than_said_and_a_failure_is_not() {
+    let programs = cache::Programs::new();
+    let of_errno = |errno| {
+        let profile = LinuxSeccompBuilder::default().default_action(LinuxSeccompAction::ScmpActErrno);
+        profile.default_errno_ret(errno).build().unwrap()
+    };
+    let look_up = |profile: &LinuxSeccomp, compiled: &mut u32| {
+        let compile = || {
+            *compiled += 1;
+            compile_here(profile)
+        };
+        programs.get_or_compile(profile, || Arc::new(profile.clone()), compile)
+    };
+    let mut compiled = 0;
+    for errno in 0..cache::KEPT as u32 {
+        look_up(&of_errno(errno), &mut compiled).unwrap();
+        look_up(&of_errno(errno), &mut compiled).unwrap();
+    }
+    assert_eq!(compiled, cache::KEPT as u32);
+    look_up(&of_errno(5000), &mut compiled).unwrap_err();
+    look_up(&of_errno(5000), &mut compiled).unwrap_err();
+    look_up(&of_errno(0), &mut compiled).unwrap();
+    assert_eq!(compiled, cache::KEPT as u32 + 2, "the first one is still there");
+    look_up(&of_errno(200), &mut compiled).unwrap();
+    look_up(&of_errno(0), &mut compiled).unwrap();
+    assert_eq!(compiled, cache::KEPT as u32 + 4, "and made way for a newer one");
+}
+
+#[test]
+fn the_default_profile_compiles_with_any_capability_and_knows_all_its_names() {
+    for capability in 0..64 {
+        let program = default_program(1 << capability);
+        assert_eq!(program.unknown_names(), 0);
+        assert_eq!(program.flags(), 0);
+    }
+}
+
+#[test]
+fn the_default_profile_survives_a_config_json() {
+    for capabilities in [0, USUAL, u64::MAX] {
+        let profile = default_profile(capabilities);
+        assert_eq!(load(&serde_json::to_vec(&*profile).unwrap()).unwrap(), *profile);
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User};
 
+use rustix::process::{Resource, getrlimit};
+
 use super::{Error, capabilities, namespaces, security};
 use crate::container::expand::expand;
 use crate::container::recipe::{ImageConfig, Recipe};
@@ -57,9 +59,11 @@ fn groups(recipe: &Recipe<'_>) -> Vec<u32> {
     all.filter(|gid| seen.insert(*gid)).collect()
 }
 
-/// Only the soft one: the hard limit stays as it is.
+/// Only the soft one: the hard limit stays as podkeep's own is.
 fn open_files_limit(soft: u64) -> Result<Vec<PosixRlimit>, Error> {
-    let limit = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(soft).hard(soft);
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let limit =
+        PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(soft.min(hard)).hard(hard);
     Ok(vec![limit.build().map_err(Error::Spec)?])
 }
 

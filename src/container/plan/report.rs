@@ -1,0 +1,39 @@
+//! What a process said of a step that failed → a sentence.
+
+use nix::errno::Errno;
+
+use super::Plan;
+use crate::container::spawn::StartError;
+use crate::sys::step::Step;
+
+impl Plan {
+    /// The step of that index failed with that error number.
+    pub(in crate::container) fn explain(&self, index: u32, errno: i32) -> StartError {
+        let Some(step) = self.steps.get(index as usize) else { return StartError::UnknownStep(index) };
+        let errno = Errno::from_raw(errno);
+        StartError::Step { step: step.to_string(), errno, hint: hint(step, errno) }
+    }
+}
+
+/// What a person can do about it, where that is known.
+fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
+    match (step, errno) {
+        (Step::PivotRoot, Errno::EINVAL) => {
+            Some("is the host's root an initramfs? it cannot be pivoted: switch to a disk or a tmpfs first")
+        }
+        (Step::MountRoot { .. }, Errno::EINVAL) => Some("the kernel's log says why"),
+        (Step::MountRoot { .. }, Errno::ENODEV) => Some("the kernel has no overlay file system"),
+        (Step::Mount { .. }, Errno::ELOOP) => Some("the image has a symbolic link there"),
+        (Step::OpenSource { map: Some(_), .. } | Step::MapLayers { .. }, Errno::EINVAL) => {
+            Some("its file system cannot show its files as another user's on this kernel")
+        }
+        (Step::WriteProc { proc: Some(_), path, .. }, Errno::ENOENT) if path.to_bytes().contains(&b'-') => {
+            Some("this kernel has no such security module, or it is off")
+        }
+        (Step::Execute { .. } | Step::FindProgram { .. }, Errno::ENOENT) => {
+            Some("neither in the image's root nor in its PATH, or its interpreter or loader is missing")
+        }
+        (Step::Execute { .. }, Errno::ENOEXEC) => Some("built for another machine, or a script without #!"),
+        _ => None,
+    }
+}

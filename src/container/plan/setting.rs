@@ -1,0 +1,41 @@
+//! What a `Spec` cannot say: descriptors, and how its process is started.
+
+use std::os::fd::OwnedFd;
+
+use super::Root;
+use crate::container::namespaces::Namespaces;
+
+/// Beside the `Spec`, all that a plan is made from.
+#[derive(Debug)]
+pub struct Setting {
+    pub root: Root,
+    /// Those that are joined. What the `Spec` lists beside them is made anew.
+    pub namespaces: Namespaces,
+    pub stdio: Stdio,
+    /// How many descriptors from 3 on stay open.
+    pub preserve_fds: u32,
+    /// The process waits for a byte from here before it becomes the program.
+    pub start: Option<OwnedFd>,
+    /// Whether the process waits for a word once all is mounted and the root not pivoted yet.
+    pub hooks: bool,
+    /// Without, the root is moved over the host's: for hosts whose root cannot be pivoted.
+    pub pivot: bool,
+}
+
+impl Setting {
+    /// As a node starts a container: it waits for nothing.
+    pub fn new(root: Root, namespaces: Namespaces, stdio: Stdio) -> Setting {
+        Setting { root, namespaces, stdio, preserve_fds: 0, start: None, hooks: false, pivot: true }
+    }
+}
+
+/// What the standard streams are.
+#[derive(Debug)]
+pub enum Stdio {
+    /// The caller's own.
+    Inherit,
+    /// Without `stdin`, the container's `/dev/null`.
+    Streams { stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd },
+    /// A terminal, whose other end is sent over this unix socket.
+    Terminal { console: OwnedFd },
+}
