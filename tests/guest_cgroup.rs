@@ -166,8 +166,7 @@ fn what_a_container_made_inside_is_removed_with_it() {
 fn pods_are_found_again() {
     let first = tree("again");
     let made = first.pod(QosClass::Guaranteed, &name("web"), &PodLimits::default()).unwrap();
-    made.child("nginx", &of(&ContainerLimits { memory_limit: Some(MIB), ..Default::default() }))
-        .unwrap();
+    made.child("nginx", &of(&ContainerLimits { memory_limit: Some(MIB), ..Default::default() })).unwrap();
     fs::create_dir(format!("{MOUNT}/podkeep-test-again/guaranteed/stranger")).unwrap();
     drop((first, made));
 

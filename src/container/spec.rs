@@ -67,13 +67,12 @@ pub fn spec(recipe: &Recipe<'_>) -> Result<Spec, Error> {
     root.set_path("rootfs".into());
     root.set_readonly(Some(recipe.container.security.read_only_root));
 
-    let process = process::process(recipe)?;
     let mut spec = Spec::default();
     spec.set_root(Some(root))
         .set_hostname(Some(recipe.hostname.to_owned()))
         .set_mounts(Some(mounts::mounts(recipe)))
         .set_linux(Some(linux(recipe)?))
-        .set_process(Some(process));
+        .set_process(Some(process::process(recipe)?));
     Ok(spec)
 }
 

@@ -39,10 +39,6 @@ impl Folders {
     }
 
     /// What is being deleted: renamed into here first, so that its name is free at once.
-    pub fn seccomp(&self) -> PathBuf {
-        self.root.join("seccomp")
-    }
-
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")
     }
@@ -53,6 +49,11 @@ impl Folders {
 
     pub fn pod(&self, uid: &Uid) -> PathBuf {
         self.pods().join(uid.as_str())
+    }
+
+    /// The profiles of `seccompProfile: Localhost`, which an administrator puts there.
+    pub fn seccomp(&self) -> PathBuf {
+        self.root.join("seccomp")
     }
 
     pub fn socket(&self) -> PathBuf {

@@ -61,9 +61,10 @@ impl Worker {
         // Taken over: the namespaces are there.
         let prepared = own_namespaces(&pod).next().is_some() && has_namespaces(&pod, &run.namespaces);
         let ids_per_pod = self.options.config.user_ids_per_pod;
+        let taken_over = run.group.is_some();
         let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
         self.work.add(move || {
-            let admitted = if prepared { Ok(()) } else { admit(&pod, &allowed_sysctls) };
+            let admitted = if taken_over { Ok(()) } else { admit(&pod, &allowed_sysctls) };
             let result = admitted.and_then(|()| prepare_folder(&pod, &folders, ids_per_pod));
             let result = result.and_then(|ids| match prepared {
                 true => Ok(None),

@@ -133,7 +133,7 @@ impl Worker {
             oom_score_adj: Some(oom_score_adj(pod, spec)),
             seccomp: seccomp_profile(spec, &self.options.config, folders)?,
             ids,
-            shm: None,
+            shm: volume::shared_memory(&folders.pod(&pod.uid)),
             lsm: Lsm::of_this_host(),
         };
         let oci = container::spec(&recipe)?;

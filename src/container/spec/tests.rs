@@ -23,7 +23,9 @@ pub(in crate::container) struct Ingredients {
     pub shm: Option<PathBuf>,
     pub lsm: Lsm,
     pub resources: LinuxResources,
+    /// Not for a privileged container, as the node has it.
     pub seccomp: Option<Arc<LinuxSeccomp>>,
+    pub oom_score_adj: Option<i32>,
 }
 
 impl Ingredients {
@@ -70,7 +72,8 @@ impl Ingredients {
             shm: None,
             lsm: Lsm::default(),
             resources: LinuxResources::default(),
-            seccomp: None,
+            seccomp: Some(crate::container::seccomp::default_profile(0)),
+            oom_score_adj: None,
         }
     }
 
@@ -89,8 +92,8 @@ impl Ingredients {
             open_files: None,
             cgroup: PathBuf::from("/podkeep/burstable/web/nginx"),
             resources: self.resources.clone(),
-            oom_score_adj: Some(-997),
-            seccomp: self.seccomp.clone(),
+            oom_score_adj: self.oom_score_adj,
+            seccomp: self.seccomp.clone().filter(|_| !self.pod.containers[0].security.privileged),
             ids: self.ids,
             shm: self.shm.clone(),
             lsm: self.lsm,

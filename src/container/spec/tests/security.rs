@@ -141,6 +141,8 @@ fn sysctls_and_the_oom_score_are_handed_on() {
     ingredients.pod.sysctls = vec![sysctl];
     let sysctls = ingredients.linux().sysctl().clone().unwrap();
     assert_eq!(sysctls.get("net.ipv4.conf.eth0/1.mtu").map(String::as_str), Some("9000"));
+    assert_eq!(ingredients.process().oom_score_adj(), None);
+    ingredients.oom_score_adj = Some(-997);
     assert_eq!(ingredients.process().oom_score_adj(), Some(-997));
 }
 
@@ -161,6 +163,7 @@ fn limits_stay_when_the_rules_for_devices_are_added() {
 #[test]
 fn the_profile_stands_in_the_spec() {
     let mut ingredients = Ingredients::new();
+    ingredients.seccomp = None;
     assert_eq!(ingredients.linux().seccomp(), &None);
     let profile = oci_spec::runtime::LinuxSeccomp::default();
     ingredients.seccomp = Some(std::sync::Arc::new(profile.clone()));
