@@ -199,7 +199,7 @@ fn a_pod_with_users_of_its_own_is_root_inside_only() {
          {{name: memory, emptyDir: {{medium: Memory}}}}]",
         shared.display()
     );
-    let mounts = "volumeMounts: [{name: host, mountPath: /host}, {name: disk, mountPath: /disk}, {name: memory, \
+    let mounts = "securityContext: {capabilities: {add: [NET_ADMIN, SYS_ADMIN]}}\nvolumeMounts: [{name: host, mountPath: /host}, {name: disk, mountPath: /disk}, {name: memory, \
                   mountPath: /memory}]";
     let script = "set -- $(cat /proc/self/uid_map); echo $1 $3; [ $2 -ge 65536 ] && echo apart; \
                   touch /disk/x /memory/x /host/made /new; stat -c %u /bin/busybox /disk/x /memory/x /host/of-root /new; \
