@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::manifest::findings::Findings;
 use crate::manifest::quantity::Quantity;
 use crate::manifest::tree::{Data, Node, Path as Field, Place};
-use crate::manifest::{Diagnostic, MAX_BYTES, text};
+use crate::manifest::{Diagnostic, MAX_BYTES, sysctl, text};
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 
-/// What podkeep takes from its configuration; [`Config::default`] is Kubernetes' default for each.
+/// What podkeep takes from its configuration; [`Config::default`] is Kubernetes' default for each, where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub static_pod_path: Option<PathBuf>,
@@ -26,9 +26,19 @@ pub struct Config {
     pub max_pods: Option<u32>,
     /// `None`: no limit.
     pub pod_pids_limit: Option<u64>,
+    /// What Pods may set besides the safe ones: names, or beginnings of names with `*` behind. Each is one of a namespace.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Whether a container that says nothing has the profile `RuntimeDefault`. On, other than in Kubernetes.
+    pub seccomp_default: bool,
+    /// How many ids a Pod with a user namespace of its own has: a multiple of 65536, not zero
+    /// (`userNamespaces.idsPerPod`).
+    pub user_ids_per_pod: u32,
     /// Ours: refuse a Pod whose limits this host cannot enforce.
     pub require_cgroup_controllers: bool,
 }
+
+/// What `idsPerPod` must be a multiple of, and its default: as many ids as a system of 16-bit ids has.
+const USER_IDS: u32 = 65536;
 
 impl Default for Config {
     fn default() -> Config {
@@ -41,6 +51,9 @@ impl Default for Config {
             container_log_max_files: 5,
             max_pods: None,
             pod_pids_limit: None,
+            allowed_unsafe_sysctls: Vec::new(),
+            seccomp_default: true,
+            user_ids_per_pod: USER_IDS,
             require_cgroup_controllers: false,
         }
     }
@@ -64,13 +77,16 @@ const HONOURED: &[&str] = &[
     "containerLogMaxFiles",
     "maxPods",
     "podPidsLimit",
+    "allowedUnsafeSysctls",
+    "seccompDefault",
+    "userNamespaces",
     "requireCgroupControllers",
 ];
 
 /// The other fields of v1beta1.
 #[rustfmt::skip]
 const KNOWN: &[&str] = &[
-    "address", "allowedUnsafeSysctls", "authentication", "authorization", "cgroupDriver", "cgroupsPerQOS",
+    "address", "authentication", "authorization", "cgroupDriver", "cgroupsPerQOS",
     "clusterDNS", "clusterDomain", "configMapAndSecretChangeDetectionStrategy", "containerLogMaxWorkers",
     "containerLogMonitorInterval", "containerRuntimeEndpoint", "contentType", "cpuCFSQuota", "cpuCFSQuotaPeriod",
     "cpuManagerPolicy", "cpuManagerPolicyOptions", "cpuManagerReconcilePeriod", "crashLoopBackOff",
@@ -89,12 +105,12 @@ const KNOWN: &[&str] = &[
     "oomScoreAdj", "podCIDR", "podsPerCore", "port", "preloadedImagesVerificationAllowlist",
     "protectKernelDefaults", "providerID", "qosReserved", "readOnlyPort", "registerNode", "registerWithTaints",
     "registryBurst", "registryPullQPS", "reservedMemory", "reservedSystemCPUs", "resolvConf", "rotateCertificates",
-    "runOnce", "runtimeRequestTimeout", "seccompDefault", "serializeImagePulls", "serverTLSBootstrap",
+    "runOnce", "runtimeRequestTimeout", "serializeImagePulls", "serverTLSBootstrap",
     "showHiddenMetricsForVersion", "shutdownGracePeriod", "shutdownGracePeriodByPodPriority",
     "shutdownGracePeriodCriticalPods", "singleProcessOOMKill", "staticPodURL", "staticPodURLHeader",
     "streamingConnectionIdleTimeout", "syncFrequency", "systemCgroups", "systemReserved", "systemReservedCgroup",
     "tlsCertFile", "tlsCipherSuites", "tlsCurvePreferences", "tlsMinVersion", "tlsPrivateKeyFile",
-    "topologyManagerPolicy", "topologyManagerPolicyOptions", "topologyManagerScope", "tracing", "userNamespaces",
+    "topologyManagerPolicy", "topologyManagerPolicyOptions", "topologyManagerScope", "tracing",
     "volumePluginDir", "volumeStatsAggPeriod",
 ];
 
@@ -171,13 +187,43 @@ fn set(config: &mut Config, key: &str, value: &Node) -> Result<(), String> {
         }
         "maxPods" => config.max_pods = Some(u32::try_from(number(value, 0)?).map_err(|_| "too large")?),
         "podPidsLimit" => config.pod_pids_limit = u64::try_from(number(value, -1)?).ok().filter(|n| *n > 0),
-        "requireCgroupControllers" => {
-            let Data::Bool(required) = value.data else { return Err("expected true or false".to_owned()) };
-            config.require_cgroup_controllers = required;
-        }
+        "allowedUnsafeSysctls" => config.allowed_unsafe_sysctls = sysctl_patterns(value)?,
+        "seccompDefault" => config.seccomp_default = switch(value)?,
+        "userNamespaces" => config.user_ids_per_pod = user_ids_per_pod(value)?,
+        "requireCgroupControllers" => config.require_cgroup_controllers = switch(value)?,
         _ => {}
     }
     Ok(())
+}
+
+fn switch(value: &Node) -> Result<bool, String> {
+    if let Data::Bool(on) = value.data { Ok(on) } else { Err("expected true or false".to_owned()) }
+}
+
+fn sysctl_patterns(value: &Node) -> Result<Vec<String>, String> {
+    let Data::List(items) = &value.data else { return Err("expected a list".to_owned()) };
+    let pattern = |item: &Node| {
+        let pattern = item.text().ok_or("expected a list of strings")?;
+        sysctl::valid_pattern(pattern).map_err(|reason| format!("{pattern:?}: {reason}"))?;
+        Ok(pattern.to_owned())
+    };
+    items.iter().map(pattern).collect()
+}
+
+fn user_ids_per_pod(value: &Node) -> Result<u32, String> {
+    let Data::Map(entries) = &value.data else { return Err("expected a map".to_owned()) };
+    if let Some(unknown) = entries.iter().find(|entry| entry.key != "idsPerPod") {
+        return Err(format!("unknown field: {}", unknown.key));
+    }
+    let Some(written) = value.get("idsPerPod").filter(|node| node.data != Data::Null) else {
+        return Ok(USER_IDS);
+    };
+    let ids = u32::try_from(number(written, USER_IDS.into())?).map_err(|_| "idsPerPod: too large")?;
+    if ids.is_multiple_of(USER_IDS) {
+        Ok(ids)
+    } else {
+        Err(format!("idsPerPod: must be a multiple of {USER_IDS}"))
+    }
 }
 
 fn number(value: &Node, least: i64) -> Result<i64, String> {
@@ -257,6 +303,36 @@ mod tests {
                 "c.yaml:5:21: error: fileCheckFrequency: expected a duration such as 20s or 1m30s",
             ]
         );
+    }
+
+    #[test]
+    fn what_pods_may_ask_for_is_the_nodes_to_say() {
+        let text = "allowedUnsafeSysctls: [net.core.*, kernel.sem]\nseccompDefault: false\n\
+                    userNamespaces: {idsPerPod: 131072}\n";
+        let config = decode(text).unwrap().config;
+        assert_eq!(config.allowed_unsafe_sysctls, ["net.core.*", "kernel.sem"]);
+        assert_eq!((config.seccomp_default, config.user_ids_per_pod), (false, 131_072));
+
+        let default = decode("userNamespaces: {}\nseccompDefault: null\n").unwrap();
+        assert_eq!(default, Decoded::default());
+    }
+
+    #[test]
+    fn what_no_pod_can_have_is_refused() {
+        let cases = [
+            ("allowedUnsafeSysctls: [vm.swappiness]", "\"vm.swappiness\": a Pod cannot have such sysctls"),
+            ("allowedUnsafeSysctls: [net.*.a]", "must have at most 253 characters"),
+            ("allowedUnsafeSysctls: net.*", "expected a list"),
+            ("userNamespaces: {idsPerPod: 65537}", "must be a multiple of 65536"),
+            ("userNamespaces: {idsPerPod: 0}", "expected an integer of at least 65536"),
+            ("userNamespaces: {idsPerPod: 4294967296}", "too large"),
+            ("userNamespaces: {ids: 1}", "unknown field: ids"),
+            ("seccompDefault: maybe", "expected true or false"),
+        ];
+        for (text, reason) in cases {
+            let errors = decode(text).unwrap_err();
+            assert!(errors.len() == 1 && errors[0].contains(reason), "{text}: {errors:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Manifests of every kind through the public entry points.
 
+#[path = "manifests/security.rs"]
+mod security;
+
 use std::path::Path;
 
 use podkeep::manifest::pod::{PullPolicy, QosClass, VolumeKind};

@@ -11,7 +11,7 @@ use super::findings::Findings;
 use super::names::{self, Verdict};
 use super::pod::{Pod, PodId, RestartPolicy};
 use super::tree::{Node, Path};
-use super::{check_container, check_volume, defaults, uid};
+use super::{check_container, check_resources, check_security, check_volume, defaults, uid};
 
 /// All annotations of one object together, as in Kubernetes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
@@ -96,7 +96,10 @@ pub(super) fn pod(
     let hostname = hostname(spec, &id, &mut checker);
     image_pull_secrets(spec, &mut checker);
     let volumes = check_volume::volumes(spec, &mut checker);
-    let containers = check_container::containers(spec, &mut checker);
+    let containers = check_container::containers(spec, &annotations, &mut checker);
+    let resources = check_resources::of_pod(spec, &containers, &mut checker);
+    let security = check_security::of_pod(spec, &mut checker);
+    let priority_class_name = priority_class_name(spec, &mut checker);
     let whole = !own.has_errors();
     findings.append(own);
     if !whole {
@@ -115,6 +118,17 @@ pub(super) fn pod(
         restart_policy,
         termination_grace,
         host_network,
+        host_pid: spec.host_pid.unwrap_or_default(),
+        host_ipc: spec.host_ipc.unwrap_or_default(),
+        share_process_namespace: spec.share_process_namespace.unwrap_or_default(),
+        host_users: spec.host_users.unwrap_or(true),
+        fs_group: security.fs_group,
+        fs_group_change_policy: security.fs_group_change_policy,
+        supplemental_groups: security.supplemental_groups,
+        supplemental_groups_policy: security.supplemental_groups_policy,
+        sysctls: security.sysctls,
+        resources,
+        priority_class_name,
         node_name: node_name.to_owned(),
         object: shown,
         source,
@@ -138,7 +152,7 @@ fn identity(object: &api::Pod, node_name: &str, checker: &mut Checker<'_>) -> Po
     PodId { namespace: namespace.to_owned(), name }
 }
 
-type Pairs = BTreeMap<String, String>;
+pub(super) type Pairs = BTreeMap<String, String>;
 
 fn metadata(object: &api::Pod, checker: &mut Checker<'_>) -> (Pairs, Pairs) {
     let labels = object.metadata.labels.clone().unwrap_or_default();
@@ -193,6 +207,12 @@ fn hostname(spec: &api::PodSpec, id: &PodId, checker: &mut Checker<'_>) -> Optio
         }
         None => Some(names::shorten_hostname(&id.name).to_owned()),
     }
+}
+
+fn priority_class_name(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Option<String> {
+    let name = spec.priority_class_name.as_deref().filter(|name| !name.is_empty())?;
+    checker.name(&Path::of("spec.priorityClassName"), name, names::dns_subdomain);
+    Some(name.to_owned())
 }
 
 fn image_pull_secrets(spec: &api::PodSpec, checker: &mut Checker<'_>) {

@@ -1,20 +1,19 @@
-//! Containers: names, images, ports, environment, resources, security settings, mounts.
+//! Containers: names, images, ports, environment; resources, security settings and mounts have files of their own.
 
-use std::collections::{BTreeMap, HashSet};
-use std::str::FromStr;
+use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1 as api;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
-use super::check::Checker;
-use super::check_volume;
-use super::defaults;
-use super::names;
-use super::pod::{Amounts, Container, EnvVar, Port, Protocol, PullPolicy, Resources, Security};
-use super::quantity::Quantity;
+use super::check::{Checker, Pairs};
+use super::pod::{Container, EnvVar, Port, Protocol, PullPolicy};
 use super::tree::Path;
+use super::{check_resources, check_security, check_volume, defaults, names};
 
-pub(super) fn containers(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Vec<Container> {
+pub(super) fn containers(
+    spec: &api::PodSpec,
+    annotations: &Pairs,
+    checker: &mut Checker<'_>,
+) -> Vec<Container> {
     let list = Path::of("spec.containers");
     if spec.containers.is_empty() {
         checker.required(&list);
@@ -28,7 +27,7 @@ pub(super) fn containers(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Vec<
         if !written.name.is_empty() {
             checker.unique(&path.key("name"), &mut seen, &written.name, &written.name);
         }
-        containers.push(container(written, spec, &path, &mut host_ports, checker));
+        containers.push(container(written, spec, annotations, &path, &mut host_ports, checker));
     }
     containers
 }
@@ -38,6 +37,7 @@ type HostPorts = HashSet<(u16, &'static str)>;
 fn container(
     written: &api::Container,
     spec: &api::PodSpec,
+    annotations: &Pairs,
     path: &Path,
     host_ports: &mut HostPorts,
     checker: &mut Checker<'_>,
@@ -52,8 +52,8 @@ fn container(
         env: env(written, path, checker),
         working_dir: written.working_dir.clone().filter(|dir| !dir.is_empty()),
         ports: ports(written, spec.host_network.unwrap_or_default(), path, host_ports, checker),
-        resources: resources(written, path, checker),
-        security: security(written, spec, path, checker),
+        resources: check_resources::of_container(written, spec, path, checker),
+        security: check_security::of_container(written, spec, annotations, path, checker),
         mounts: check_volume::mounts(written, spec, path, checker),
     }
 }
@@ -170,99 +170,4 @@ fn host_port(
             None
         }
     }
-}
-
-type Quantities = BTreeMap<String, ApiQuantity>;
-
-fn resources(written: &api::Container, path: &Path, checker: &mut Checker<'_>) -> Resources {
-    let path = path.key("resources");
-    let Some(written) = &written.resources else { return Resources::default() };
-    let limits = amounts(written.limits.as_ref(), &path.key("limits"), checker);
-    let mut requests = amounts(written.requests.as_ref(), &path.key("requests"), checker);
-    requests.cpu_milli = requests.cpu_milli.or(limits.cpu_milli);
-    requests.memory = requests.memory.or(limits.memory);
-    let pairs = [("cpu", requests.cpu_milli, limits.cpu_milli), ("memory", requests.memory, limits.memory)];
-    for (name, request, limit) in pairs {
-        let (Some(request), Some(limit)) = (request, limit) else { continue };
-        if request > limit {
-            let shown = |list: &Option<Quantities>| list.as_ref().and_then(|list| list.get(name)).cloned();
-            let limit = shown(&written.limits).unwrap_or_default().0;
-            let request = shown(&written.requests).unwrap_or_default().0;
-            let reason = format!("must be less than or equal to {name} limit of {limit}");
-            checker.invalid(&path.key("requests").key(name), request, reason);
-        }
-    }
-    Resources { requests, limits }
-}
-
-fn amounts(written: Option<&Quantities>, path: &Path, checker: &mut Checker<'_>) -> Amounts {
-    let mut amounts = Amounts::default();
-    for (name, quantity) in written.into_iter().flatten() {
-        let path = path.key(name);
-        let parsed = match Quantity::parse(&quantity.0) {
-            Ok(parsed) => parsed,
-            Err(reason) => {
-                checker.invalid(&path, &quantity.0, reason);
-                continue;
-            }
-        };
-        match name.as_str() {
-            "cpu" => amounts.cpu_milli = Some(parsed.milli()),
-            "memory" => amounts.memory = Some(parsed.units()),
-            _ => {
-                let message = format!("not supported yet: {path}");
-                checker.findings.error(checker.root.place_of(&path), Some(&path), message);
-            }
-        }
-    }
-    amounts
-}
-
-fn security(
-    written: &api::Container,
-    spec: &api::PodSpec,
-    path: &Path,
-    checker: &mut Checker<'_>,
-) -> Security {
-    let pod_path = Path::of("spec.securityContext");
-    let pod = spec.security_context.clone().unwrap_or_default();
-    let path = path.key("securityContext");
-    let own = written.security_context.clone().unwrap_or_default();
-    let pod_user = id(pod.run_as_user, &pod_path.key("runAsUser"), checker);
-    let pod_group = id(pod.run_as_group, &pod_path.key("runAsGroup"), checker);
-    let caps = own.capabilities.unwrap_or_default();
-    let list = path.key("capabilities");
-    Security {
-        run_as_user: id(own.run_as_user, &path.key("runAsUser"), checker).or(pod_user),
-        run_as_group: id(own.run_as_group, &path.key("runAsGroup"), checker).or(pod_group),
-        privileged: own.privileged.unwrap_or_default(),
-        read_only_root: own.read_only_root_filesystem.unwrap_or_default(),
-        capabilities_add: capabilities(caps.add, &list.key("add"), checker),
-        capabilities_drop: capabilities(caps.drop, &list.key("drop"), checker),
-    }
-}
-
-fn id(written: Option<i64>, path: &Path, checker: &mut Checker<'_>) -> Option<u32> {
-    let id = written?;
-    let in_range = u32::try_from(id).ok().filter(|id| i32::try_from(*id).is_ok());
-    if in_range.is_none() {
-        checker.invalid(path, id, "must be between 0 and 2147483647, inclusive");
-    }
-    in_range
-}
-
-fn capabilities(written: Option<Vec<String>>, path: &Path, checker: &mut Checker<'_>) -> Vec<String> {
-    let mut names = Vec::new();
-    for (index, written) in written.into_iter().flatten().enumerate() {
-        let upper = written.to_uppercase();
-        let name = match upper.strip_prefix("CAP_").unwrap_or(&upper) {
-            "ALL" => "ALL".to_owned(),
-            short => format!("CAP_{short}"),
-        };
-        if name != "ALL" && caps::Capability::from_str(&name).is_err() {
-            checker.invalid(&path.index(index), &written, "the kernel has no such capability");
-        }
-        names.push(name);
-    }
-    names
 }

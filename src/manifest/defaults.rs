@@ -36,10 +36,10 @@ pub(super) fn apply(object: &api::Pod, id: &PodId, uid: &Uid, node_name: &str) -
             "terminationGracePeriodSeconds": GRACE_SECONDS, "enableServiceLinks": true, "securityContext": {}}),
     );
     let host_network = spec["hostNetwork"].as_bool().unwrap_or_default();
-    for container in spec["containers"].as_array_mut().into_iter().flatten() {
+    for container in spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
         fill_container(container, host_network);
     }
-    for volume in spec["volumes"].as_array_mut().into_iter().flatten() {
+    for volume in spec.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
         fill_volume(volume);
     }
     pod

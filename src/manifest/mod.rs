@@ -5,6 +5,9 @@
 
 mod check;
 mod check_container;
+mod check_profiles;
+mod check_resources;
+mod check_security;
 mod check_volume;
 mod decode;
 mod defaults;
@@ -15,6 +18,7 @@ pub(crate) mod quantity;
 mod scalar;
 mod served;
 mod source_text;
+pub(crate) mod sysctl;
 pub(crate) mod text;
 pub(crate) mod tree;
 pub(crate) mod typed;
@@ -27,6 +31,7 @@ use std::path::PathBuf;
 pub use decode::{decode, from_source};
 pub(crate) use names::nearest;
 pub use pod::{Container, Pod, PodId, Uid};
+pub use sysctl::forbidden_sysctls;
 
 /// The largest manifest that is read, as with the kubelet.
 pub const MAX_BYTES: usize = 10 * 1024 * 1024;

@@ -2,9 +2,18 @@
 //!
 //! What podkeep does not honour yet never gets this far: `manifest` refuses it by name.
 
+mod resources;
+mod security;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+
+pub use resources::{Amounts, QosClass, Resources};
+pub use security::{
+    AppArmorProfile, FsGroupChangePolicy, ProcMount, SeLinuxOptions, SeccompProfile, Security,
+    SupplementalGroupsPolicy, Sysctl,
+};
 
 /// A Pod as it shall run on this node.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +29,24 @@ pub struct Pod {
     /// Whole seconds; zero means at once.
     pub termination_grace: Duration,
     pub host_network: bool,
+    /// The host's PID namespace; never together with `share_process_namespace`.
+    pub host_pid: bool,
+    /// The host's IPC namespace, and with it the host's `/dev/shm`.
+    pub host_ipc: bool,
+    /// One PID namespace for all containers; otherwise each has its own.
+    pub share_process_namespace: bool,
+    /// `false`: the Pod has a user namespace of its own, and then no namespace of the host.
+    pub host_users: bool,
+    /// Group of the Pod's volumes, and a supplementary group of every process. At most `i32::MAX`, as all groups here.
+    pub fs_group: Option<u32>,
+    pub fs_group_change_policy: FsGroupChangePolicy,
+    pub supplemental_groups: Vec<u32>,
+    pub supplemental_groups_policy: SupplementalGroupsPolicy,
+    /// Names are unique. Which of them a node lets a Pod set: [`forbidden_sysctls`](super::forbidden_sysctls).
+    pub sysctls: Vec<Sysctl>,
+    /// What all containers share, where the manifest says so (`spec.resources`); at least one amount is set.
+    pub resources: Option<Resources>,
+    pub priority_class_name: Option<String>,
     /// The UTS host name of the Pod: `spec.hostname` or the Pod's name, at most 63 bytes.
     /// `None` where the Pod is on the host's network and so has the host's name.
     pub hostname: Option<String>,
@@ -30,35 +57,6 @@ pub struct Pod {
     /// The decoded document as it was written (no defaults, no node name, no server-set metadata): decoding it again
     /// on the same node gives this Pod again, same uid. This is what is saved.
     pub source: serde_json::Value,
-}
-
-impl Pod {
-    /// As Kubernetes computes it (`pkg/apis/core/v1/helper/qos`): from cpu and memory alone.
-    pub fn qos_class(&self) -> QosClass {
-        let nothing = |resources: &Resources| resources.requests.is_zero() && resources.limits.is_zero();
-        if self.containers.iter().all(|container| nothing(&container.resources)) {
-            QosClass::BestEffort
-        } else if self.containers.iter().all(|container| container.resources.is_guaranteed()) {
-            QosClass::Guaranteed
-        } else {
-            QosClass::Burstable
-        }
-    }
-}
-
-impl Resources {
-    /// cpu and memory both limited, and requested as much.
-    fn is_guaranteed(&self) -> bool {
-        let limited = |amount: Option<u64>| amount.is_some_and(|amount| amount > 0);
-        limited(self.limits.cpu_milli) && limited(self.limits.memory) && self.requests == self.limits
-    }
-}
-
-impl Amounts {
-    /// Nothing is set, or zero, which Kubernetes counts as not set.
-    fn is_zero(&self) -> bool {
-        self.cpu_milli.unwrap_or(0) == 0 && self.memory.unwrap_or(0) == 0
-    }
 }
 
 /// What names a Pod on a node: no two Pods with one id run at the same time.
@@ -168,34 +166,6 @@ pub struct Port {
     pub protocol: Protocol,
 }
 
-/// Requests are defaulted to limits, as Kubernetes does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resources {
-    pub requests: Amounts,
-    pub limits: Amounts,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Amounts {
-    /// Thousandths of a core.
-    pub cpu_milli: Option<u64>,
-    /// Bytes.
-    pub memory: Option<u64>,
-}
-
-/// What `securityContext` of Pod and container say together (the container's word wins).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Security {
-    /// At most `i32::MAX`, as everywhere in Kubernetes (CVE-2024-40635 is what happens beyond).
-    pub run_as_user: Option<u32>,
-    pub run_as_group: Option<u32>,
-    pub privileged: bool,
-    pub read_only_root: bool,
-    /// Names as the kernel writes them, with `CAP_`; `ALL` stands for itself.
-    pub capabilities_add: Vec<String>,
-    pub capabilities_drop: Vec<String>,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
     pub name: String,
@@ -242,12 +212,4 @@ pub struct VolumeMount {
     /// Absolute, without `..` and `:`; unique in the container.
     pub mount_path: String,
     pub read_only: bool,
-}
-
-/// The quality of service class, from requests and limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum QosClass {
-    Guaranteed,
-    Burstable,
-    BestEffort,
 }

@@ -1,0 +1,240 @@
+//! Requests and limits, of a container and of the Pod as a whole.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1 as api;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+
+use super::check::Checker;
+use super::pod::{Amounts, Container, Resources};
+use super::quantity::Quantity;
+use super::tree::Path;
+
+const HUGEPAGES: &str = "hugepages-";
+
+/// Largest first: the unit that a size of pages is written in.
+const UNITS: [(&str, u32); 4] = [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+
+pub(super) fn of_container(
+    written: &api::Container,
+    spec: &api::PodSpec,
+    path: &Path,
+    checker: &mut Checker<'_>,
+) -> Resources {
+    let path = path.key("resources");
+    let Some(written) = &written.resources else { return Resources::default() };
+    let resources = read(written, &path, checker);
+    if !names_cpu_or_memory(written) && !spec.resources.as_ref().is_some_and(names_cpu_or_memory) {
+        need_no_more_than_pages(&resources, &path, checker);
+    }
+    resources
+}
+
+/// `spec.resources` with Kubernetes' defaults: what is not requested is what the containers request together, else the
+/// limit; pages that only containers name are the Pod's too.
+pub(super) fn of_pod(
+    spec: &api::PodSpec,
+    containers: &[Container],
+    checker: &mut Checker<'_>,
+) -> Option<Resources> {
+    let path = Path::of("spec.resources");
+    let written = spec.resources.as_ref()?;
+    let mut own = read(written, &path, checker);
+    if own == Resources::default() {
+        return None;
+    }
+    if !names_cpu_or_memory(written) {
+        need_no_more_than_pages(&own, &path, checker);
+    }
+    let requested = together(containers.iter().map(|container| &container.resources.requests));
+    if own.limits != Amounts::default() {
+        let written_request = |name| has(&written.requests, name);
+        let default = |name, own: Option<u64>, theirs: Option<u64>| match written_request(name) {
+            true => own,
+            false => theirs.or(own),
+        };
+        own.requests.cpu_milli = default("cpu", own.requests.cpu_milli, requested.cpu_milli);
+        own.requests.memory = default("memory", own.requests.memory, requested.memory);
+    }
+    holds_its_containers(&own, &requested, containers, &path, checker);
+    for (size, bytes) in requested.hugepages {
+        own.limits.hugepages.entry(size.clone()).or_insert(bytes);
+        own.requests.hugepages.entry(size).or_insert(bytes);
+    }
+    Some(own)
+}
+
+type Quantities = BTreeMap<String, ApiQuantity>;
+
+/// Requests default to limits, and may not be larger; those of pages may not differ.
+fn read(written: &api::ResourceRequirements, path: &Path, checker: &mut Checker<'_>) -> Resources {
+    let limits = amounts(written.limits.as_ref(), &path.key("limits"), checker);
+    let mut requests = amounts(written.requests.as_ref(), &path.key("requests"), checker);
+    requests.cpu_milli = requests.cpu_milli.or(limits.cpu_milli);
+    requests.memory = requests.memory.or(limits.memory);
+    let requests_path = path.key("requests");
+    let pairs = [("cpu", requests.cpu_milli, limits.cpu_milli), ("memory", requests.memory, limits.memory)];
+    for (name, request, limit) in pairs {
+        let (Some(request), Some(limit)) = (request, limit) else { continue };
+        if request > limit {
+            let limit = shown(&written.limits, name);
+            let reason = format!("must be less than or equal to {name} limit of {limit}");
+            checker.invalid(&requests_path.key(name), shown(&written.requests, name), reason);
+        }
+    }
+    for (size, request) in &requests.hugepages {
+        let name = format!("{HUGEPAGES}{size}");
+        match limits.hugepages.get(size) {
+            None => {
+                let reason = "Required value: Limit must be set for non overcommitable resources";
+                checker.error(&path.key("limits").key(&name), reason);
+            }
+            Some(limit) if limit != request => {
+                let reason = format!("must be equal to {name} limit of {limit}");
+                checker.invalid(&requests_path.key(&name), request, reason);
+            }
+            Some(_) => {}
+        }
+    }
+    requests.hugepages.clone_from(&limits.hugepages);
+    Resources { requests, limits }
+}
+
+fn has(list: &Option<Quantities>, name: &str) -> bool {
+    list.as_ref().is_some_and(|list| list.contains_key(name))
+}
+
+fn shown(list: &Option<Quantities>, name: &str) -> String {
+    list.as_ref().and_then(|list| list.get(name)).cloned().unwrap_or_default().0
+}
+
+fn amounts(written: Option<&Quantities>, path: &Path, checker: &mut Checker<'_>) -> Amounts {
+    let mut amounts = Amounts::default();
+    for (name, quantity) in written.into_iter().flatten() {
+        let path = path.key(name);
+        let parsed = match Quantity::parse(&quantity.0) {
+            Ok(parsed) => parsed,
+            Err(reason) => {
+                checker.invalid(&path, &quantity.0, reason);
+                continue;
+            }
+        };
+        match name.as_str() {
+            "cpu" => amounts.cpu_milli = Some(parsed.milli()),
+            "memory" => amounts.memory = Some(parsed.units()),
+            _ => match name.strip_prefix(HUGEPAGES) {
+                Some(size) => pages(size, parsed, &path, &mut amounts, checker),
+                None => {
+                    let message = format!("not supported yet: {path}");
+                    checker.findings.error(checker.root.place_of(&path), Some(&path), message);
+                }
+            },
+        }
+    }
+    amounts
+}
+
+/// One size may be written in several ways (`2Mi`, `2048Ki`): it is known by the shortest.
+fn pages(size: &str, amount: Quantity, path: &Path, amounts: &mut Amounts, checker: &mut Checker<'_>) {
+    let page =
+        Quantity::parse(size).ok().filter(|page| page.milli() > 0 && page.milli().is_multiple_of(1000));
+    let Some(page) = page.map(Quantity::units) else {
+        checker.invalid(path, size, "must be the size of a page, such as 2Mi");
+        return;
+    };
+    if !amount.units().is_multiple_of(page) {
+        checker.invalid(path, amount.units(), format!("must be a whole number of pages of {size}"));
+    }
+    if amounts.hugepages.insert(page_size(page), amount.units()).is_some() {
+        checker.error(path, format!("Duplicate value: {size:?}"));
+    }
+}
+
+fn page_size(bytes: u64) -> String {
+    let unit = UNITS.iter().find(|(_, bits)| bytes.trailing_zeros() >= *bits);
+    unit.map_or_else(|| bytes.to_string(), |(unit, bits)| format!("{}{unit}", bytes >> bits))
+}
+
+fn names_cpu_or_memory(written: &api::ResourceRequirements) -> bool {
+    ["cpu", "memory"].iter().any(|name| has(&written.limits, name) || has(&written.requests, name))
+}
+
+fn need_no_more_than_pages(resources: &Resources, path: &Path, checker: &mut Checker<'_>) {
+    if !resources.limits.hugepages.is_empty() {
+        checker.error(path, "Forbidden: HugePages require cpu or memory");
+    }
+}
+
+/// The sum; what no container names stays unset.
+fn together<'a>(all: impl Iterator<Item = &'a Amounts>) -> Amounts {
+    let add = |sum: Option<u64>, more: Option<u64>| match (sum, more) {
+        (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
+        (sum, more) => sum.or(more),
+    };
+    all.fold(Amounts::default(), |mut sum, more| {
+        sum.cpu_milli = add(sum.cpu_milli, more.cpu_milli);
+        sum.memory = add(sum.memory, more.memory);
+        for (size, bytes) in &more.hugepages {
+            let sum = sum.hugepages.entry(size.clone()).or_default();
+            *sum = sum.saturating_add(*bytes);
+        }
+        sum
+    })
+}
+
+/// The containers' requests together fit into the Pod's, and each one's limit into the Pod's limit.
+fn holds_its_containers(
+    own: &Resources,
+    requested: &Amounts,
+    containers: &[Container],
+    path: &Path,
+    checker: &mut Checker<'_>,
+) {
+    let requests = path.key("requests");
+    for (name, sum, most) in pairs(requested, &own.requests) {
+        if sum > most {
+            let sum = in_words(&name, sum);
+            let reason = format!("must be greater than or equal to aggregate container requests of {sum}");
+            checker.invalid(&requests.key(&name), in_words(&name, most), reason);
+        }
+    }
+    for (index, container) in containers.iter().enumerate() {
+        let limits = Path::of("spec.containers").index(index).key("resources").key("limits");
+        for (name, limit, most) in pairs(&container.resources.limits, &own.limits) {
+            if limit > most {
+                let reason = format!("must be less than or equal to pod limits of {}", in_words(&name, most));
+                checker.invalid(&limits.key(&name), in_words(&name, limit), reason);
+            }
+        }
+    }
+}
+
+/// What both of them name, in `cpu`'s thousandths and bytes.
+fn pairs(a: &Amounts, b: &Amounts) -> Vec<(String, u64, u64)> {
+    let both = |name: &str, a: Option<u64>, b: Option<u64>| Some((name.to_owned(), a?, b?));
+    let pages = a.hugepages.iter();
+    let pages = pages.filter_map(|(size, bytes)| {
+        both(&format!("{HUGEPAGES}{size}"), Some(*bytes), b.hugepages.get(size).copied())
+    });
+    let amounts = [both("cpu", a.cpu_milli, b.cpu_milli), both("memory", a.memory, b.memory)];
+    amounts.into_iter().flatten().chain(pages).collect()
+}
+
+/// A quantity as a manifest has it.
+fn in_words(name: &str, amount: u64) -> String {
+    if name == "cpu" { format!("{amount}m") } else { amount.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_of_pages_has_one_name() {
+        for (bytes, name) in
+            [(2 << 20, "2Mi"), (1 << 30, "1Gi"), (64 << 10, "64Ki"), (16 << 30, "16Gi"), (3, "3")]
+        {
+            assert_eq!(page_size(bytes), name);
+        }
+    }
+}
