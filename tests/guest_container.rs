@@ -214,7 +214,12 @@ fn a_read_only_root_is_read_only_but_its_volumes_are_not() {
     let mut bench = Bench::new();
     let volume = bench.dir.path().join("volume");
     fs::create_dir(&volume).unwrap();
-    bench.binds = vec![Bind { source: volume.clone(), destination: "/data".to_owned(), read_only: false }];
+    bench.binds = vec![Bind {
+        source: volume.clone(),
+        destination: "/data".to_owned(),
+        read_only: false,
+        mapped: false,
+    }];
     bench.container().security.read_only_root = true;
     let outcome = bench.shell("touch /x 2>&1; touch /data/y /dev/shm/z && echo written");
     assert_eq!(outcome.output, "touch: /x: Read-only file system\nwritten\n");
@@ -231,6 +236,7 @@ fn binds_of_files_and_folders_and_read_only_ones() {
         source: host.join(name),
         destination: destination.to_owned(),
         read_only,
+        mapped: false,
     };
     bench.binds = vec![
         bind("folder", "/deep/in/here/folder", true),
@@ -296,7 +302,12 @@ fn a_program_that_cannot_run_is_told_apart() {
 #[test]
 fn a_bind_without_a_source_and_a_missing_layer_are_named() {
     let mut bench = Bench::new();
-    bench.binds = vec![Bind { source: "/no/such".into(), destination: "/data".to_owned(), read_only: false }];
+    bench.binds = vec![Bind {
+        source: "/no/such".into(),
+        destination: "/data".to_owned(),
+        read_only: false,
+        mapped: false,
+    }];
     assert_eq!(bench.failure(&["true"]), "open /no/such: ENOENT");
 
     let mut bench = Bench::new();
@@ -339,6 +350,7 @@ fn links_of_the_image_lead_nowhere_else() {
         source: source.to_owned(),
         destination: destination.to_owned(),
         read_only: true,
+        mapped: false,
     };
     bench.binds = vec![bind(&secret, "/data/in"), bind(&secret.join("key"), "/etc/resolv.conf")];
     let script = format!("cat {}/in/key /run/x/resolv.conf", victim.path().display());

@@ -2,6 +2,8 @@
 
 #[path = "guest_plan/bench.rs"]
 mod bench;
+#[path = "harness/bundle.rs"]
+mod bundle;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -11,17 +11,29 @@ const BUSY_TRIES: u32 = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A controller of cgroup v2 that podkeep writes limits of.
-///
-/// The others (cpuset, io, hugetlb, …) are left off: every controller that is on costs on the kernel's hot paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Controller {
     Cpu,
     Memory,
     Pids,
+    Io,
+    Cpuset,
+    Hugetlb,
+    Rdma,
 }
 
 impl Controller {
-    pub const ALL: [Controller; 3] = [Controller::Cpu, Controller::Memory, Controller::Pids];
+    pub const ALL: [Controller; 7] = [
+        Controller::Cpu,
+        Controller::Memory,
+        Controller::Pids,
+        Controller::Io,
+        Controller::Cpuset,
+        Controller::Hugetlb,
+        Controller::Rdma,
+    ];
+    /// Those that a Pod's limits need; the others serve an OCI spec's resources, where the kernel has them.
+    pub const NEEDED: [Controller; 3] = [Controller::Cpu, Controller::Memory, Controller::Pids];
 
     /// As the kernel writes it in `cgroup.controllers`.
     pub fn as_str(self) -> &'static str {
@@ -29,6 +41,10 @@ impl Controller {
             Controller::Cpu => "cpu",
             Controller::Memory => "memory",
             Controller::Pids => "pids",
+            Controller::Io => "io",
+            Controller::Cpuset => "cpuset",
+            Controller::Hugetlb => "hugetlb",
+            Controller::Rdma => "rdma",
         }
     }
 }
@@ -45,7 +61,7 @@ pub(super) struct Controllers(u8);
 
 impl Controllers {
     /// Reads `cgroup.controllers` or `cgroup.subtree_control`: names separated by blanks; unknown ones are left out.
-    fn parse(text: &str) -> Controllers {
+    pub(super) fn parse(text: &str) -> Controllers {
         let named = |c: &Controller| text.split_ascii_whitespace().any(|name| name == c.as_str());
         Controllers::of(Controller::ALL.into_iter().filter(named))
     }
@@ -71,9 +87,9 @@ impl Controllers {
         Controllers(self.0 & !other.0)
     }
 
-    /// What podkeep needs and is not here.
+    /// What a Pod needs and is not here.
     pub(super) fn missing(self) -> Vec<Controller> {
-        Controllers::of(Controller::ALL.into_iter()).without(self).iter().collect()
+        Controllers::of(Controller::NEEDED.into_iter()).without(self).iter().collect()
     }
 }
 
@@ -82,17 +98,28 @@ impl Controllers {
 /// One that cannot be turned on (it is bound to cgroup v1, or a real-time process keeps `cpu` away) is left off:
 /// what is missing in the end is told once, by the tree.
 pub(super) fn enable(directory: &Directory<'_>) -> Result<Controllers, Error> {
-    let on = Controllers::parse(&directory.read("cgroup.subtree_control")?);
+    let on = enabled(directory)?;
     let off = Controllers::parse(&directory.read("cgroup.controllers")?).without(on);
     if off.is_empty() {
         return Ok(on);
     }
-    if turn_on(directory, off).is_err() {
+    match turn_on(directory, off) {
+        Ok(()) => {}
+        // Processes are in the group. One by one, the kernel would still turn on those that know threads (cpu, pids,
+        // cpuset), and by that make every group below `domain invalid`: no process could enter it any more.
+        Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {}
         // The kernel takes a write as a whole or not at all: one controller must not keep the others off.
-        for controller in off.iter() {
-            let _ = turn_on(directory, Controllers::of([controller].into_iter()));
+        Err(_) => {
+            for controller in off.iter() {
+                let _ = turn_on(directory, Controllers::of([controller].into_iter()));
+            }
         }
     }
+    enabled(directory)
+}
+
+/// What is on for the groups directly below `directory`.
+pub(super) fn enabled(directory: &Directory<'_>) -> Result<Controllers, Error> {
     Ok(Controllers::parse(&directory.read("cgroup.subtree_control")?))
 }
 
@@ -119,9 +146,11 @@ mod tests {
     fn controllers_are_read_by_whole_names() {
         let here = Controllers::parse("cpuset cpu io memory hugetlb pids\n");
         assert!(here.missing().is_empty());
-        assert_eq!(Controllers::parse("cpuset\n").missing(), Controller::ALL);
-        assert_eq!(Controllers::parse("\n").missing(), Controller::ALL);
+        assert_eq!(Controllers::parse("io\n").missing(), Controller::NEEDED);
+        assert_eq!(Controllers::parse("\n").missing(), Controller::NEEDED);
+        assert!(!Controllers::parse("cpuset").has(Controller::Cpu));
         let on = Controllers::parse("cpu pids");
-        assert_eq!(here.without(on).iter().collect::<Vec<_>>(), [Controller::Memory]);
+        let off = [Controller::Memory, Controller::Io, Controller::Cpuset, Controller::Hugetlb];
+        assert_eq!(here.without(on).iter().collect::<Vec<_>>(), off);
     }
 }

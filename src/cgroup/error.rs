@@ -17,6 +17,8 @@ pub enum Error {
     Shadowed(PathBuf),
     #[error("cgroup root {0:?}: a path of plain names without `.` and `..` is needed, such as /podkeep")]
     BadRoot(String),
+    #[error("cgroup {}: a path below the cgroup2 mount without `..` is needed", .0.display())]
+    BadPath(PathBuf),
     #[error("make cgroup {}", path.display())]
     Make { path: PathBuf, source: io::Error },
     #[error("open {}", path.display())]
@@ -27,6 +29,10 @@ pub enum Error {
     Content { path: PathBuf, expected: &'static str, found: String },
     #[error("write {value:?} to {}", path.display())]
     Write { path: PathBuf, value: String, source: io::Error },
+    #[error("{} cannot be set to {value:?}: this kernel has no such file there", path.display())]
+    NoFile { path: PathBuf, value: String },
+    #[error("cgroup {} has not become {} in 10 seconds", path.display(), if *frozen { "frozen: a process of it is in an uninterruptible sleep" } else { "thawed: a group above it is frozen" })]
+    Unsettled { path: PathBuf, frozen: bool },
     /// A container's group from an earlier start still has processes: they must be killed first.
     #[error("cgroup {} still has processes", .0.display())]
     Populated(PathBuf),

@@ -12,7 +12,8 @@ use rustix::io::Errno;
 use super::Error;
 use super::controllers::{self, Controller, Controllers};
 use super::interface::Directory;
-use super::limits::{ContainerLimits, PodLimits, cpu_max, cpu_weight};
+use super::limits::{PodLimits, cpu_max, cpu_weight};
+use super::settings::Settings;
 
 /// How deep a Pod may nest groups below its own. Removal walks down with one descriptor a level, so that
 /// depth has to end somewhere; systemd or a kubelet in a container need less than ten.
@@ -50,7 +51,7 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::Populated`] if a group of that name still has processes.
-    pub fn child(&self, name: &str, limits: &ContainerLimits) -> Result<Group, Error> {
+    pub fn child(&self, name: &str, limits: &Settings) -> Result<Group, Error> {
         let group = match self.make(name) {
             Err(Error::Make { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
                 self.clear_away(name)?;
@@ -58,7 +59,7 @@ impl Group {
             }
             made => made?,
         };
-        group.limit_container(limits)?;
+        group.apply(limits)?;
         Ok(group)
     }
 
@@ -72,20 +73,13 @@ impl Group {
 
     /// The names of the groups directly below this one, in no order. None if this one is gone.
     pub fn children(&self) -> Result<Vec<OsString>, Error> {
-        let failed = |e: Errno| Error::Read { path: self.path.clone(), source: e.into() };
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.directory).map_err(failed)? {
-            let entry = match entry {
-                Err(Errno::NOENT | Errno::NODEV) => break,
-                entry => entry.map_err(failed)?,
-            };
-            // Bytes, not text: a container may give its groups any name.
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if entry.file_type() == FileType::Directory && name != "." && name != ".." {
-                names.push(name.to_owned());
-            }
-        }
-        Ok(names)
+        self.entries(FileType::Directory)
+    }
+
+    /// The names of the interface files.
+    pub(super) fn files(&self) -> Result<Vec<String>, Error> {
+        let names = self.entries(FileType::RegularFile)?;
+        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
     }
 
     /// Sends SIGKILL to every process of this group and of those below, also to those being forked now
@@ -155,7 +149,8 @@ impl Group {
     }
 
     /// Makes the group of that name unless it is there.
-    pub(super) fn ensure(&self, name: &str) -> Result<Group, Error> {
+    pub(super) fn ensure(&self, name: impl AsRef<OsStr>) -> Result<Group, Error> {
+        let name = name.as_ref();
         match self.make(name) {
             Err(Error::Make { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
                 self.open_child(name)
@@ -170,6 +165,27 @@ impl Group {
         Ok(self.below)
     }
 
+    /// As [`Group::enable_below`], but leaves a group that has processes itself as it is, which the kernel allows
+    /// to have controllers on only at the real root: who runs containers below its own group does so every time,
+    /// and need not wait for EBUSY. See [`controllers::enable`] for what threaded controllers would do there.
+    pub(super) fn enable_below_unless_populated(&mut self) -> Result<(), Error> {
+        let directory = self.directory();
+        let is_root = directory.read_if_there("cgroup.type")?.is_none();
+        // Processes that are not ours to see stand there as 0.
+        let is_empty = || directory.read("cgroup.procs").is_ok_and(|pids| pids.is_empty());
+        self.below = match is_root || is_empty() {
+            true => controllers::enable(&directory)?,
+            false => controllers::enabled(&directory)?,
+        };
+        Ok(())
+    }
+
+    /// Asks the kernel which controllers this group has; a group that was opened below another knows it from that.
+    pub(super) fn learn_controllers(&mut self) -> Result<(), Error> {
+        self.own = Controllers::parse(&self.directory().read("cgroup.controllers")?);
+        Ok(())
+    }
+
     pub(super) fn limit_pod(&self, limits: &PodLimits) -> Result<(), Error> {
         self.directory().write("cgroup.max.depth", MAX_DEPTH)?;
         self.weigh(limits.cpu_request_milli)?;
@@ -181,6 +197,10 @@ impl Group {
     /// Writes `cpu.weight` for a request in thousandths of a core.
     pub(super) fn weigh(&self, request_milli: u64) -> Result<(), Error> {
         self.limit(Controller::Cpu, "cpu.weight", Some(cpu_weight(request_milli)))
+    }
+
+    pub(super) fn has(&self, controller: Controller) -> bool {
+        self.own.has(controller)
     }
 
     /// The PIDs directly in this group.
@@ -219,7 +239,25 @@ impl Group {
         }
     }
 
-    fn make(&self, name: &str) -> Result<Group, Error> {
+    fn entries(&self, kind: FileType) -> Result<Vec<OsString>, Error> {
+        let failed = |e: Errno| Error::Read { path: self.path.clone(), source: e.into() };
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.directory).map_err(failed)? {
+            let entry = match entry {
+                Err(Errno::NOENT | Errno::NODEV) => break,
+                entry => entry.map_err(failed)?,
+            };
+            // Bytes, not text: a container may give its groups any name.
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if entry.file_type() == kind && name != "." && name != ".." {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn make(&self, name: impl AsRef<OsStr>) -> Result<Group, Error> {
+        let name = name.as_ref();
         mkdirat(&self.directory, name, Mode::from_raw_mode(0o755))
             .map_err(|e| Error::Make { path: self.path.join(name), source: e.into() })?;
         self.open_child(name)
@@ -240,25 +278,6 @@ impl Group {
             return Err(Error::Populated(old.path));
         }
         old.remove()
-    }
-
-    fn limit_container(&self, limits: &ContainerLimits) -> Result<(), Error> {
-        self.weigh(limits.cpu_request_milli)?;
-        self.limit_cpu(limits.cpu_limit_milli)?;
-        self.limit(Controller::Memory, "memory.max", limits.memory_limit)?;
-        // The whole container ends when the kernel kills one of its processes for memory, as with the kubelet
-        // (`singleProcessOOMKill: false`): half a container is worse than none.
-        self.limit(Controller::Memory, "memory.oom.group", Some(1))?;
-        self.forbid_swap()
-    }
-
-    /// `NoSwap`, as the kubelet does for every static Pod.
-    fn forbid_swap(&self) -> Result<(), Error> {
-        match self.limit(Controller::Memory, "memory.swap.max", Some(0)) {
-            // A kernel without swap (CONFIG_SWAP, `swapaccount=0`) has no such file.
-            Err(Error::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-            written => written,
-        }
     }
 
     fn limit_cpu(&self, limit_milli: Option<u64>) -> Result<(), Error> {

@@ -65,9 +65,14 @@ impl Directory<'_> {
     }
 }
 
-fn keyed(text: &str, key: &str) -> Option<u64> {
-    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
-    lines.find(|(name, _)| *name == key)?.1.trim().parse().ok()
+pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
+    each_keyed(text).find(|(name, _)| *name == key).map(|(_, value)| value)
+}
+
+/// The lines `key number` of a file.
+pub(super) fn each_keyed(text: &str) -> impl Iterator<Item = (&str, u64)> {
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.filter_map(|(key, value)| Some((key, value.trim().parse().ok()?)))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ impl ContainerLimits {
     }
 }
 
-/// The limits of a Pod: what its containers share.
+/// The limits of a Pod: what its containers share. What the manifest says of the Pod itself goes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PodLimits {
     /// Thousandths of a core: the sum of the containers' requests.
@@ -55,10 +55,14 @@ impl PodLimits {
     /// `pids_max` is the node's `podPidsLimit`, `None` where it sets none (−1).
     pub fn of(pod: &Pod, pids_max: Option<u64>) -> PodLimits {
         let containers: Vec<_> = pod.containers.iter().map(ContainerLimits::of).collect();
+        let own = pod.resources.as_ref();
+        let request = || containers.iter().fold(0, |sum: u64, c| sum.saturating_add(c.cpu_request_milli));
+        let cpu = || sum_if_all(containers.iter().map(|c| c.cpu_limit_milli));
+        let memory = || sum_if_all(containers.iter().map(|c| c.memory_limit));
         PodLimits {
-            cpu_request_milli: containers.iter().fold(0, |sum, c| sum.saturating_add(c.cpu_request_milli)),
-            cpu_limit_milli: sum_if_all(containers.iter().map(|c| c.cpu_limit_milli)),
-            memory_limit: sum_if_all(containers.iter().map(|c| c.memory_limit)),
+            cpu_request_milli: own.and_then(|own| own.requests.cpu_milli).unwrap_or_else(request),
+            cpu_limit_milli: own.and_then(|own| own.limits.cpu_milli).or_else(cpu),
+            memory_limit: own.and_then(|own| own.limits.memory).or_else(memory),
             pids_max,
         }
     }
@@ -68,10 +72,14 @@ fn sum_if_all(mut limits: impl Iterator<Item = Option<u64>>) -> Option<u64> {
     limits.try_fold(0u64, |sum, limit| Some(sum.saturating_add(limit?)))
 }
 
-/// `cpu.weight` (1…10000) for a request: by way of cgroup v1's shares, as OCI runtimes convert them
-/// (`ceil(10^((L² + 125 L) / 612 − 7/34))` with L = log2(shares), which maps 2 to 1, 1024 to 100, 262144 to 10000).
+/// `cpu.weight` (1…10000) for a request in thousandths of a core, by way of cgroup v1's shares.
 pub(super) fn cpu_weight(request_milli: u64) -> u64 {
-    let shares = request_milli.saturating_mul(1024) / 1000;
+    weight_of_shares(request_milli.saturating_mul(1024) / 1000)
+}
+
+/// `cpu.weight` (1…10000) for cgroup v1's `cpu.shares` (2…262144), as OCI runtimes convert them:
+/// `ceil(10^((L² + 125 L) / 612 − 7/34))` with L = log2(shares), which maps 2 to 1, 1024 to 100, 262144 to 10000.
+pub fn weight_of_shares(shares: u64) -> u64 {
     match shares {
         ..=MIN_SHARES => 1,
         MAX_SHARES.. => 10_000,

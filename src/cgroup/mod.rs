@@ -16,17 +16,24 @@
 mod controllers;
 mod error;
 mod events;
+mod freeze;
 mod group;
 mod interface;
 mod limits;
 mod mount;
 mod name;
+mod runtime;
+mod settings;
+mod stats;
 mod tree;
 
 pub use controllers::Controller;
 pub use error::Error;
 pub use events::populated_in;
 pub use group::Group;
-pub use limits::{ContainerLimits, PodLimits};
+pub use limits::{ContainerLimits, PodLimits, weight_of_shares};
 pub use name::PodCgroupName;
+pub use runtime::{open_existing, open_or_make};
+pub use settings::{Setting, Settings};
+pub use stats::Stats;
 pub use tree::{ExistingPod, Tree};

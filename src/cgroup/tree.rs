@@ -213,7 +213,8 @@ fn is_delegated(directory: &Path) -> bool {
     })
 }
 
-fn open_top(mount: &Mount) -> Result<Group, Error> {
+/// The directory of the mount, if it is what mountinfo says.
+pub(super) fn open_top(mount: &Mount) -> Result<Group, Error> {
     let failed = |e: rustix::io::Errno| Error::Mount { path: mount.point.clone(), source: e.into() };
     let directory = open(&mount.point, DIRECTORY, Mode::empty()).map_err(failed)?;
     let kind = rustix::fs::fstatfs(&directory).map_err(failed)?.f_type;

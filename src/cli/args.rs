@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, ValueHint};
 
+use super::oci::args::OciArgs;
 use crate::node::Folders;
 
 /// Keeps Pods running on this machine from a folder of manifests.
@@ -44,6 +45,8 @@ pub enum Command {
     Images(ImagesArgs),
     /// Check manifests without running anything
     Lint(LintArgs),
+    /// Run containers from OCI bundles, as other programs (podman, containerd) ask for it
+    Oci(Box<OciArgs>),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }

@@ -7,10 +7,12 @@ mod images;
 mod journal;
 mod lint;
 pub mod logs;
+pub mod oci;
 mod pods;
 mod ps;
 mod run;
 mod table;
+pub mod terminal;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -25,6 +27,9 @@ const FAILED: u8 = 1;
 
 /// Parses the arguments, runs the command and turns its result into an exit code.
 pub fn main() -> ExitCode {
+    if let Some(args) = oci::called_by_name() {
+        return oci::main(&args);
+    }
     let args = Args::parse();
     match dispatch(args) {
         Ok(code) => code,
@@ -45,6 +50,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Load(options) => images::load(&options, &args.node),
         Command::Images(options) => images::images(&options, &args.node),
         Command::Lint(options) => lint::lint(&options),
+        Command::Oci(args) => Ok(oci::main(&args)),
         Command::Completions(options) => completions::completions(&options),
     }
 }

@@ -2,6 +2,11 @@
 //!
 //! A container may make device nodes (CAP_MKNOD is among the default capabilities), so without this it could
 //! make one of the host's disk and read that.
+//!
+//! The rules are read as cgroup v1 read them, letter by letter: whether a kind of access (`m`, `r`, `w`) to a device is
+//! allowed is for the last rule to say that names both, and without any it is denied. A request for several kinds is
+//! allowed if each of them is; one for none (access(2) with X_OK) if any rule allows that
+//! device anything.
 
 use std::os::fd::BorrowedFd;
 
@@ -12,37 +17,47 @@ use crate::sys::bpf::{self, Instruction};
 /// Why a container's access to devices could not be limited.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    #[error("the device rule `{0}` is not supported")]
+    #[error(
+        "linux.resources.devices: the rule `{0}` is not supported: a type of a, b or c, numbers from 0 (-1 for any), and an access of r, w and m are needed"
+    )]
     Rule(String),
     #[error("attach the device filter to the container's cgroup: {0}")]
     Attach(#[source] std::io::Error),
 }
 
-/// Limits the devices that processes of the cgroup may open to those of the spec's rules. Call it before the
-/// first process is in the cgroup; the filter lasts as long as the cgroup. A privileged container has no rules.
+/// Limits the devices that processes of the cgroup may open to those of the spec's rules, and to those that every
+/// container has. Call it before the first process is in the cgroup; the filter lasts as long as the cgroup.
+/// A privileged container has no rules, or ones that allow everything in the end: then there is no filter.
 ///
 /// # Errors
 /// When a rule is not supported or the kernel refuses the filter, for instance for want of `CONFIG_CGROUP_BPF`.
 pub fn limit_devices(spec: &Spec, cgroup: BorrowedFd<'_>) -> Result<(), DeviceError> {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    match resources.and_then(|resources| resources.devices().as_ref()) {
+    let Some(rules) = resources.and_then(|resources| resources.devices().as_ref()) else { return Ok(()) };
+    // The specification promises these devices to every container (config-linux.md, "Default Devices"), and the
+    // usual first rule denies them all the same.
+    let rules: Vec<_> = rules.iter().cloned().chain(harmless_rules()).collect();
+    match compile(&rules)? {
+        Some(program) => bpf::attach_device_program(cgroup, &program).map_err(DeviceError::Attach),
         None => Ok(()),
-        Some(rules) => bpf::attach_device_program(cgroup, &compile(rules)?).map_err(DeviceError::Attach),
     }
 }
 
 /// What a container may do with devices if it is not privileged, as runc has it: make any, use only the
 /// harmless ones and its own terminals.
 pub(super) fn default_rules() -> Vec<LinuxDeviceCgroup> {
-    use LinuxDeviceType::{A, B, C};
+    let nothing = rule(false, LinuxDeviceType::A, None, None, "rwm");
+    std::iter::once(nothing).chain(harmless_rules()).collect()
+}
+
+fn harmless_rules() -> impl Iterator<Item = LinuxDeviceCgroup> {
+    use LinuxDeviceType::{B, C};
     // Not 5:1, the host's console: no container of ours has one.
     let terminals = [(5, Some(0)), (5, Some(2)), (136, None)];
     let memory = [3, 5, 7, 8, 9].map(|minor| (1, Some(minor)));
+    let make = [B, C].map(|kind| rule(true, kind, None, None, "m"));
     let usable = memory.into_iter().chain(terminals);
-    let mut rules = vec![rule(false, A, None, None, "rwm")];
-    rules.extend([B, C].map(|kind| rule(true, kind, None, None, "m")));
-    rules.extend(usable.map(|(major, minor)| rule(true, C, Some(major), minor, "rwm")));
-    rules
+    make.into_iter().chain(usable.map(|(major, minor)| rule(true, C, Some(major), minor, "rwm")))
 }
 
 fn rule(
@@ -75,14 +90,66 @@ const CHARACTER: i32 = 2;
 /// All of mknod (1), read (2) and write (4).
 const ANY_ACCESS: i32 = 7;
 
-/// The first rule must deny everything, the others allow something: nothing else is ever written.
-fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<Instruction>, DeviceError> {
-    let unsupported = |rule: &LinuxDeviceCgroup| DeviceError::Rule(rule.to_string());
-    let Some((first, allowing)) = rules.split_first() else {
-        return Err(DeviceError::Rule("none at all".to_owned()));
-    };
-    if first.allow() || first.major().is_some() || first.minor().is_some() {
-        return Err(unsupported(first));
+/// A rule in the numbers that the kernel asks with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rule {
+    allow: bool,
+    /// `None` for both.
+    kind: Option<i32>,
+    major: Option<i32>,
+    minor: Option<i32>,
+    access: i32,
+}
+
+impl Rule {
+    fn read(rule: &LinuxDeviceCgroup) -> Result<Rule, DeviceError> {
+        Rule::parse(rule).ok_or_else(|| DeviceError::Rule(rule.to_string()))
+    }
+
+    fn parse(rule: &LinuxDeviceCgroup) -> Option<Rule> {
+        let kind = match rule.typ().unwrap_or(LinuxDeviceType::A) {
+            LinuxDeviceType::A => None,
+            LinuxDeviceType::B => Some(BLOCK),
+            LinuxDeviceType::C | LinuxDeviceType::U => Some(CHARACTER),
+            LinuxDeviceType::P => return None,
+        };
+        Some(Rule {
+            allow: rule.allow(),
+            kind,
+            major: number(rule.major())?,
+            minor: number(rule.minor())?,
+            access: access(rule.access().as_deref()?)?,
+        })
+    }
+
+    fn allows_everything(&self) -> bool {
+        *self == Rule { allow: true, kind: None, major: None, minor: None, access: ANY_ACCESS }
+    }
+}
+
+/// `Some(None)` for any.
+fn number(number: Option<i64>) -> Option<Option<i32>> {
+    match number {
+        None | Some(-1) => Some(None),
+        Some(number) => i32::try_from(number).ok().filter(|number| *number >= 0).map(Some),
+    }
+}
+
+/// `None` if nothing is denied: the last word is that everything is allowed.
+///
+/// From the last rule to the first, the program strikes out what is allowed of the access that is asked for, until
+/// none is left, or until a rule denies one that is.
+fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Option<Vec<Instruction>>, DeviceError> {
+    let rules: Vec<Rule> = rules.iter().map(Rule::read).collect::<Result<_, _>>()?;
+    let mut from_last: Vec<Rule> = Vec::with_capacity(rules.len());
+    for rule in rules.into_iter().rev() {
+        // One that stands further behind already has nothing to say again.
+        if !from_last.contains(&rule) {
+            from_last.push(rule);
+        }
+    }
+    if from_last.iter().take_while(|rule| rule.allow).any(Rule::allows_everything) {
+        return Ok(None);
     }
     let mut program = vec![
         load(KIND, 0),
@@ -92,52 +159,46 @@ fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<Instruction>, DeviceError>
         load(MAJOR, 4),
         load(MINOR, 8),
     ];
-    for rule in allowing {
-        program.extend(allow(rule).ok_or_else(|| unsupported(rule))?);
-    }
+    program.extend(from_last.iter().flat_map(decide));
     program.extend(leave(0));
-    Ok(program)
+    Ok(Some(program))
 }
 
-/// Leaves the program with 1 if all tests pass; each that fails jumps over what is left.
-fn allow(rule: &LinuxDeviceCgroup) -> Option<Vec<Instruction>> {
-    if !rule.allow() {
-        return None;
+/// Leaves the program if the rule decides; every test that fails jumps over what is left of it.
+fn decide(rule: &Rule) -> Vec<Instruction> {
+    let tests = [(KIND, rule.kind), (MAJOR, rule.major), (MINOR, rule.minor)];
+    let mut block: Vec<_> = tests
+        .into_iter()
+        .filter_map(|(register, value)| Some(skip(UNLESS_EQUAL, register, value?)))
+        .collect();
+    if rule.allow {
+        block.push(operate(AND, ACCESS, !rule.access));
+        block.push(skip(UNLESS_EQUAL, ACCESS, 0));
+        block.extend(leave(1));
+    } else {
+        block.push(copy(SCRATCH, ACCESS));
+        block.push(operate(AND, SCRATCH, rule.access));
+        block.push(skip(IF_EQUAL, SCRATCH, 0));
+        block.extend(leave(0));
     }
-    let kind = match rule.typ()? {
-        LinuxDeviceType::B => BLOCK,
-        LinuxDeviceType::C | LinuxDeviceType::U => CHARACTER,
-        _ => return None,
-    };
-    let number = |number: Option<i64>| number.map(i32::try_from).transpose().ok();
-    let mut tests = vec![vec![unless_equal(KIND, kind)]];
-    let forbidden = ANY_ACCESS & !access(rule.access().as_deref()?)?;
-    if forbidden != 0 {
-        tests.push(vec![copy(SCRATCH, ACCESS), operate(AND, SCRATCH, forbidden), unless_equal(SCRATCH, 0)]);
-    }
-    if let Some(major) = number(rule.major())? {
-        tests.push(vec![unless_equal(MAJOR, major)]);
-    }
-    if let Some(minor) = number(rule.minor())? {
-        tests.push(vec![unless_equal(MINOR, minor)]);
-    }
-    let mut instructions: Vec<Instruction> = tests.into_iter().flatten().chain(leave(1)).collect();
-    let end = instructions.len();
-    for (at, instruction) in instructions.iter_mut().enumerate() {
-        if instruction.code == JUMP_UNLESS_EQUAL {
-            instruction.offset = i16::try_from(end - at - 1).ok()?;
+    let end = block.len() as i16;
+    for (at, instruction) in (1..).zip(&mut block) {
+        if matches!(instruction.code, UNLESS_EQUAL | IF_EQUAL) {
+            instruction.offset = end - at;
         }
     }
-    Some(instructions)
+    block
 }
 
+/// At least one letter: what a rule without any was meant to say is not known.
 fn access(letters: &str) -> Option<i32> {
-    letters.chars().try_fold(0, |access, letter| match letter {
+    let access = letters.chars().try_fold(0, |access, letter| match letter {
         'm' => Some(access | 1),
         'r' => Some(access | 2),
         'w' => Some(access | 4),
         _ => None,
-    })
+    });
+    access.filter(|access| *access != 0)
 }
 
 // Operation codes of eBPF (Documentation/bpf/standardization/instruction-set.rst).
@@ -146,7 +207,8 @@ const AND: u8 = 0x57;
 const SHIFT_RIGHT: u8 = 0x77;
 const SET: u8 = 0xb7;
 const COPY: u8 = 0xbf;
-const JUMP_UNLESS_EQUAL: u8 = 0x55;
+const UNLESS_EQUAL: u8 = 0x55;
+const IF_EQUAL: u8 = 0x15;
 const EXIT: u8 = 0x95;
 
 fn load(register: u8, offset: i16) -> Instruction {
@@ -161,9 +223,9 @@ fn copy(to: u8, from: u8) -> Instruction {
     Instruction { code: COPY, registers: to | from << 4, offset: 0, immediate: 0 }
 }
 
-/// Where it jumps to is filled in by [`allow`].
-fn unless_equal(register: u8, immediate: i32) -> Instruction {
-    operate(JUMP_UNLESS_EQUAL, register, immediate)
+/// A jump to the end of the rule, which [`decide`] fills in.
+fn skip(code: u8, register: u8, immediate: i32) -> Instruction {
+    operate(code, register, immediate)
 }
 
 fn leave(result: i32) -> [Instruction; 2] {
@@ -171,61 +233,4 @@ fn leave(result: i32) -> [Instruction; 2] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What the kernel would decide.
-    fn run(program: &[Instruction], kind: i32, access: i32, major: i32, minor: i32) -> bool {
-        let context = [(access << 16) | kind, major, minor];
-        let mut registers = [0i64; 7];
-        let mut at = 0;
-        loop {
-            let instruction = program[at];
-            let to = usize::from(instruction.registers & 0xf);
-            let from = usize::from(instruction.registers >> 4);
-            let value = i64::from(instruction.immediate);
-            at += 1;
-            match instruction.code {
-                LOAD_WORD => registers[to] = i64::from(context[instruction.offset as usize / 4]),
-                AND => registers[to] &= value,
-                SHIFT_RIGHT => registers[to] >>= value,
-                SET => registers[to] = value,
-                COPY => registers[to] = registers[from],
-                JUMP_UNLESS_EQUAL if registers[to] != value => at += instruction.offset as usize,
-                JUMP_UNLESS_EQUAL => {}
-                EXIT => return registers[0] == 1,
-                code => panic!("unknown code {code:#x}"),
-            }
-        }
-    }
-
-    #[test]
-    fn the_default_rules_let_a_disk_be_made_and_not_read() {
-        let program = compile(&default_rules()).unwrap();
-        let (mknod, read, write) = (1, 2, 4);
-        assert!(run(&program, BLOCK, mknod, 8, 0));
-        assert!(!run(&program, BLOCK, read, 8, 0));
-        assert!(!run(&program, BLOCK, mknod | read, 8, 0));
-        assert!(!run(&program, BLOCK, write, 1, 3), "a block device with the numbers of null");
-        assert!(run(&program, CHARACTER, read | write, 1, 3));
-        assert!(!run(&program, CHARACTER, read, 1, 1), "/dev/mem");
-        assert!(run(&program, CHARACTER, read | write, 136, 17));
-        assert!(!run(&program, CHARACTER, read | write, 10, 232), "/dev/kvm");
-    }
-
-    #[test]
-    fn rules_that_cannot_be_compiled_are_refused() {
-        use LinuxDeviceType::{A, C};
-        let deny = || rule(false, A, None, None, "rwm");
-        for rules in [
-            vec![],
-            vec![rule(true, A, None, None, "rwm")],
-            vec![deny(), rule(false, C, Some(1), Some(3), "rwm")],
-            vec![deny(), rule(true, A, None, None, "rwm")],
-            vec![deny(), rule(true, C, Some(1), None, "x")],
-            vec![deny(), rule(true, C, Some(i64::MAX), None, "r")],
-        ] {
-            assert!(matches!(compile(&rules), Err(DeviceError::Rule(_))), "{rules:?}");
-        }
-    }
-}
+mod tests;

@@ -7,21 +7,26 @@
 
 mod devices;
 mod expand;
+mod hooks;
+mod lsm;
 mod namespaces;
 mod plan;
 mod recipe;
+pub mod resources;
 pub mod seccomp;
 mod spawn;
 mod spec;
 pub mod user;
 
 pub use devices::{DeviceError, limit_devices};
+pub use hooks::{HookError, run_hooks};
+pub use lsm::Lsm;
 pub use namespaces::{JoinError, Mappings, NamespaceError, Namespaces, PodNamespaces, user_namespace};
 pub use plan::{
     ExecSetting, Overlay, Plan, PlanError, Root, Setting, Stdio, Target, exec_plan, hook_plan, plan,
     sysctl_path,
 };
-pub use recipe::{Bind, ImageConfig, Recipe};
+pub use recipe::{Bind, IdRange, ImageConfig, Recipe};
 pub use spawn::{Parent, Progress, Report, SpawnError, Spawned, StartError, spawn};
-pub use spec::{Error, spec};
+pub use spec::{Error, permitted_capabilities, spec};
 pub use user::ResolvedUser;

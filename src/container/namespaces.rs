@@ -94,7 +94,8 @@ impl Namespaces {
         self.slot(kind).take()
     }
 
-    fn slot(&mut self, kind: LinuxNamespaceType) -> &mut Option<OwnedFd> {
+    /// The place of the one of that kind.
+    pub fn slot(&mut self, kind: LinuxNamespaceType) -> &mut Option<OwnedFd> {
         match kind {
             LinuxNamespaceType::User => &mut self.user,
             LinuxNamespaceType::Pid => &mut self.pid,
@@ -107,7 +108,8 @@ impl Namespaces {
         }
     }
 
-    pub(super) fn get(&self, kind: LinuxNamespaceType) -> Option<&OwnedFd> {
+    /// The one of that kind, if it is joined.
+    pub fn get(&self, kind: LinuxNamespaceType) -> Option<&OwnedFd> {
         match kind {
             LinuxNamespaceType::User => self.user.as_ref(),
             LinuxNamespaceType::Pid => self.pid.as_ref(),

@@ -1,7 +1,11 @@
 //! All that the node knows when it starts a container.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use oci_spec::runtime::{LinuxResources, LinuxSeccomp};
+
+use super::lsm::Lsm;
 use super::user::ResolvedUser;
 use crate::manifest::{Container, Pod};
 
@@ -21,6 +25,26 @@ pub struct Recipe<'a> {
     /// The container's cgroup below the cgroup v2 mount, as `/proc/PID/cgroup` shows it. Only shown:
     /// the process is put there by the descriptor given to [`spawn()`](super::spawn()).
     pub cgroup: PathBuf,
+    /// Limits as the `Spec` shows them; [`spec()`](super::spec()) adds the rules for devices.
+    pub resources: LinuxResources,
+    /// `None`: the node's own.
+    pub oom_score_adj: Option<i32>,
+    /// The profile that [`Security::seccomp_profile`](crate::manifest::pod::Security::seccomp_profile) names; `None` for
+    /// none.
+    pub seccomp: Option<Arc<LinuxSeccomp>>,
+    /// The ids of the Pod's own user namespace; must be there where `pod.host_users` is false, and is not looked at
+    /// otherwise.
+    pub ids: Option<IdRange>,
+    /// The Pod's `/dev/shm` on the host; `None`: the container has one of its own. On the host's IPC it has the host's.
+    pub shm: Option<PathBuf>,
+    pub lsm: Lsm,
+}
+
+/// The ids of the host that 0 … `size` − 1 of a user namespace stand for, users and groups alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct IdRange {
+    pub first: u32,
+    pub size: u32,
 }
 
 /// A file or directory of the host that appears in the container.
@@ -31,6 +55,8 @@ pub struct Bind {
     /// Absolute, in the container.
     pub destination: String,
     pub read_only: bool,
+    /// Owners are shown as the Pod's user namespace has them: root's files are its root's.
+    pub mapped: bool,
 }
 
 /// The part of an OCI image's configuration that a process is made of.

@@ -3,15 +3,16 @@
 mod capabilities;
 mod devices;
 mod mounts;
+mod namespaces;
 mod process;
+mod security;
 
-use oci_spec::runtime::{
-    Linux, LinuxNamespace, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Process, Root, Spec,
-};
+use oci_spec::runtime::{Linux, LinuxResources, Root, Spec};
 
 use super::recipe::Recipe;
-use super::seccomp::default_profile;
+use crate::manifest::pod::ProcMount;
 pub(super) use capabilities::mask as capability_mask;
+pub use capabilities::permitted as permitted_capabilities;
 pub(super) use process::DEFAULT_PATH;
 
 /// Why a container cannot be described.
@@ -21,6 +22,15 @@ pub enum Error {
     NothingToRun,
     #[error("`{0}` is no capability")]
     UnknownCapability(String),
+    #[error(
+        "the Pod has a user namespace of its own (hostUsers: false), but no range of ids was given to it"
+    )]
+    NoIds,
+    #[error(
+        "the {what} {id} does not exist in the Pod's user namespace, which has the ids below {size}: \
+         userNamespaces.idsPerPod of the configuration makes it larger"
+    )]
+    IdOutsideRange { what: &'static str, id: u32, size: u32 },
     #[error("list the devices of the host: {0}")]
     Devices(#[source] std::io::Error),
     #[error("describe the container: {0}")]
@@ -57,41 +67,42 @@ pub fn spec(recipe: &Recipe<'_>) -> Result<Spec, Error> {
     root.set_path("rootfs".into());
     root.set_readonly(Some(recipe.container.security.read_only_root));
 
-    let process = process::process(recipe)?;
     let mut spec = Spec::default();
     spec.set_root(Some(root))
         .set_hostname(Some(recipe.hostname.to_owned()))
         .set_mounts(Some(mounts::mounts(recipe)))
-        .set_linux(Some(linux(recipe, seccomp(recipe, &process))?))
-        .set_process(Some(process));
+        .set_linux(Some(linux(recipe)?))
+        .set_process(Some(process::process(recipe)?));
     Ok(spec)
 }
 
-/// The default profile, for the capabilities that the process has.
-fn seccomp(recipe: &Recipe<'_>, process: &Process) -> Option<LinuxSeccomp> {
-    let sets = process.capabilities().as_ref();
-    let permitted = sets.and_then(|sets| sets.permitted().as_ref()).map_or(0, capability_mask);
-    (!recipe.container.security.privileged).then(|| (*default_profile(permitted)).clone())
-}
-
-fn linux(recipe: &Recipe<'_>, seccomp: Option<LinuxSeccomp>) -> Result<Linux, Error> {
-    let privileged = recipe.container.security.privileged;
+fn linux(recipe: &Recipe<'_>) -> Result<Linux, Error> {
+    let security = &recipe.container.security;
+    let privileged = security.privileged;
+    let covered = !privileged && security.proc_mount == ProcMount::Default;
     let mut linux = Linux::default();
     linux
-        .set_resources(if privileged { None } else { Some(resources()) })
+        .set_resources(Some(resources(recipe)))
         .set_cgroups_path(Some(recipe.cgroup.clone()))
-        .set_namespaces(Some(namespaces(recipe)))
+        .set_namespaces(Some(namespaces::namespaces(recipe)))
         .set_devices(if privileged { Some(devices::of_the_host().map_err(Error::Devices)?) } else { None })
-        .set_seccomp(seccomp)
-        .set_masked_paths(if privileged { None } else { Some(masked()) })
-        .set_readonly_paths(if privileged { None } else { Some(READ_ONLY.map(str::to_owned).into()) });
+        .set_seccomp(recipe.seccomp.as_deref().cloned())
+        .set_sysctl(security::sysctls(recipe.pod))
+        .set_mount_label(security::mount_label(recipe))
+        .set_masked_paths(covered.then(masked))
+        .set_readonly_paths(covered.then(|| READ_ONLY.map(str::to_owned).into()));
+    if let Some(ids) = namespaces::own_ids(recipe)? {
+        let mappings = vec![namespaces::mapping(ids)?];
+        linux.set_uid_mappings(Some(mappings.clone())).set_gid_mappings(Some(mappings));
+    }
     Ok(linux)
 }
 
-/// Only what no cgroup file says: limits are the node's to write, before the process exists.
-fn resources() -> LinuxResources {
-    let mut resources = LinuxResources::default();
-    resources.set_devices(Some(super::devices::default_rules()));
+/// The limits, and which devices may be used: all of them where the container is privileged.
+fn resources(recipe: &Recipe<'_>) -> LinuxResources {
+    let mut resources = recipe.resources.clone();
+    let privileged = recipe.container.security.privileged;
+    resources.set_devices((!privileged).then(super::devices::default_rules));
     resources
 }
 
@@ -109,24 +120,6 @@ fn thermal_throttles() -> impl Iterator<Item = String> {
         .collect();
     found.sort_unstable();
     found.into_iter()
-}
-
-fn namespaces(recipe: &Recipe<'_>) -> Vec<LinuxNamespace> {
-    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Uts};
-    let shared_with_host = |kind| match kind {
-        Network => recipe.pod.host_network,
-        Uts => recipe.pod.hostname.is_none(),
-        _ => false,
-    };
-    [Mount, Pid, Cgroup, Ipc, Uts, Network]
-        .into_iter()
-        .filter(|kind| !shared_with_host(*kind))
-        .map(|kind| {
-            let mut namespace = LinuxNamespace::default();
-            namespace.set_typ(kind);
-            namespace
-        })
-        .collect()
 }
 
 #[cfg(test)]

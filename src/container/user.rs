@@ -1,6 +1,8 @@
 //! Who the container's process runs as: the image's `USER` or the manifest's numbers, looked up in the
 //! image's own `/etc/passwd` and `/etc/group`.
 
+use crate::manifest::pod::Security;
+
 /// The numbers that the process gets, and the home directory that belongs to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedUser {
@@ -26,6 +28,46 @@ pub enum UserError {
     UnknownGroup(String),
     #[error("the entry of `{name}` in the image's {file} has the unusable id `{id}`")]
     BadEntry { name: String, file: &'static str, id: String },
+}
+
+/// Why a container with `runAsNonRoot` is not started, in the kubelet's words.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NonRootError {
+    #[error("container's runAsUser breaks non-root policy")]
+    RunAsUser,
+    #[error("container has runAsNonRoot and image will run as root")]
+    ImageIsRoot,
+    #[error(
+        "container has runAsNonRoot and image has non-numeric user ({0}), cannot verify user is non-root: \
+         give its number as runAsUser"
+    )]
+    NotNumeric(String),
+}
+
+/// Checks what `runAsNonRoot` asks for, with the image's `USER` (`""` is root).
+///
+/// A name is refused even if the image's `/etc/passwd` has a number for it: that file is the image's to write, as the
+/// kubelet sees it (`security_context_others.go`).
+///
+/// # Errors
+/// When the container would run as root, or that cannot be said.
+pub fn verify_non_root(image_user: &str, security: &Security) -> Result<(), NonRootError> {
+    if !security.run_as_non_root {
+        return Ok(());
+    }
+    match security.run_as_user {
+        Some(0) => return Err(NonRootError::RunAsUser),
+        Some(_) => return Ok(()),
+        None => {}
+    }
+    let name = image_user.split(':').next().unwrap_or_default();
+    if name.bytes().all(|b| b == b'0') {
+        Err(NonRootError::ImageIsRoot)
+    } else if name.bytes().all(|b| b.is_ascii_digit()) {
+        Ok(())
+    } else {
+        Err(NonRootError::NotNumeric(name.to_owned()))
+    }
 }
 
 /// The largest id: Kubernetes allows no larger one, and what is parsed leniently beyond it became root
@@ -255,6 +297,23 @@ mod tests {
     fn ids_of_the_manifest_are_bounded_too() {
         assert!(resolve("", Some(u32::MAX), None, None, None).is_err());
         assert!(resolve("", None, Some(u32::MAX), None, None).is_err());
+    }
+
+    #[test]
+    fn who_must_not_be_root_is_not() {
+        let verify = |image: &str, run_as_user| {
+            verify_non_root(image, &Security { run_as_non_root: true, run_as_user, ..Security::default() })
+        };
+        assert_eq!(verify("0", Some(5)), Ok(()));
+        assert_eq!(verify("5:0", None), Ok(()));
+        assert_eq!(verify("5", Some(0)), Err(NonRootError::RunAsUser));
+        for root in ["", "0", "00", "0:5", ":5"] {
+            assert_eq!(verify(root, None), Err(NonRootError::ImageIsRoot), "{root}");
+        }
+        for name in ["root", "www", "+5", "-1", " 5"] {
+            assert_eq!(verify(name, None), Err(NonRootError::NotNumeric(name.to_owned())), "{name}");
+        }
+        assert_eq!(verify_non_root("root", &Security::default()), Ok(()));
     }
 
     #[test]

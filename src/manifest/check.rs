@@ -106,7 +106,7 @@ pub(super) fn pod(
         return None;
     }
     let uid = uid::of(&source, node_name);
-    let shown = defaults::apply(&object, &id, &uid, node_name);
+    let shown = defaults::apply(&object, &id, &uid, node_name, resources.as_ref());
     Some(Pod {
         hostname: hostname.filter(|_| !host_network),
         id,

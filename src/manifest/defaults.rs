@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as api;
 use serde_json::{Map, Value, json};
 
-use super::pod::{PodId, PullPolicy, Uid};
+use super::pod::{Amounts, PodId, PullPolicy, Resources, Uid};
 
 /// `terminationGracePeriodSeconds` where none is written.
 pub(super) const GRACE_SECONDS: i64 = 30;
@@ -22,7 +22,14 @@ pub(super) fn pull_policy(image: &str) -> PullPolicy {
 }
 
 /// `object` as `v1` `Pod` JSON with its full name, uid, node and every default.
-pub(super) fn apply(object: &api::Pod, id: &PodId, uid: &Uid, node_name: &str) -> Value {
+/// `resources` are the Pod's own, whose defaults come from its containers.
+pub(super) fn apply(
+    object: &api::Pod,
+    id: &PodId,
+    uid: &Uid,
+    node_name: &str,
+    resources: Option<&Resources>,
+) -> Value {
     let mut pod = serde_json::to_value(object).unwrap_or_default();
     let metadata = &mut pod["metadata"];
     metadata["name"] = json!(id.name);
@@ -35,6 +42,13 @@ pub(super) fn apply(object: &api::Pod, id: &PodId, uid: &Uid, node_name: &str) -
         json!({"restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler",
             "terminationGracePeriodSeconds": GRACE_SECONDS, "enableServiceLinks": true, "securityContext": {}}),
     );
+    if let Some(Resources { requests, limits }) = resources {
+        fill(spec, json!({"resources": {}}));
+        for (list, amounts) in [("requests", requests), ("limits", limits)] {
+            fill(&mut spec["resources"], json!({list: {}}));
+            fill(&mut spec["resources"][list], quantities(amounts));
+        }
+    }
     let host_network = spec["hostNetwork"].as_bool().unwrap_or_default();
     for container in spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
         fill_container(container, host_network);
@@ -43,6 +57,14 @@ pub(super) fn apply(object: &api::Pod, id: &PodId, uid: &Uid, node_name: &str) -
         fill_volume(volume);
     }
     pod
+}
+
+fn quantities(amounts: &Amounts) -> Value {
+    let cpu = amounts.cpu_milli.map(|milli| ("cpu".to_owned(), json!(format!("{milli}m"))));
+    let memory = amounts.memory.map(|bytes| ("memory".to_owned(), json!(bytes.to_string())));
+    let pages = amounts.hugepages.iter();
+    let pages = pages.map(|(size, bytes)| (format!("hugepages-{size}"), json!(bytes.to_string())));
+    Value::Object(cpu.into_iter().chain(memory).chain(pages).collect())
 }
 
 fn fill_container(container: &mut Value, host_network: bool) {

@@ -237,6 +237,7 @@ fn not_enforced(controller: Controller) -> String {
         Controller::Cpu => "cpu requests and limits",
         Controller::Memory => "memory limits",
         Controller::Pids => "podPidsLimit",
+        other => other.as_str(),
     };
     format!("{what}: this host has no {} controller in cgroup v2", controller.as_str())
 }

@@ -51,7 +51,7 @@ impl Worker {
         let Some(run) = self.pods.get(&number) else { return };
         let Some(process) = run.containers.get(container).and_then(|c| c.process.as_ref()) else { return };
         let Some(pidfd) = &process.pidfd else { return };
-        let signal = process.run.stop_signal.as_deref().and_then(stop_signal).unwrap_or(Signal::TERM);
+        let signal = process.run.stop_signal.as_deref().and_then(sys::signal::parse).unwrap_or(Signal::TERM);
         match pidfd_send_signal(pidfd, signal) {
             // It has ended by itself: its exit is on the way.
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
@@ -65,39 +65,6 @@ impl Worker {
         let Some(group) = run.containers.get(container).and_then(|c| c.group.as_ref()) else { return };
         if let Err(error) = group.kill() {
             log::error!("{}: {:#}", run.name_of(container), anyhow::Error::from(error));
-        }
-    }
-}
-
-/// An image's `STOPSIGNAL`: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
-fn stop_signal(text: &str) -> Option<Signal> {
-    let text = text.trim();
-    if let Ok(number) = text.parse::<i32>() {
-        return Signal::from_named_raw(number).or_else(|| sys::signal::real_time(number));
-    }
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if let Some(offset) = name.strip_prefix("RTMIN") {
-        let offset = if offset.is_empty() { 0 } else { offset.strip_prefix('+')?.parse::<i32>().ok()? };
-        return sys::signal::real_time(libc::SIGRTMIN() + offset);
-    }
-    let signal: nix::sys::signal::Signal = format!("SIG{name}").parse().ok()?;
-    Signal::from_named_raw(signal as i32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stop_signals_are_read_as_docker_writes_them() {
-        for text in ["SIGQUIT", "quit", "3"] {
-            assert_eq!(stop_signal(text), Some(Signal::QUIT), "{text}");
-        }
-        assert_eq!(stop_signal("SIGRTMIN+3").map(Signal::as_raw), Some(libc::SIGRTMIN() + 3));
-        assert_eq!(stop_signal("37").map(Signal::as_raw), Some(37));
-        for text in ["", "SIGNOTHING", "0", "99", "SIGRTMIN+99", "-9"] {
-            assert_eq!(stop_signal(text), None, "{text}");
         }
     }
 }

@@ -51,6 +51,11 @@ impl Folders {
         self.pods().join(uid.as_str())
     }
 
+    /// The profiles of `seccompProfile: Localhost`, which an administrator puts there.
+    pub fn seccomp(&self) -> PathBuf {
+        self.root.join("seccomp")
+    }
+
     pub fn socket(&self) -> PathBuf {
         Self::socket_in(&self.run)
     }

@@ -77,6 +77,7 @@ impl Images {
             }
         };
         let security = &container.security;
+        user::verify_non_root(&image.config.user, security)?;
         Ok(user::resolve(
             &image.config.user,
             security.run_as_user,

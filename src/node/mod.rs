@@ -4,6 +4,7 @@
 //! ask for, until nothing is left to do; save what has changed; acknowledge the exits that are now written down.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod begin;
 mod carry_out;
 mod clear;
@@ -23,6 +24,7 @@ mod start_journal;
 mod state;
 mod take_over;
 mod tasks;
+mod user_ids;
 mod worker;
 
 pub use folders::Folders;

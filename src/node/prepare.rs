@@ -6,13 +6,16 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use oci_spec::runtime::LinuxNamespaceType;
 
+use super::admission;
 use super::folders::Folders;
 use super::pod_run::{PodNumber, PodRun};
 use super::snapshot::unmet_wishes;
+use super::user_ids;
 use super::worker::{Done, Worker};
 use crate::cgroup::{PodCgroupName, PodLimits, Tree};
-use crate::container::{Namespaces, PodNamespaces};
+use crate::container::{IdRange, Lsm, Mappings, Namespaces, PodNamespaces};
 use crate::manifest::pod::QosClass;
 use crate::manifest::{Pod, Uid};
 use crate::pod::Event;
@@ -21,8 +24,29 @@ use crate::{sys, volume};
 /// Nobody but root looks into a Pod's folder (as in the kubelet).
 const POD_FOLDER_MODE: u32 = 0o750;
 
-/// The names under which the keeper holds a Pod's namespaces.
-pub const NAMESPACES: [&str; 3] = ["net", "ipc", "uts"];
+/// The namespaces that the containers of a Pod may share, under the names by which the keeper holds them.
+pub const NAMESPACES: [(LinuxNamespaceType, &str); 4] = [
+    (LinuxNamespaceType::User, "user"),
+    (LinuxNamespaceType::Network, "net"),
+    (LinuxNamespaceType::Ipc, "ipc"),
+    (LinuxNamespaceType::Uts, "uts"),
+];
+
+/// Those that the Pod has of its own.
+pub fn own_namespaces(pod: &Pod) -> impl Iterator<Item = (LinuxNamespaceType, &'static str)> + '_ {
+    NAMESPACES.into_iter().filter(|(kind, _)| match kind {
+        LinuxNamespaceType::User => !pod.host_users,
+        LinuxNamespaceType::Network => !pod.host_network,
+        LinuxNamespaceType::Ipc => !pod.host_ipc,
+        LinuxNamespaceType::Uts => pod.hostname.is_some(),
+        _ => false,
+    })
+}
+
+/// Whether all of them are there.
+pub fn has_namespaces(pod: &Pod, namespaces: &Namespaces) -> bool {
+    own_namespaces(pod).all(|(kind, _)| namespaces.get(kind).is_some())
+}
 
 /// The keeper's key of one of a Pod's namespaces.
 pub fn namespace_key(uid: &Uid, kind: &str) -> String {
@@ -34,19 +58,28 @@ impl Worker {
     pub fn prepare(&mut self, number: PodNumber) {
         let Some(run) = self.pods.get(&number) else { return };
         let (pod, folders) = (run.pod().clone(), self.options.folders.clone());
-        let prepared = run.namespaces.ipc.is_some();
+        // Taken over: the namespaces are there.
+        let prepared = own_namespaces(&pod).next().is_some() && has_namespaces(&pod, &run.namespaces);
+        let ids_per_pod = self.options.config.user_ids_per_pod;
+        let taken_over = run.group.is_some();
+        let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
         self.work.add(move || {
-            let result = prepare_folder(&pod, &folders).and_then(|()| match prepared {
-                // Taken over: the namespaces are there.
-                true => Ok(Namespaces::default()),
-                false => namespaces(&pod),
+            let admitted = if taken_over { Ok(()) } else { admit(&pod, &allowed_sysctls) };
+            let result = admitted.and_then(|()| prepare_folder(&pod, &folders, ids_per_pod));
+            let result = result.and_then(|ids| match prepared {
+                true => Ok(None),
+                false => namespaces(&pod, ids).map(Some),
             });
             Done::Prepared { pod: number, result: result.map_err(|error| format!("{error:#}")) }
         });
     }
 
     /// Takes over what [`prepare`](Self::prepare) made, and makes the cgroup.
-    pub fn pod_prepared(&mut self, number: PodNumber, result: Result<Namespaces, String>) -> Result<()> {
+    pub fn pod_prepared(
+        &mut self,
+        number: PodNumber,
+        result: Result<Option<Namespaces>, String>,
+    ) -> Result<()> {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let pids_max = self.options.config.pod_pids_limit;
         let refused = match self.options.config.require_cgroup_controllers {
@@ -60,7 +93,7 @@ impl Worker {
                     refused.join(", ")
                 ));
             }
-            if namespaces.ipc.is_some() {
+            if let Some(namespaces) = namespaces {
                 run.namespaces = namespaces;
             }
             make_group(run, &self.cgroups, pids_max)
@@ -95,11 +128,10 @@ impl Worker {
     /// The keeper keeps them open over this worker's end.
     pub fn hold_namespaces(&self, number: PodNumber) -> Result<()> {
         let Some(run) = self.pods.get(&number) else { return Ok(()) };
-        let fds = [&run.namespaces.net, &run.namespaces.ipc, &run.namespaces.uts];
-        for (kind, fd) in NAMESPACES.iter().zip(fds) {
-            if let Some(fd) = fd {
+        for (kind, name) in NAMESPACES {
+            if let Some(fd) = run.namespaces.get(kind) {
                 self.link
-                    .hold(&namespace_key(run.uid(), kind), fd.as_fd())
+                    .hold(&namespace_key(run.uid(), name), fd.as_fd())
                     .context("hand over a namespace")?;
             }
         }
@@ -109,8 +141,8 @@ impl Worker {
     /// Gives back everything of a Pod but its logs: its folder in the lane of the writes to it, so that none comes after.
     pub fn release(&mut self, number: PodNumber) -> Result<()> {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
-        for kind in NAMESPACES {
-            self.link.drop_held(&namespace_key(run.uid(), kind)).context("give up a namespace")?;
+        for (_, name) in NAMESPACES {
+            self.link.drop_held(&namespace_key(run.uid(), name)).context("give up a namespace")?;
         }
         run.namespaces = Namespaces::default();
         let group_gone = match &run.group {
@@ -169,23 +201,36 @@ impl Worker {
     }
 }
 
-fn prepare_folder(pod: &Pod, folders: &Folders) -> Result<()> {
+/// A Pod that was taken over is not asked again: what runs is left to run.
+fn admit(pod: &Pod, allowed_sysctls: &[String]) -> Result<()> {
+    let lsm = Lsm::of_this_host();
+    admission::admit(pod, allowed_sysctls, lsm)?;
+    for sentence in admission::unheeded(pod, lsm) {
+        log::warn!("{}: {sentence}", pod.id);
+    }
+    Ok(())
+}
+
+/// The Pod's folder and volumes, and the ids of its user namespace if it has one.
+fn prepare_folder(pod: &Pod, folders: &Folders, ids_per_pod: u32) -> Result<Option<IdRange>> {
     let folder = folders.pod(&pod.uid);
     fs::DirBuilder::new()
         .recursive(true)
         .mode(POD_FOLDER_MODE)
         .create(&folder)
         .with_context(|| format!("make {}", folder.display()))?;
-    volume::prepare(pod, &folder)?;
-    Ok(())
+    let ids = (!pod.host_users).then(|| user_ids::claim(folders, &pod.uid, ids_per_pod)).transpose()?;
+    volume::prepare(pod, &folder, ids.map_or(0, |ids| ids.first))?;
+    Ok(ids)
 }
 
 /// The namespaces that the Pod's containers share.
-pub fn namespaces(pod: &Pod) -> Result<Namespaces> {
+pub fn namespaces(pod: &Pod, ids: Option<IdRange>) -> Result<Namespaces> {
     let wanted = PodNamespaces {
         hostname: pod.hostname.as_deref(),
         host_network: pod.host_network,
-        ..PodNamespaces::default()
+        host_ipc: pod.host_ipc,
+        mappings: ids.map(|ids| Mappings::range(ids.first, ids.size)),
     };
     Ok(Namespaces::create(&wanted)?)
 }

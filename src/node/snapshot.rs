@@ -86,6 +86,7 @@ fn unmet_wish(pod: &Pod, missing: Controller, pids_max: Option<u64>) -> Option<S
         Controller::Memory => asked(|amounts| amounts.memory.is_some()).then(|| "memory".to_owned()),
         Controller::Cpu => asked(|amounts| amounts.cpu_milli.is_some()).then(|| "cpu".to_owned()),
         Controller::Pids => pids_max.map(|_| "pids".to_owned()),
+        Controller::Io | Controller::Cpuset | Controller::Hugetlb | Controller::Rdma => None,
     }
 }
 

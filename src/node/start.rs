@@ -2,11 +2,13 @@
 
 use std::fs::{self, DirBuilder};
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result};
+use oci_spec::runtime::LinuxSeccomp;
+use rustix::thread::CapabilitySet;
 
 use super::carry_out::Failed;
 use super::folders::Folders;
@@ -15,14 +17,19 @@ use super::pod_run::{Key, Output, PodNumber, Process, Starting, Watched};
 use super::poller::{Interest, Poller};
 use super::prepare;
 use super::state::SavedRun;
+use super::user_ids;
 use super::worker::Worker;
-use crate::cgroup::ContainerLimits;
+use crate::cgroup::Controller;
+use crate::config::Config;
 use crate::container::{
-    self, Bind, ImageConfig, Overlay, Parent, Plan, Recipe, ResolvedUser, Root, Setting, Spawned, Stdio,
+    self, Bind, IdRange, ImageConfig, Lsm, Overlay, Parent, Plan, Recipe, ResolvedUser, Root, Setting,
+    Spawned, Stdio,
 };
+use crate::container::{resources, seccomp};
 use crate::image::Image;
 use crate::keeper::start_time;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
+use crate::manifest::pod::{SeccompProfile, VolumeKind};
 use crate::manifest::{Container, Pod};
 use crate::pod::event::Index;
 use crate::pod::{Event, StartFailure};
@@ -61,10 +68,13 @@ impl Worker {
     /// was in them. Says whether it had to. Without them, the container would be in the host's.
     fn missing_namespaces(&mut self, number: PodNumber) -> Result<bool> {
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
-        if run.namespaces.ipc.is_some() {
+        let pod = Arc::clone(run.pod());
+        if prepare::has_namespaces(&pod, &run.namespaces) {
             return Ok(false);
         }
-        run.namespaces = prepare::namespaces(run.pod())?;
+        let folders = &self.options.folders;
+        let ids = (!pod.host_users).then(|| user_ids::of(folders, &pod.uid)).transpose()?;
+        run.namespaces = prepare::namespaces(&pod, ids)?;
         Ok(true)
     }
 
@@ -92,7 +102,9 @@ impl Worker {
         let Ingredients { pod, image, user } = ingredients;
         let spec = &pod.containers[container];
         let pod_group = run.group.as_ref().context("the Pod has no cgroup")?;
-        let group = pod_group.child(&spec.name, &ContainerLimits::of(spec))?;
+        let has_memory = !self.cgroups.missing_controllers().contains(&Controller::Memory);
+        let resources = resources::of_container(spec, has_memory);
+        let group = pod_group.child(&spec.name, &resources::settings(&resources)?)?;
         let log_dir = container_log_dir(
             &pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid),
             &spec.name,
@@ -101,11 +113,12 @@ impl Worker {
             prune_restarts(&log_dir, attempt)?;
         }
         let log = self.pump.open_log(&log_dir, attempt, self.policy)?;
-        let fifo = |stream: Stream| make_fifo(folders, pod, spec, stream, user);
+        let ids = (!pod.host_users).then(|| user_ids::of(folders, &pod.uid)).transpose()?;
+        let fifo = |stream: Stream| make_fifo(folders, pod, spec, stream, user, ids);
         let (stdout, stderr) = (fifo(Stream::Stdout)?, fifo(Stream::Stderr)?);
         let (out, err) = (stdout.container_end()?, stderr.container_end()?);
         let stdio = Stdio::Streams { stdin: None, stdout: out, stderr: err };
-        let root = make_root(folders, pod, spec, attempt, image, self.images.layers_dir())?;
+        let root = make_root(folders, pod, spec, attempt, image, self.images.layers_dir(), ids)?;
         let image_config = image_config(image);
         let recipe = Recipe {
             pod,
@@ -116,6 +129,12 @@ impl Worker {
             open_files: self.options.open_files,
             binds: binds(pod, spec, &folders.pod(&pod.uid)),
             cgroup: group.path().to_owned(),
+            resources,
+            oom_score_adj: Some(oom_score_adj(pod, spec)),
+            seccomp: seccomp_profile(spec, &self.options.config, folders)?,
+            ids,
+            shm: volume::shared_memory(&folders.pod(&pod.uid)),
+            lsm: Lsm::of_this_host(),
         };
         let oci = container::spec(&recipe)?;
         let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
@@ -206,17 +225,57 @@ struct Ingredients {
     user: ResolvedUser,
 }
 
+/// As low as this process may make another one's: without CAP_SYS_RESOURCE no lower than its own.
+fn oom_score_adj(pod: &Pod, container: &Container) -> i32 {
+    static MEMORY_AND_LOWEST: LazyLock<(u64, i32)> = LazyLock::new(|| {
+        let host = rustix::system::sysinfo();
+        let memory = host.totalram.saturating_mul(host.mem_unit.into());
+        let may_lower = rustix::thread::capabilities(None)
+            .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE));
+        let own = || fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok();
+        (memory, if may_lower { -1000 } else { own().unwrap_or(0) })
+    });
+    let (memory, lowest) = *MEMORY_AND_LOWEST;
+    resources::oom_score_adj(pod, container, memory).max(lowest)
+}
+
+/// The profile that the container is to have; a file of the node's `seccomp` folder if it names one.
+fn seccomp_profile(
+    container: &Container,
+    config: &Config,
+    folders: &Folders,
+) -> Result<Option<Arc<LinuxSeccomp>>> {
+    match container.security.seccomp_profile(config.seccomp_default) {
+        SeccompProfile::Unconfined => Ok(None),
+        SeccompProfile::RuntimeDefault => {
+            let permitted = container::permitted_capabilities(&container.security)?;
+            Ok(Some(seccomp::default_profile(permitted)))
+        }
+        SeccompProfile::Localhost(name) => {
+            let path = folders.seccomp().join(name);
+            let text =
+                fs::read(&path).with_context(|| format!("read the seccomp profile {}", path.display()))?;
+            let profile = seccomp::load(&text);
+            let profile = profile.with_context(|| format!("read the seccomp profile {}", path.display()))?;
+            Ok(Some(Arc::new(profile)))
+        }
+    }
+}
+
 fn make_fifo(
     folders: &Folders,
     pod: &Pod,
     container: &Container,
     stream: Stream,
     user: &ResolvedUser,
+    ids: Option<IdRange>,
 ) -> Result<Fifo> {
     let path = folders.fifo(&pod.uid, &container.name, stream.as_str());
     // One is there if the last worker was killed between this and its container's process.
     let _ = fs::remove_file(&path);
-    Ok(Fifo::create(&path, user.uid, user.gid)?)
+    // Ids of the host.
+    let first = ids.map_or(0, |ids| ids.first);
+    Ok(Fifo::create(&path, first + user.uid, first + user.gid)?)
 }
 
 fn make_root(
@@ -226,6 +285,7 @@ fn make_root(
     attempt: u32,
     image: &Image,
     layers_dir: &Path,
+    ids: Option<IdRange>,
 ) -> Result<Overlay> {
     let run = folders.container_run(&pod.uid, &container.name, attempt);
     let (upper, work) = (run.join("upper"), run.join("work"));
@@ -235,6 +295,10 @@ fn make_root(
             .mode(UPPER_MODE)
             .create(folder)
             .with_context(|| format!("make {}", folder.display()))?;
+        if let Some(ids) = ids {
+            chown(folder, Some(ids.first), Some(ids.first))
+                .with_context(|| format!("give {} to the Pod's root", folder.display()))?;
+        }
     }
     Ok(Overlay {
         layers_dir: layers_dir.to_owned(),
@@ -262,6 +326,7 @@ fn binds(pod: &Pod, container: &Container, pod_folder: &Path) -> Vec<Bind> {
         Some(Bind {
             source: volume::host_source(volume, pod_folder),
             destination: mount.mount_path.clone(),
+            mapped: !pod.host_users && matches!(volume.kind, VolumeKind::HostPath { .. }),
             read_only: mount.read_only,
         })
     };

@@ -13,7 +13,7 @@ use super::clock;
 use super::output::fifo_key;
 use super::pod_run::{Key, Output, PodNumber, PodRun, Process, Watched};
 use super::poller::Interest;
-use super::prepare::namespace_key;
+use super::prepare::{namespace_key, own_namespaces};
 use super::start_journal::Entry;
 use super::state::{self, Found, SavedRun};
 use super::worker::Worker;
@@ -259,17 +259,12 @@ fn namespaces(uid: &Uid, held: &mut Held, run: &PodRun) -> Namespaces {
     let alive = |process: &&Process| process.pidfd.is_some();
     let mut processes = run.containers.iter().filter_map(|c| c.process.as_ref());
     let pid = processes.find(alive).map(|process| process.run.pid);
-    let mut open = |kind: &str| {
-        let from_process = || fs::File::open(format!("/proc/{}/ns/{kind}", pid?)).ok().map(OwnedFd::from);
-        held.remove(&namespace_key(uid, kind)).or_else(from_process)
-    };
-    let pod = run.pod();
-    Namespaces {
-        net: if pod.host_network { None } else { open("net") },
-        ipc: open("ipc"),
-        uts: if pod.hostname.is_some() { open("uts") } else { None },
-        ..Namespaces::default()
+    let mut namespaces = Namespaces::default();
+    for (kind, name) in own_namespaces(run.pod()) {
+        let from_process = || fs::File::open(format!("/proc/{}/ns/{name}", pid?)).ok().map(OwnedFd::from);
+        *namespaces.slot(kind) = held.remove(&namespace_key(uid, name)).or_else(from_process);
     }
+    namespaces
 }
 
 /// SIGKILLs all of it and removes it; what does not end within two seconds stays and is said.

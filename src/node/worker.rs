@@ -51,7 +51,7 @@ pub struct Options {
 pub enum Done {
     Prepared {
         pod: PodNumber,
-        result: Result<Namespaces, String>,
+        result: Result<Option<Namespaces>, String>,
     },
     /// `changed_at`: when the file had last been changed, before it was read.
     Imported {

@@ -19,7 +19,6 @@ use std::ffi::{CStr, c_int, c_long};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicU32;
 
-use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::process::chdir;
 
@@ -140,10 +139,7 @@ impl Child<'_> {
                 terminal::open(self.root()?, socket.as_fd(), *size, *owner, *console)
             }
             Step::OpenPrivateProc { slot } => self.open_private_proc(*slot),
-            Step::WriteProc { proc, path, value } => match proc {
-                Some(proc) => mounts::write(self.slot(*proc)?, path, value),
-                None => mounts::write(CWD, path, value),
-            },
+            Step::WriteProc { proc, path, value } => mounts::write(self.slot(*proc)?, path, value),
             Step::EnsureDirectory { path } => {
                 inroot::ensure(self.root()?, path, Kind::Directory, Links::Follow).map(drop)
             }

@@ -168,10 +168,9 @@ pub enum Step {
     OpenPrivateProc {
         slot: Slot,
     },
-    /// A kernel parameter or a label of the process, `path` below the private procfs, or the host's while that is what
-    /// `/proc` leads to.
+    /// A kernel parameter or a label of the process, `path` below the private procfs.
     WriteProc {
-        proc: Option<Slot>,
+        proc: Slot,
         path: CString,
         value: CString,
     },

@@ -1,10 +1,13 @@
 //! A Pod's volumes on the host: made before its containers, gone after them.
 //!
-//! On the host podkeep mounts nothing but the tmpfs of an emptyDir with `medium: Memory`.
+//! On the host podkeep mounts nothing but tmpfs: of an emptyDir with `medium: Memory`, and of the `/dev/shm` that several
+//! containers share.
 #![forbid(unsafe_code)]
 
 mod empty_dir;
 mod host_path;
+mod shared_memory;
+mod tmpfs;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,12 +26,13 @@ pub enum Error {
 
 /// Makes or checks all volumes of a Pod. Doing it twice is the same as doing it once.
 ///
-/// `folder` is the Pod's own; emptyDirs lie in it.
-pub fn prepare(pod: &Pod, folder: &Path) -> Result<(), Error> {
+/// `folder` is the Pod's own; emptyDirs lie in it and belong to `owner`, user and group: the Pod's root as the host has it.
+pub fn prepare(pod: &Pod, folder: &Path, owner: u32) -> Result<(), Error> {
+    shared_memory::prepare(pod, folder)?;
     for volume in &pod.volumes {
         match &volume.kind {
             VolumeKind::EmptyDir { medium, size_limit } => {
-                empty_dir::prepare(volume, *medium, *size_limit, &host_source(volume, folder))?;
+                empty_dir::prepare(volume, *medium, *size_limit, &host_source(volume, folder), owner)?;
             }
             VolumeKind::HostPath { path, kind } => host_path::check(volume, Path::new(path), *kind)?,
         }
@@ -40,10 +44,16 @@ pub fn prepare(pod: &Pod, folder: &Path) -> Result<(), Error> {
 pub fn release(pod: &Pod, folder: &Path) -> Result<(), Error> {
     for volume in &pod.volumes {
         if let VolumeKind::EmptyDir { .. } = volume.kind {
-            empty_dir::unmount(volume, &host_source(volume, folder))?;
+            tmpfs::unmount(&volume.name, &host_source(volume, folder))?;
         }
     }
-    Ok(())
+    shared_memory::release(folder)
+}
+
+/// Where the `/dev/shm` lies that the Pod's containers share; `None` where each has its own (or [`prepare`] was that of an
+/// older podkeep, which made none).
+pub fn shared_memory(folder: &Path) -> Option<PathBuf> {
+    shared_memory::source(folder)
 }
 
 /// Where a volume lies on the host.

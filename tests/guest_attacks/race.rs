@@ -30,6 +30,7 @@ fn links_that_come_and_go_under_a_mount_point_lead_nowhere() {
         source: source.to_owned(),
         destination: destination.to_owned(),
         read_only: false,
+        mapped: false,
     };
 
     let mut attacker = Bench::new();

@@ -6,10 +6,12 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxSeccomp, Spec};
+use podkeep::container::seccomp;
 use podkeep::container::{
     self, Bind, ImageConfig, Namespaces, Overlay, Parent, PodNamespaces, Recipe, ResolvedUser, Root, Setting,
     Spawned, StartError, Stdio,
@@ -112,7 +114,15 @@ impl Bench {
         }
     }
 
+    fn profile(&self) -> Option<Arc<LinuxSeccomp>> {
+        let security = &self.pod.containers[0].security;
+        let confined = self.seccomp == Seccomp::Default && !security.privileged;
+        confined.then(|| seccomp::default_profile(container::permitted_capabilities(security).unwrap()))
+    }
+
     fn spec(&self) -> Spec {
+        let security = &self.pod.containers[0].security;
+        let permitted = container::permitted_capabilities(security).unwrap();
         let recipe = Recipe {
             pod: &self.pod,
             container: &self.pod.containers[0],
@@ -122,13 +132,16 @@ impl Bench {
             binds: self.binds.clone(),
             open_files: None,
             cgroup: PathBuf::from("/").join(self.cgroup.file_name().unwrap()),
+            resources: Default::default(),
+            oom_score_adj: None,
+            seccomp: self.profile(),
+            ids: None,
+            shm: None,
+            lsm: Default::default(),
         };
         let mut spec = container::spec(&recipe).unwrap();
         let process = spec.process_mut().as_mut().unwrap();
         process.set_no_new_privileges(Some(self.no_new_privileges));
-        if self.seccomp == Seccomp::Off {
-            spec.linux_mut().as_mut().unwrap().set_seccomp(None);
-        }
         spec
     }
 

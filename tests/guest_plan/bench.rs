@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,10 +18,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 
-const APPLETS: &[&str] = &[
-    "cat", "cmp", "cut", "echo", "env", "grep", "hostname", "id", "ip", "ls", "mkdir", "mount", "pwd",
-    "readlink", "rm", "sh", "sleep", "stat", "stty", "touch", "tr", "true", "tty", "uname", "wc",
-];
+use super::bundle;
 
 /// A machine's worth of folders for one container.
 pub struct Bench {
@@ -74,23 +71,11 @@ impl Bench {
         let name = format!("plan-test-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let cgroup = Path::new("/sys/fs/cgroup").join(name);
         fs::create_dir_all(&cgroup).unwrap();
-        let bench = Bench { dir, cgroup, spec: spec(), setting: Waits::default() };
-        bench.fill_root();
-        bench
-    }
-
-    fn fill_root(&self) {
-        let bin = self.directory("rootfs/bin");
-        for folder in ["proc", "sys", "dev", "tmp", "mnt"] {
-            self.directory(&format!("rootfs/{folder}"));
-        }
-        fs::copy("/run/vm/busybox", bin.join("busybox")).unwrap();
-        fs::set_permissions(bin.join("busybox"), fs::Permissions::from_mode(0o755)).unwrap();
-        for applet in APPLETS {
-            symlink("busybox", bin.join(applet)).unwrap();
-        }
-        let made = Command::new("mkfifo").args([self.path("rootfs/fifo"), self.path("start")]).status();
+        bundle::fill_root(&dir.path().join("rootfs"));
+        let bench = Bench { dir, cgroup, spec: bundle::spec(), setting: Waits::default() };
+        let made = Command::new("mkfifo").args([bench.path("rootfs/fifo"), bench.path("start")]).status();
         assert!(made.unwrap().success());
+        bench
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -343,35 +328,4 @@ fn receive_descriptor(socket: &UnixStream) -> OwnedFd {
     let message = ancillary.drain().next().expect("no descriptor came");
     let RecvAncillaryMessage::ScmRights(mut fds) = message else { panic!("no descriptor came") };
     fds.next().unwrap()
-}
-
-fn spec() -> Value {
-    let all = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_KILL", "CAP_SETUID"];
-    json!({
-        "ociVersion": "1.2.0",
-        "root": {"path": "rootfs"},
-        "hostname": "bench",
-        "process": {
-            "user": {"uid": 0, "gid": 0},
-            "args": ["/bin/true"],
-            "env": ["PATH=/bin"],
-            "cwd": "/",
-            "capabilities": {"bounding": all, "effective": all, "permitted": all},
-        },
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
-            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
-            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]},
-        ],
-        "linux": {
-            "namespaces": [
-                {"type": "mount"}, {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"},
-                {"type": "cgroup"},
-            ],
-            "maskedPaths": ["/proc/kcore", "/proc/acpi"],
-            "readonlyPaths": ["/proc/bus"],
-        },
-    })
 }

@@ -370,8 +370,11 @@ fn what_the_pod_does_not_request_its_containers_do() {
         "resources: {limits: {cpu: 2, memory: 1Gi}}, ",
         "resources: {requests: {cpu: 500m}, limits: {hugepages-2Mi: 2Mi}}",
     );
-    let resources = pod.resources.unwrap();
+    let resources = pod.resources.as_ref().unwrap();
     assert_eq!((resources.requests.cpu_milli, resources.limits.cpu_milli), (Some(500), Some(2000)));
     assert_eq!(resources.requests.memory, Some(1 << 30));
     assert_eq!(resources.limits.hugepages.get("2Mi"), Some(&(2 << 20)));
+    let shown = &pod.object["spec"]["resources"];
+    assert_eq!(shown["requests"]["cpu"], "500m");
+    assert_eq!((&shown["limits"]["cpu"], &shown["requests"]["memory"]), (&"2".into(), &"1073741824".into()));
 }

@@ -43,8 +43,6 @@ pub struct PodNamespaces<'a> {
     pub host_ipc: bool,
     /// A user namespace that the others belong to.
     pub mappings: Option<Mappings>,
-    /// Kernel parameters of the new namespaces: path from `/proc/sys` on and value.
-    pub sysctls: Vec<(CString, CString)>,
 }
 
 impl Namespaces {
@@ -88,9 +86,6 @@ fn steps(wanted: &PodNamespaces<'_>) -> Result<Vec<Step>, NamespaceError> {
     }
     if !wanted.host_network {
         steps.push(Step::RaiseLoopback);
-    }
-    for (path, value) in &wanted.sysctls {
-        steps.push(Step::WriteProc { proc: None, path: path.clone(), value: value.clone() });
     }
     Ok(steps)
 }

@@ -140,7 +140,7 @@ pub(super) fn labels(process: &Process, proc: Slot) -> Result<Vec<Step>, PlanErr
     let mut steps = Vec::new();
     let mut write = |path: &str, value: &str| -> Result<(), PlanError> {
         steps.push(Step::WriteProc {
-            proc: Some(proc),
+            proc,
             path: text::c_string("label", path)?,
             value: text::c_string("label", value)?,
         });

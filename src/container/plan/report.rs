@@ -27,7 +27,7 @@ fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
         (Step::OpenSource { map: Some(_), .. } | Step::MapLayers { .. }, Errno::EINVAL) => {
             Some("its file system cannot show its files as another user's on this kernel")
         }
-        (Step::WriteProc { proc: Some(_), path, .. }, Errno::ENOENT) if path.to_bytes().contains(&b'-') => {
+        (Step::WriteProc { path, .. }, Errno::ENOENT) if path.to_bytes().contains(&b'-') => {
             Some("this kernel has no such security module, or it is off")
         }
         (Step::Execute { .. } | Step::FindProgram { .. }, Errno::ENOENT) => {

@@ -21,7 +21,7 @@ pub(super) fn steps(spec: &Spec, proc: Slot) -> Result<Vec<Step>, PlanError> {
             ));
         }
         Ok(Step::WriteProc {
-            proc: Some(proc),
+            proc,
             path: text::c_string("sysctl", &format!("sys/{path}"))?,
             value: text::c_string("sysctl", value)?,
         })

@@ -27,8 +27,14 @@ fn planned(spec: &Spec, root: &Overlay) -> Result<Plan, PlanError> {
     plan(spec, Setting::new(Root::Overlay(root.clone()), namespaces, stdio))
 }
 
+fn spec_of(ingredients: &Ingredients) -> Spec {
+    let mut spec = ingredients.spec().unwrap();
+    spec.linux_mut().as_mut().unwrap().set_seccomp(Some((*seccomp::default_profile(0)).clone()));
+    spec
+}
+
 fn plan_of(ingredients: &Ingredients) -> Plan {
-    planned(&ingredients.spec().unwrap(), &root()).unwrap()
+    planned(&spec_of(ingredients), &root()).unwrap()
 }
 
 /// Where the first step that begins so stands.
@@ -40,8 +46,12 @@ fn place(plan: &Plan, step: &str) -> usize {
 #[test]
 fn a_plain_container_takes_these_steps() {
     let mut ingredients = Ingredients::new();
-    ingredients.binds =
-        vec![Bind { source: "/volume".into(), destination: "/data".to_owned(), read_only: true }];
+    ingredients.binds = vec![Bind {
+        source: "/volume".into(),
+        destination: "/data".to_owned(),
+        read_only: true,
+        mapped: false,
+    }];
     ingredients.container().security.read_only_root = true;
     let printed = plan_of(&ingredients).to_string();
     let lines: Vec<&str> = printed.lines().filter(|line| !line.contains("thermal_throttle")).collect();
@@ -49,6 +59,7 @@ fn a_plain_container_takes_these_steps() {
         lines,
         [
             "reset signals",
+            "set oom_score_adj to -997",
             "start a session",
             "join the ipc namespace",
             "join the net namespace",
@@ -163,7 +174,7 @@ fn a_root_that_overlay_cannot_take_is_refused() {
 
 #[test]
 fn without_new_privileges_the_filter_comes_last() {
-    let mut spec = Ingredients::new().spec().unwrap();
+    let mut spec = spec_of(&Ingredients::new());
     let process = spec.process_mut().as_mut().unwrap();
     process.set_no_new_privileges(Some(true));
     let plan = planned(&spec, &root()).unwrap();
@@ -204,7 +215,12 @@ fn a_mount_in_place_of_the_root_and_a_zero_byte_are_refused() {
         planned(&ingredients.spec().unwrap(), &root()).unwrap_err()
     };
     let bind = |destination: &str| {
-        vec![Bind { source: "/volume".into(), destination: destination.to_owned(), read_only: false }]
+        vec![Bind {
+            source: "/volume".into(),
+            destination: destination.to_owned(),
+            read_only: false,
+            mapped: false,
+        }]
     };
     let mut ingredients = Ingredients::new();
     ingredients.binds = bind("/");

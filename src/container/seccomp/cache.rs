@@ -36,8 +36,9 @@ impl Programs {
         Programs(Mutex::new(Vec::new()))
     }
 
-    /// The program of `profile`. `own` makes the copy that is kept with a new program; one that is kept already is found
-    /// by its address, any other by comparing (which ends at the first difference, mostly the number of rules).
+    /// The program of `profile`. `own` makes the copy that is kept with a new program; one that is kept
+    /// already is found by its address, any other by comparing (which ends at the first difference, mostly
+    /// the number of rules).
     pub(super) fn get_or_compile(
         &self,
         profile: &LinuxSeccomp,

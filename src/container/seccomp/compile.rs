@@ -148,7 +148,7 @@ fn ask_half(a: &mut Assembler, field: u32, mask: u32, value: u32, yes: Label, no
     // The field is still what it was, and need not be loaded again.
     let (yes, no) = (a.with_loaded(field, yes), a.with_loaded(field, no));
     let compared = match value {
-        0 if mask != u32::MAX => a.branch(JUMP_IF_BITS, mask, no, yes),
+        0 => a.branch(JUMP_IF_BITS, mask, no, yes),
         _ => a.branch(JUMP_IF_EQUAL, value, yes, no),
     };
     a.load(field, compared)

@@ -6,8 +6,9 @@
 //! syscalls.table    name → number per architecture ────────────┴▶ verdict per number ▶ assembler ▶ Program
 //! ```
 //!
-//! The `Spec` carries the profile, so that any OCI runtime can run it. What runtimes do where the specification is silent
-//! stands in `rules.rs`. A program is compiled once for each distinct profile, not once for each container.
+//! The `Spec` carries the profile, so that any OCI runtime can run it. What runtimes do where the
+//! specification is silent stands in `rules.rs`. A program is compiled once for each distinct profile, not
+//! once for each container.
 #![forbid(unsafe_code)]
 
 mod action;
@@ -18,6 +19,7 @@ mod condition;
 mod error;
 mod load;
 mod multiplexed;
+mod oci;
 mod profile;
 mod program;
 mod rules;

@@ -1,4 +1,5 @@
-//! i386's `socketcall` and `ipc`: one number for many calls, told apart by the first argument (linux/net.h, linux/ipc.h).
+//! i386's `socketcall` and `ipc`: one number for many calls, told apart by the first argument (linux/net.h,
+//! linux/ipc.h).
 
 use super::condition::Test;
 

@@ -1,12 +1,6 @@
 //! `default.profile`, read: which system calls a container may make, and on what condition.
 
-use std::collections::BTreeSet;
-
 use caps::Capability;
-use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompBuilder,
-    LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder,
-};
 
 use super::table::{Architecture, Table};
 
@@ -22,8 +16,9 @@ pub(super) enum Verdict {
 
 /// A condition on the low 32 bits of an argument.
 ///
-/// The calls that have one take an `int`, or look at those bits only; comparing all 64 would let a set high bit, which the
-/// kernel ignores, slip through `is not`. Docker's profile, which compares all 64, lets AF_VSOCK through that way.
+/// The calls that have one take an `int`, or look at those bits only; comparing all 64 would let a set high
+/// bit, which the kernel ignores, slip through `is not`. Docker's profile, which compares all 64, lets
+/// AF_VSOCK through that way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Condition {
     /// 0 to 5.
@@ -38,31 +33,9 @@ pub(super) enum Test {
     NoneOf { mask: u32 },
 }
 
+#[cfg(test)]
 impl Condition {
-    /// One of these holds exactly if the condition does. Any OCI runtime can judge them: they are tests for bits, and so see
-    /// the low half only.
-    fn alternatives(&self) -> Vec<LinuxSeccompArg> {
-        let arg = |mask: u32, value: u32| {
-            let arg = LinuxSeccompArgBuilder::default().index(usize::from(self.argument));
-            let arg = arg.op(LinuxSeccompOperator::ScmpCmpMaskedEq).value(mask).value_two(value);
-            arg.build().expect("every field has a default")
-        };
-        match &self.test {
-            Test::OneOf(values) => values.iter().map(|value| arg(u32::MAX, *value)).collect(),
-            Test::NoneOf { mask } => vec![arg(*mask, 0)],
-            // It differs in one bit at least. `compile` needs no more than a few instructions for all 32, if those bits come
-            // first that are set in none of the two.
-            Test::Not(value) => {
-                let (clear, set): (Vec<u32>, Vec<u32>) =
-                    (0..u32::BITS).map(|bit| 1 << bit).partition(|bit| value & bit == 0);
-                let has_more = clear.into_iter().map(|bit| arg(bit, bit));
-                has_more.chain(set.into_iter().map(|bit| arg(bit, 0))).collect()
-            }
-        }
-    }
-
     /// The answer for a value: what the compiled program is tested against.
-    #[cfg(test)]
     pub(super) fn holds(&self, value: u32) -> bool {
         match &self.test {
             Test::OneOf(values) => values.contains(&value),
@@ -74,14 +47,14 @@ impl Condition {
 
 #[derive(Debug)]
 pub(super) struct Profile {
-    sections: Vec<Section>,
+    pub(super) sections: Vec<Section>,
 }
 
 #[derive(Debug)]
-struct Section {
+pub(super) struct Section {
     applies: Applies,
-    verdict: Verdict,
-    names: Vec<&'static str>,
+    pub(super) verdict: Verdict,
+    pub(super) names: Vec<&'static str>,
 }
 
 #[derive(Debug)]
@@ -94,7 +67,7 @@ enum Applies {
 }
 
 impl Section {
-    fn applies(&self, machine: Architecture, capabilities: u64) -> bool {
+    pub(super) fn applies(&self, machine: Architecture, capabilities: u64) -> bool {
         match &self.applies {
             Applies::Always => true,
             Applies::With(capability) => capabilities & capability != 0,
@@ -130,26 +103,6 @@ impl Profile {
         })
     }
 
-    /// What any OCI runtime can take, for a container with `capabilities` on a machine that runs programs of `machine`.
-    pub(super) fn to_oci(&self, machine: &[Architecture], capabilities: u64) -> LinuxSeccomp {
-        let mut decided = BTreeSet::new();
-        let mut syscalls = Vec::new();
-        for section in self.sections.iter().filter(|section| section.applies(machine[0], capabilities)) {
-            let names = section.names.iter().filter(|name| decided.insert(**name));
-            let names: Vec<String> = names.map(|name| (*name).to_owned()).collect();
-            if !names.is_empty() {
-                syscalls.extend(section.verdict.rules(names));
-            }
-        }
-        let mut architectures: Vec<Arch> = machine.iter().map(|architecture| architecture.oci()).collect();
-        if machine.contains(&Architecture::X86_64) {
-            architectures.push(Arch::ScmpArchX32);
-        }
-        let profile = LinuxSeccompBuilder::default().default_action(LinuxSeccompAction::ScmpActErrno);
-        let profile = profile.default_errno_ret(libc::EPERM as u32).architectures(architectures);
-        profile.syscalls(syscalls).build().expect("every field has a default")
-    }
-
     /// The answer to the call `name` on `machine` of a container that has `capabilities`.
     #[cfg(test)]
     pub(super) fn verdict(&self, name: &str, machine: Architecture, capabilities: u64) -> Verdict {
@@ -157,25 +110,6 @@ impl Profile {
             |section: &&Section| section.names.contains(&name) && section.applies(machine, capabilities);
         let section = self.sections.iter().find(decides);
         section.map_or(Verdict::Refuse(libc::EPERM as u16), |section| section.verdict.clone())
-    }
-}
-
-impl Verdict {
-    /// The rules of an OCI profile that say so, where the default is EPERM. Each alternative is a rule of its own: several
-    /// conditions on one argument of one rule are ORed by some runtimes and ANDed by others.
-    fn rules(&self, names: Vec<String>) -> Vec<LinuxSyscall> {
-        let rule = |action| LinuxSyscallBuilder::default().names(names.clone()).action(action);
-        let allow = || rule(LinuxSeccompAction::ScmpActAllow);
-        let rules = match self {
-            Verdict::Allow => vec![allow()],
-            Verdict::Refuse(errno) => {
-                vec![rule(LinuxSeccompAction::ScmpActErrno).errno_ret(u32::from(*errno))]
-            }
-            Verdict::AllowIf(condition) => {
-                condition.alternatives().into_iter().map(|arg| allow().args([arg])).collect()
-            }
-        };
-        rules.into_iter().map(|rule| rule.build().expect("every field has a default")).collect()
     }
 }
 

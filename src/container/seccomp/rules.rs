@@ -100,8 +100,9 @@ impl<'a> Rules<'a> {
         Verdict::always(if is_errno { action::errno(libc::ENOSYS) } else { self.default })
     }
 
-    /// The answer to a call of x32: death if the profile does not list it, as in libseccomp; else ENOSYS, which is also the
-    /// answer of a kernel without x32. An ALLOW by default must not reach calls that the rules cannot name.
+    /// The answer to a call of x32: death if the profile does not list it, as in libseccomp; else ENOSYS,
+    /// which is also the answer of a kernel without x32. An ALLOW by default must not reach calls that the
+    /// rules cannot name.
     pub(super) fn x32(&self) -> Verdict {
         let is_listed = self.listed.contains(&Arch::ScmpArchX32);
         Verdict::always(if is_listed { action::errno(libc::ENOSYS) } else { libc::SECCOMP_RET_KILL_PROCESS })
@@ -116,8 +117,8 @@ impl<'a> Rules<'a> {
 
     /// What the rules for `socket` and others say of `socketcall`, and so on: a 32-bit program reaches them both ways.
     ///
-    /// The call's own arguments lie in memory, or one place farther: as in libseccomp, a condition on the first one is lost,
-    /// and one on another is asked of what stands there instead.
+    /// The call's own arguments lie in memory, or one place farther: as in libseccomp, a condition on the
+    /// first one is lost, and one on another is asked of what stands there instead.
     fn multiplexed(&self, name: &str) -> Vec<Rule> {
         let calls = self.by_name.iter().filter_map(|(inner, rules)| {
             let (outer, test) = multiplexed::call_of(inner)?;
@@ -161,8 +162,8 @@ fn settle(rules: &mut Vec<Rule>) {
     }
 }
 
-/// Makes one of neighbours that ask for "any bit of" with one outcome. This turns the 31 rules and more by which the default
-/// profile says `is not` into a few.
+/// Makes one rule of neighbours that ask for any bit of a mask and have one outcome. The default profile says
+/// `is not` by 32 rules, one for each bit; a few are left of them.
 fn join_bits(rules: Vec<Rule>) -> Vec<Rule> {
     let mut joined: Vec<Rule> = Vec::with_capacity(rules.len());
     for rule in rules {

@@ -41,6 +41,14 @@ pub(super) fn capabilities(security: &Security) -> Result<LinuxCapabilities, Err
     Ok(capabilities)
 }
 
+/// The permitted capabilities of a container as the kernel's bit mask: what its seccomp profile depends on.
+///
+/// # Errors
+/// When a name is no capability.
+pub fn permitted(security: &Security) -> Result<u64, Error> {
+    Ok(chosen(security)?.into_iter().fold(0, |mask, index| mask | 1u64 << index))
+}
+
 /// `ALL` in either list makes the start, `drop` over `add`; then the names are added, then dropped.
 fn chosen(security: &Security) -> Result<BTreeSet<u8>, Error> {
     let add = names(&security.capabilities_add)?;
@@ -104,7 +112,9 @@ mod tests {
             privileged,
             ..Security::default()
         };
-        mask(capabilities(&security).unwrap().bounding().as_ref().unwrap())
+        let bounding = mask(capabilities(&security).unwrap().bounding().as_ref().unwrap());
+        assert_eq!(permitted(&security).unwrap(), bounding);
+        bounding
     }
 
     /// What containerd's containers show in `/proc/1/status`.

@@ -1,6 +1,6 @@
 //! What is mounted in a container: the kernel's own file systems, then the volumes and files of the Pod.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
@@ -8,7 +8,7 @@ use crate::container::recipe::{Bind, Recipe};
 
 /// In the order of depth, so that a mount never hides one before it; a bind comes after a default of its depth.
 pub(super) fn mounts(recipe: &Recipe<'_>) -> Vec<Mount> {
-    let mut mounts = defaults(recipe.container.security.privileged);
+    let mut mounts = defaults(recipe);
     mounts.retain(|mount| !recipe.binds.iter().any(|bind| replaces(bind, mount.destination())));
     mounts.extend(recipe.binds.iter().map(bound));
     mounts.sort_by_key(|mount| depth(mount.destination()));
@@ -25,8 +25,8 @@ fn depth(path: &Path) -> usize {
     path.components().count()
 }
 
-fn defaults(privileged: bool) -> Vec<Mount> {
-    let kernel = if privileged { "rw" } else { "ro" };
+fn defaults(recipe: &Recipe<'_>) -> Vec<Mount> {
+    let kernel = if recipe.container.security.privileged { "rw" } else { "ro" };
     vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -37,15 +37,32 @@ fn defaults(privileged: bool) -> Vec<Mount> {
             "devpts",
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        shared_memory(recipe),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", kernel]),
     ]
 }
 
+/// The host's where the Pod is on the host's IPC, else the Pod's, else one of the container's own.
+fn shared_memory(recipe: &Recipe<'_>) -> Mount {
+    let host = || recipe.pod.host_ipc.then(|| PathBuf::from("/dev/shm"));
+    match host().or_else(|| recipe.shm.clone()) {
+        Some(source) => {
+            let destination = "/dev/shm".to_owned();
+            bound(&Bind { source, destination, read_only: false, mapped: false })
+        }
+        None => {
+            let options = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"];
+            mount("/dev/shm", "tmpfs", "shm", &options)
+        }
+    }
+}
+
 fn bound(bind: &Bind) -> Mount {
-    let access = if bind.read_only { "ro" } else { "rw" };
-    let mut mount = mount(&bind.destination, "bind", "", &["rbind", "rprivate", access]);
+    let mut options = vec!["rbind", "rprivate"];
+    options.extend(bind.read_only.then_some("ro"));
+    options.extend(bind.mapped.then_some("idmap"));
+    let mut mount = mount(&bind.destination, "bind", "", &options);
     mount.set_source(Some(bind.source.clone()));
     mount
 }

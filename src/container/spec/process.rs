@@ -1,36 +1,62 @@
 //! What runs, with which environment, where and as whom.
 
+use std::collections::{HashMap, HashSet};
+
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User};
 
 use rustix::process::{Resource, getrlimit};
 
-use super::{Error, capabilities};
+use super::{Error, capabilities, namespaces, security};
 use crate::container::expand::expand;
 use crate::container::recipe::{ImageConfig, Recipe};
-use crate::manifest::pod::EnvVar;
+use crate::manifest::pod::{EnvVar, SupplementalGroupsPolicy};
 
 /// Where programs are looked for if nobody says where, as containerd has it.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) fn process(recipe: &Recipe<'_>) -> Result<Process, Error> {
     let variables = expanded_variables(&recipe.container.env);
-    let mut user = User::default();
-    user.set_uid(recipe.user.uid)
-        .set_gid(recipe.user.gid)
-        .set_umask(Some(0o022))
-        .set_additional_gids(Some(recipe.user.additional_gids.clone()));
-
     let mut process = Process::default();
     process
         .set_terminal(Some(false))
-        .set_user(user)
+        .set_user(user(recipe)?)
         .set_args(Some(arguments(recipe, &variables)?))
         .set_env(Some(environment(recipe, &variables)))
         .set_cwd(working_directory(recipe).into())
         .set_capabilities(Some(capabilities::capabilities(&recipe.container.security)?))
         .set_rlimits(recipe.open_files.map(open_files_limit).transpose()?)
-        .set_no_new_privileges(Some(false));
+        .set_no_new_privileges(Some(recipe.container.security.allow_privilege_escalation == Some(false)))
+        .set_apparmor_profile(security::apparmor_profile(recipe))
+        .set_selinux_label(security::process_label(recipe))
+        .set_oom_score_adj(recipe.oom_score_adj);
     Ok(process)
+}
+
+fn user(recipe: &Recipe<'_>) -> Result<User, Error> {
+    let (uid, gid, groups) = (recipe.user.uid, recipe.user.gid, groups(recipe));
+    if let Some(ids) = namespaces::own_ids(recipe)? {
+        let all = [("user", uid), ("group", gid)].into_iter().chain(groups.iter().map(|gid| ("group", *gid)));
+        // The kernel would say EINVAL and not of which.
+        if let Some((what, id)) = all.into_iter().find(|(_, id)| *id >= ids.size) {
+            return Err(Error::IdOutsideRange { what, id, size: ids.size });
+        }
+    }
+    let mut user = User::default();
+    user.set_uid(uid).set_gid(gid).set_umask(Some(0o022)).set_additional_gids(Some(groups));
+    Ok(user)
+}
+
+/// The user's groups (with `Strict` only its first, which is its own), then the Pod's; each once.
+fn groups(recipe: &Recipe<'_>) -> Vec<u32> {
+    let pod = recipe.pod;
+    let of_the_image = match pod.supplemental_groups_policy {
+        SupplementalGroupsPolicy::Merge => usize::MAX,
+        SupplementalGroupsPolicy::Strict => 1,
+    };
+    let image = recipe.user.additional_gids.iter().take(of_the_image);
+    let all = image.chain(&pod.supplemental_groups).chain(&pod.fs_group).copied();
+    let mut seen = HashSet::new();
+    all.filter(|gid| seen.insert(*gid)).collect()
 }
 
 /// Only the soft one: the hard limit stays as podkeep's own is.
@@ -42,26 +68,21 @@ fn open_files_limit(soft: u64) -> Result<Vec<PosixRlimit>, Error> {
 }
 
 /// Names and values; a value sees only the variables before it.
-fn expanded_variables(env: &[EnvVar]) -> Vec<(String, String)> {
-    let mut variables = Vec::with_capacity(env.len());
+fn expanded_variables(env: &[EnvVar]) -> Environment {
+    let mut variables = Environment::default();
     for variable in env {
-        let value = expand(&variable.value, |name| lookup(&variables, name));
-        variables.push((variable.name.clone(), value));
+        let value = expand(&variable.value, |name| variables.get(name));
+        variables.set(&variable.name, &value);
     }
     variables
 }
 
-/// The last one of that name.
-fn lookup<'v>(variables: &'v [(String, String)], name: &str) -> Option<&'v str> {
-    variables.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-}
-
 /// Kubernetes' rules: a `command` replaces the image's entrypoint and cmd, `args` alone only its cmd.
-fn arguments(recipe: &Recipe<'_>, variables: &[(String, String)]) -> Result<Vec<String>, Error> {
+fn arguments(recipe: &Recipe<'_>, variables: &Environment) -> Result<Vec<String>, Error> {
     let container = recipe.container;
     let ImageConfig { entrypoint, cmd, .. } = recipe.image;
     let expanded = |texts: &[String]| -> Vec<String> {
-        texts.iter().map(|text| expand(text, |name| lookup(variables, name))).collect()
+        texts.iter().map(|text| expand(text, |name| variables.get(name))).collect()
     };
     let (mut arguments, image_arguments) = if container.command.is_empty() {
         (entrypoint.clone(), cmd.as_slice())
@@ -77,7 +98,7 @@ fn arguments(recipe: &Recipe<'_>, variables: &[(String, String)]) -> Result<Vec<
 }
 
 /// The image's variables, those that a runtime sets, and over them the container's.
-fn environment(recipe: &Recipe<'_>, variables: &[(String, String)]) -> Vec<String> {
+fn environment(recipe: &Recipe<'_>, variables: &Environment) -> Vec<String> {
     let mut environment = Environment::default();
     environment.set("PATH", DEFAULT_PATH);
     for variable in &recipe.image.env {
@@ -85,29 +106,36 @@ fn environment(recipe: &Recipe<'_>, variables: &[(String, String)]) -> Vec<Strin
         environment.set(name, value);
     }
     environment.set("HOSTNAME", recipe.hostname);
-    for (name, value) in variables {
+    for (name, value) in &variables.list {
         environment.set(name, value);
     }
-    if !environment.has("HOME") {
+    if environment.get("HOME").is_none() {
         environment.set("HOME", &recipe.user.home);
     }
-    environment.0.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+    environment.list.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-/// Variables in the order of their first appearance, each once.
+/// Variables in the order of their first appearance, each once, with its last value.
 #[derive(Default)]
-struct Environment(Vec<(String, String)>);
+struct Environment {
+    list: Vec<(String, String)>,
+    /// Where in the list a name is: an image or a manifest may hold any number of them.
+    places: HashMap<String, usize>,
+}
 
 impl Environment {
     fn set(&mut self, name: &str, value: &str) {
-        match self.0.iter_mut().find(|(key, _)| key == name) {
-            Some((_, old)) => value.clone_into(old),
-            None => self.0.push((name.to_owned(), value.to_owned())),
+        match self.places.get(name) {
+            Some(place) => value.clone_into(&mut self.list[*place].1),
+            None => {
+                self.places.insert(name.to_owned(), self.list.len());
+                self.list.push((name.to_owned(), value.to_owned()));
+            }
         }
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(key, _)| key == name)
+    fn get(&self, name: &str) -> Option<&str> {
+        self.places.get(name).map(|place| self.list[*place].1.as_str())
     }
 }
 

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxSeccomp, Spec};
 
 use super::*;
-use crate::container::recipe::{Bind, ImageConfig};
+use crate::container::lsm::Lsm;
+use crate::container::recipe::{Bind, IdRange, ImageConfig};
 use crate::container::user::ResolvedUser;
 use crate::manifest::pod::{
     Container, EnvVar, Pod, PodId, PullPolicy, Resources, RestartPolicy, Security, Uid,
@@ -17,6 +19,13 @@ pub(in crate::container) struct Ingredients {
     pub image: ImageConfig,
     pub user: ResolvedUser,
     pub binds: Vec<Bind>,
+    pub ids: Option<IdRange>,
+    pub shm: Option<PathBuf>,
+    pub lsm: Lsm,
+    pub resources: LinuxResources,
+    /// Not for a privileged container, as the node has it.
+    pub seccomp: Option<Arc<LinuxSeccomp>>,
+    pub oom_score_adj: Option<i32>,
 }
 
 impl Ingredients {
@@ -54,7 +63,18 @@ impl Ingredients {
             working_dir: None,
         };
         let user = ResolvedUser { uid: 0, gid: 0, additional_gids: vec![0], home: "/root".to_owned() };
-        Ingredients { pod, image, user, binds: Vec::new() }
+        Ingredients {
+            pod,
+            image,
+            user,
+            binds: Vec::new(),
+            ids: None,
+            shm: None,
+            lsm: Lsm::default(),
+            resources: LinuxResources::default(),
+            seccomp: Some(crate::container::seccomp::default_profile(0)),
+            oom_score_adj: None,
+        }
     }
 
     pub fn container(&mut self) -> &mut Container {
@@ -71,6 +91,12 @@ impl Ingredients {
             binds: self.binds.clone(),
             open_files: None,
             cgroup: PathBuf::from("/podkeep/burstable/web/nginx"),
+            resources: self.resources.clone(),
+            oom_score_adj: self.oom_score_adj,
+            seccomp: self.seccomp.clone().filter(|_| !self.pod.containers[0].security.privileged),
+            ids: self.ids,
+            shm: self.shm.clone(),
+            lsm: self.lsm,
         })
     }
 
@@ -80,6 +106,10 @@ impl Ingredients {
 
     fn environment(&self) -> Vec<String> {
         self.spec().unwrap().process().clone().unwrap().env().clone().unwrap()
+    }
+
+    fn linux(&self) -> Linux {
+        self.spec().unwrap().linux().clone().unwrap()
     }
 
     fn mounts(&self) -> Vec<String> {
@@ -196,7 +226,7 @@ fn the_working_directory_is_the_manifests_else_the_images_else_the_root() {
 }
 
 fn bind(destination: &str, read_only: bool) -> Bind {
-    Bind { source: "/volume".into(), destination: destination.to_owned(), read_only }
+    Bind { source: "/volume".into(), destination: destination.to_owned(), read_only, mapped: false }
 }
 
 #[test]
@@ -209,10 +239,10 @@ fn binds_come_after_what_they_lie_in() {
             "/proc proc nosuid,noexec,nodev",
             "/dev tmpfs nosuid,strictatime,mode=755,size=65536k",
             "/sys sysfs nosuid,noexec,nodev,ro",
-            "/a bind rbind,rprivate,rw",
+            "/a bind rbind,rprivate",
             "/dev/pts devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
             "/dev/mqueue mqueue nosuid,noexec,nodev",
-            "/dev/shm bind rbind,rprivate,rw",
+            "/dev/shm bind rbind,rprivate",
             "/sys/fs/cgroup cgroup nosuid,noexec,nodev,relatime,ro",
             "/a/b/c/d bind rbind,rprivate,ro",
         ]
@@ -225,20 +255,19 @@ fn the_hosts_dev_replaces_ours_with_all_in_it() {
     ingredients.binds = vec![bind("/dev", false)];
     let mounts = ingredients.mounts();
     let below: Vec<&String> = mounts.iter().filter(|mount| mount.starts_with("/dev")).collect();
-    assert_eq!(below, ["/dev bind rbind,rprivate,rw"]);
+    assert_eq!(below, ["/dev bind rbind,rprivate"]);
 }
 
 #[test]
 fn a_privileged_container_is_not_restrained() {
     let mut ingredients = Ingredients::new();
-    let linux = |ingredients: &Ingredients| ingredients.spec().unwrap().linux().clone().unwrap();
-    let plain = linux(&ingredients);
+    let plain = ingredients.linux();
     assert!(plain.masked_paths().as_ref().unwrap().contains(&"/proc/kcore".to_owned()));
     assert_eq!(plain.readonly_paths().as_ref().unwrap().len(), 5);
     assert_eq!(plain.devices(), &None);
 
     ingredients.container().security.privileged = true;
-    let privileged = linux(&ingredients);
+    let privileged = ingredients.linux();
     assert_eq!((privileged.masked_paths(), privileged.readonly_paths()), (&None, &None));
     assert!(!privileged.devices().as_ref().unwrap().is_empty());
     let mounts = ingredients.mounts();
@@ -247,14 +276,10 @@ fn a_privileged_container_is_not_restrained() {
 
 #[test]
 fn a_pod_on_the_hosts_network_has_the_hosts_name() {
-    let kinds = |ingredients: &Ingredients| {
-        let linux = ingredients.spec().unwrap().linux().clone().unwrap();
-        linux.namespaces().iter().flatten().map(|namespace| namespace.typ().to_string()).collect::<Vec<_>>()
-    };
     let mut ingredients = Ingredients::new();
-    assert_eq!(kinds(&ingredients), ["mnt", "pid", "cgroup", "ipc", "uts", "net"]);
     ingredients.pod.host_network = true;
     ingredients.pod.hostname = None;
-    assert_eq!(kinds(&ingredients), ["mnt", "pid", "cgroup", "ipc"]);
     assert!(ingredients.environment().contains(&"HOSTNAME=edge7".to_owned()));
 }
+
+mod security;

@@ -70,6 +70,8 @@ pub(super) fn install_seccomp(filter: &Filter) -> Result<(), Errno> {
     let program = libc::sock_fprog { len: length, filter: filter.instructions.as_ptr().cast_mut() };
     let place = std::ptr::from_ref(&program);
     // SAFETY: the kernel only reads `program` and the `len` instructions that it leads to.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, filter.flags, place) })
-        .map(drop)
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, filter.flags, place) };
+    // With TSYNC, the number of a thread that could not follow.
+    if check(result)? == 0 { Ok(()) } else { Err(Errno::SRCH) }
 }

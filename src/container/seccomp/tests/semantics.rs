@@ -140,6 +140,24 @@ fn rules_of_one_call_are_asked_in_their_order() {
     assert_eq!([3, 4, 6].map(|first| answer(&program, PERSONALITY, first)), [ALLOW, errno(12), errno(12)]);
 }
 
+/// Neighbours that ask for one bit each become one test, if nothing else tells them apart.
+#[test]
+fn rules_for_single_bits_keep_their_outcomes_and_arguments() {
+    let bit = |index, outcome, bit: u64| {
+        let arg =
+            format!(r#"{{"index": {index}, "value": {bit}, "valueTwo": {bit}, "op": "SCMP_CMP_MASKED_EQ"}}"#);
+        refuse("socket", outcome, &arg)
+    };
+    let program = denying(&[bit(0, 11, 1), bit(0, 11, 1 << 32), bit(0, 12, 2), bit(1, 12, 4)].join(","));
+    let answers = |first, second| {
+        let call = Call::with(Architecture::X86_64, SOCKET, [first, second, 0, 0, 0, 0]);
+        run(program.instructions(), &call).0
+    };
+    assert_eq!([answers(1, 0), answers(1 << 32, 0), answers(3, 4)], [errno(11); 3]);
+    assert_eq!([answers(2, 0), answers(0, 4), answers(6, 0)], [errno(12); 3]);
+    assert_eq!([answers(4, 1), answers(0, 2), answers(4 << 32, 3)], [ALLOW; 3]);
+}
+
 #[test]
 fn a_rule_without_conditions_decides_wherever_it_stands() {
     let five = refuse("personality", 11, r#"{"index": 0, "value": 5, "op": "SCMP_CMP_EQ"}"#);

@@ -1,0 +1,356 @@
+/* Measures what a list says, in rounds: everything once, then everything again, so that noise of the machine hits all alike.
+ *
+ *   measure ROUNDS LIST
+ *
+ * Each line of LIST is one thing to measure, its fields separated by tabs:
+ *
+ *   command NAME PREPARE WORD...       a whole run: from before exec of the words until the process has ended
+ *   line    NAME WORD...               from the first number that the command prints to the second one
+ *   pod     NAME TEMPLATE FOLDER LOGS CGROUP
+ *       a Pod of the node: TEMPLATE with each @ROUND@ replaced goes into FOLDER by a rename. Measured are, as `NAME first`,
+ *       the time from there to the first number in its log, and, as `NAME again`, from the kill of its process to
+ *       the first number in its successor's. LOGS and CGROUP are patterns of glob(7) with @ROUND@ too: the container's log
+ *       folder, and its cgroup.procs.
+ *
+ * PREPARE is `-`, or `v1`: the command finds no cgroup v2 (crun, for one, refuses a host that has both). That is done
+ * before the clock starts, in a mount namespace of its own; with `-` there is one too, so that all start alike.
+ * Output of commands goes to /dev/null. One line for each measurement goes to stdout: NAME, a tab, nanoseconds.
+ * The first round is for warming up and prints nothing. A command that fails ends everything.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAX_WORDS = 64, MAX_LINES = 32, PATIENCE_MS = 60000 };
+
+struct line {
+	char *words[MAX_WORDS + 1];
+	int count;
+};
+
+static void fail(const char *format, ...)
+{
+	va_list list;
+	va_start(list, format);
+	fputs("measure: ", stderr);
+	vfprintf(stderr, format, list);
+	fprintf(stderr, "%s%s\n", errno ? ": " : "", errno ? strerror(errno) : "");
+	va_end(list);
+	exit(1);
+}
+
+static int64_t now(void)
+{
+	struct timespec time;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static void rest(int milliseconds)
+{
+	struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
+	nanosleep(&time, NULL);
+}
+
+static void report(int round, const char *name, const char *what, int64_t nanoseconds)
+{
+	if (round > 0)
+		printf("%s%s\t%lld\n", name, what, (long long)nanoseconds);
+}
+
+/* ---- commands */
+
+/* In the child, before the clock starts. */
+static void prepare(const char *how)
+{
+	if (unshare(CLONE_NEWNS) < 0)
+		fail("unshare");
+	if (strcmp(how, "v1") == 0 && umount2("/sys/fs/cgroup/unified", MNT_DETACH) < 0 && errno != EINVAL)
+		fail("hide cgroup v2");
+}
+
+static void make_pipe(int ends[2])
+{
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		fail("pipe");
+}
+
+/* A child that waits at its starting line: it executes the words when a byte comes through *start. */
+static pid_t line_up(const char *how, char **words, int output, int *start)
+{
+	int ready[2], go[2];
+	char byte = 0;
+	make_pipe(ready);
+	make_pipe(go);
+	pid_t child = fork();
+	if (child < 0)
+		fail("fork");
+	if (child == 0) {
+		int null = open("/dev/null", O_RDWR);
+		dup2(null, STDIN_FILENO);
+		dup2(output < 0 ? null : output, STDOUT_FILENO);
+		if (how)
+			prepare(how);
+		if (write(ready[1], "", 1) != 1 || read(go[0], &byte, 1) != 1)
+			_exit(126);
+		execv(words[0], words);
+		perror(words[0]);
+		_exit(127);
+	}
+	close(go[0]);
+	close(ready[1]);
+	if (read(ready[0], &byte, 1) != 1)
+		fail("%s was not made ready", words[0]);
+	close(ready[0]);
+	*start = go[1];
+	return child;
+}
+
+static void must_succeed(pid_t child, const char *name)
+{
+	int status;
+	if (waitpid(child, &status, 0) < 0)
+		fail("wait for %s", name);
+	errno = 0;
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		fail("%s ended with wait status %#x", name, status);
+}
+
+static void go(int start)
+{
+	if (write(start, "", 1) != 1)
+		fail("start a command");
+	close(start);
+}
+
+static void measure_command(int round, struct line *line)
+{
+	int start;
+	if (line->count < 4)
+		fail("a command needs a name, how to prepare, and words");
+	pid_t child = line_up(line->words[2], line->words + 3, -1, &start);
+	int64_t began = now();
+	go(start);
+	must_succeed(child, line->words[1]);
+	report(round, line->words[1], "", now() - began);
+}
+
+static void measure_line(int round, struct line *line)
+{
+	int output[2], start;
+	char text[256] = "";
+	size_t length = 0;
+	ssize_t got;
+	long long first, second;
+	make_pipe(output);
+	pid_t child = line_up(NULL, line->words + 2, output[1], &start);
+	close(output[1]);
+	go(start);
+	while ((got = read(output[0], text + length, sizeof text - 1 - length)) > 0)
+		length += (size_t)got;
+	close(output[0]);
+	must_succeed(child, line->words[1]);
+	if (sscanf(text, "%lld %lld", &first, &second) != 2)
+		fail("%s did not print two numbers but: %s", line->words[1], text);
+	report(round, line->words[1], "", second - first);
+}
+
+/* ---- Pods */
+
+/* The pattern or text with each @ROUND@ replaced; the caller's to free. */
+static char *of_round(const char *text, int round)
+{
+	const char *mark = "@ROUND@", *at;
+	char *whole = NULL;
+	size_t length;
+	FILE *out = open_memstream(&whole, &length);
+	while ((at = strstr(text, mark))) {
+		fprintf(out, "%.*s%d", (int)(at - text), text, round);
+		text = at + strlen(mark);
+	}
+	fputs(text, out);
+	fclose(out);
+	return whole;
+}
+
+/* The first number of the file that follows the words of the CRI log format; 0 while there is none. */
+static int64_t logged(const char *folder, const char *file)
+{
+	char pattern[4096];
+	long long number = 0;
+	glob_t found;
+	snprintf(pattern, sizeof pattern, "%s/%s", folder, file);
+	if (glob(pattern, 0, NULL, &found) == 0) {
+		FILE *log = fopen(found.gl_pathv[0], "r");
+		if (log && fscanf(log, "%*s stdout F %lld\n", &number) != 1)
+			number = 0;
+		if (log)
+			fclose(log);
+	}
+	globfree(&found);
+	return number;
+}
+
+/* The number may be read late, it was taken in time: to look only now and then disturbs nobody. */
+static int64_t wait_for_line(const char *folder, const char *file)
+{
+	for (int waited = 0; waited < PATIENCE_MS; waited += 20) {
+		rest(20);
+		int64_t number = logged(folder, file);
+		if (number)
+			return number;
+	}
+	errno = 0;
+	fail("nothing came into %s/%s", folder, file);
+	return 0;
+}
+
+static pid_t process_in(const char *pattern)
+{
+	int pid = 0;
+	glob_t found;
+	if (glob(pattern, 0, NULL, &found) == 0) {
+		FILE *file = fopen(found.gl_pathv[0], "r");
+		if (file && fscanf(file, "%d", &pid) != 1)
+			pid = 0;
+		if (file)
+			fclose(file);
+	}
+	globfree(&found);
+	return pid;
+}
+
+static int is_there(const char *pattern)
+{
+	glob_t found;
+	int result = glob(pattern, 0, NULL, &found);
+	globfree(&found);
+	return result == 0;
+}
+
+static char *read_whole(const char *path)
+{
+	char *text = calloc(1, 1 << 16);
+	FILE *file = fopen(path, "r");
+	if (!text || !file || fread(text, 1, (1 << 16) - 1, file) == 0)
+		fail("read %s", path);
+	fclose(file);
+	return text;
+}
+
+static void write_whole(const char *path, const char *text)
+{
+	FILE *file = fopen(path, "w");
+	if (!file || fputs(text, file) < 0 || fclose(file) != 0)
+		fail("write %s", path);
+}
+
+static void measure_pod(int round, struct line *line)
+{
+	char aside[4096], manifest[4096];
+	if (line->count != 6)
+		fail("a Pod needs a name, a template, a folder, logs and a cgroup");
+	char *template = read_whole(line->words[2]);
+	char *text = of_round(template, round);
+	char *logs = of_round(line->words[4], round), *cgroup = of_round(line->words[5], round);
+	snprintf(aside, sizeof aside, "%s/.aside", line->words[3]);
+	snprintf(manifest, sizeof manifest, "%s/measured.yaml", line->words[3]);
+	write_whole(aside, text);
+	rest(100);
+
+	int64_t began = now();
+	if (rename(aside, manifest) < 0)
+		fail("rename %s", aside);
+	report(round, line->words[1], " first", wait_for_line(logs, "0.log") - began);
+	rest(100);
+
+	pid_t process = process_in(cgroup);
+	if (process <= 1)
+		fail("no process in %s", cgroup);
+	began = now();
+	if (kill(process, SIGKILL) < 0)
+		fail("kill %d", process);
+	report(round, line->words[1], " again", wait_for_line(logs, "1.log") - began);
+
+	unlink(manifest);
+	while (is_there(cgroup))
+		rest(20);
+	rest(50);
+	free(template);
+	free(text);
+	free(logs);
+	free(cgroup);
+}
+
+/* ---- the list */
+
+static void split(char *text, struct line *line)
+{
+	char *word;
+	line->count = 0;
+	while ((word = strsep(&text, "\t")) && line->count < MAX_WORDS)
+		line->words[line->count++] = word;
+	line->words[line->count] = NULL;
+}
+
+static int read_list(const char *path, struct line *lines)
+{
+	char *text = NULL;
+	size_t space = 0;
+	int count = 0;
+	ssize_t length;
+	FILE *file = fopen(path, "r");
+	if (!file)
+		fail("read %s", path);
+	while ((length = getline(&text, &space, file)) > 0 && count < MAX_LINES) {
+		text[strcspn(text, "\n")] = 0;
+		split(strdup(text), &lines[count++]);
+	}
+	free(text);
+	fclose(file);
+	return count;
+}
+
+static void measure(int round, struct line *line)
+{
+	const char *kind = line->words[0];
+	if (line->count < 3)
+		fail("too few words on a line of the list");
+	if (strcmp(kind, "command") == 0)
+		measure_command(round, line);
+	else if (strcmp(kind, "line") == 0)
+		measure_line(round, line);
+	else if (strcmp(kind, "pod") == 0)
+		measure_pod(round, line);
+	else
+		fail("unknown kind %s", kind);
+}
+
+int main(int argc, char **argv)
+{
+	static struct line lines[MAX_LINES];
+	if (argc != 3) {
+		fputs("usage: measure ROUNDS LIST\n", stderr);
+		return 2;
+	}
+	int rounds = atoi(argv[1]), count = read_list(argv[2], lines);
+	for (int round = 0; round <= rounds; round++)
+		for (int i = 0; i < count; i++) {
+			measure(round, &lines[i]);
+			fflush(stdout);
+		}
+	return 0;
+}
