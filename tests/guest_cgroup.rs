@@ -27,6 +27,8 @@ const MOUNT: &str = "/sys/fs/cgroup";
 const MIB: u64 = 1 << 20;
 /// Set in the process that plays podkeep inside of a delegated group.
 const DELEGATED: &str = "PODKEEP_TEST_DELEGATED";
+/// Set in the process that plays a worker which has its root locked.
+const HOLDER: &str = "PODKEEP_TEST_HOLDER";
 /// Set in the process that makes groups below the one that it is in itself.
 const INSIDE: &str = "PODKEEP_TEST_INSIDE";
 
@@ -185,6 +187,39 @@ fn pods_are_found_again() {
     let third = tree("again");
     fs::remove_dir(format!("{MOUNT}/podkeep-test-again/guaranteed/stranger")).unwrap();
     assert!(third.remove_if_empty().unwrap());
+}
+
+#[test]
+fn two_nodes_with_one_root_removed_each_others_pods() {
+    const ROOT: &str = "/podkeep-test-lock";
+    if std::env::var_os(HOLDER).is_some() {
+        let _held = Tree::open(Some(ROOT)).unwrap();
+        println!("{HOLDER}");
+        loop {
+            std::thread::park();
+        }
+    }
+    require_guest();
+    let mut holder = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "two_nodes_with_one_root_removed_each_others_pods", "--nocapture"])
+        .env(HOLDER, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = std::io::BufReader::new(holder.stdout.take().unwrap());
+    let said = std::io::BufRead::lines(output).map_while(Result::ok).any(|line| line.contains(HOLDER));
+    assert!(said, "the holder ended");
+
+    let second = Tree::open(Some(ROOT)).unwrap_err();
+    assert!(matches!(&second, Error::Locked(path) if path == Path::new(ROOT)), "{second:?}");
+    assert!(second.to_string().contains("cgroupRoot"), "{second}");
+    // Another root is nobody's business.
+    assert!(tree("unlocked").remove_if_empty().unwrap());
+
+    // A worker that is killed gives its root to the next one.
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert!(Tree::open(Some(ROOT)).unwrap().remove_if_empty().unwrap());
 }
 
 #[test]
