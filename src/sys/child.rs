@@ -112,7 +112,8 @@ impl Child<'_> {
             }
             Step::MapLayers { layers_dir, map } => root::map_layers(layers_dir, map),
             Step::MountRoot { layers_dir, options, at } => root::mount(layers_dir, options, at),
-            Step::AttachRoot { slot, at } => root::attach(self.slot(*slot)?, at),
+            Step::EnterHostDirectory { path } => chdir(path),
+            Step::AttachRoot { slot, at } => self.attach_root(*slot, at),
             Step::OpenRoot { at } => self.open_root(at),
             Step::PivotRoot => root::pivot(self.root()?),
             Step::MoveRoot => root::move_over(self.root()?),

@@ -87,7 +87,10 @@ pub enum Step {
         options: CString,
         at: CString,
     },
-    /// Attaches what an earlier [`Step::OpenSource`] copied as the root to be.
+    EnterHostDirectory {
+        path: CString,
+    },
+    /// Attaches what an earlier [`Step::OpenSource`] copied: it is the root to be, as with [`Step::OpenRoot`].
     AttachRoot {
         slot: Slot,
         at: CString,

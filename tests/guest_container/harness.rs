@@ -121,8 +121,6 @@ impl Bench {
     }
 
     fn spec(&self) -> Spec {
-        let security = &self.pod.containers[0].security;
-        let permitted = container::permitted_capabilities(security).unwrap();
         let recipe = Recipe {
             pod: &self.pod,
             container: &self.pod.containers[0],

@@ -11,7 +11,7 @@ use crate::container::namespaces::Namespaces;
 use crate::sys::step::{Inherit, Mapping, MountOption, PropagationKind, Slot, Step};
 
 pub(super) struct Mounts {
-    /// Taken as the host's root: nobody in a user namespace may map the owners of the host's files.
+    /// Taken as the host's root, where a user namespace is joined: nobody in that may map the owners of the host's files.
     pub outside: Vec<Step>,
     /// Taken before the host's mounts are cut off: they stay the host's peers.
     pub shared_sources: Vec<Step>,
@@ -84,7 +84,8 @@ impl Mounts {
         let source = text::absolute("the source of a mount", source)?;
         let at = text::absolute("mount point", mount.destination())?;
         let map = mapping(index, mount, options.map, namespaces)?;
-        let outside = map.is_some() && namespaces.user.is_some();
+        // In a user namespace, root may not even pass through the host's folders.
+        let outside = namespaces.user.is_some();
         let open = Step::OpenSource { source: source.clone(), recursive, slot, map };
         let wants = |kind| options.change.propagation.iter().any(|propagation| propagation.kind == kind);
         self.wants_slave |= wants(PropagationKind::Slave);

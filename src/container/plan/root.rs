@@ -1,5 +1,6 @@
 //! The root file system: an overlay of the image's layers, or a directory that somebody else has made.
 
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
@@ -46,9 +47,13 @@ pub(super) fn steps(
     slot: Slot,
 ) -> Result<RootSteps, PlanError> {
     match (root, &namespaces.user) {
-        (Root::Directory(path), _) => {
+        (Root::Directory(path), None) => {
             let at = text::absolute("the root", path)?;
-            Ok(RootSteps { outside: Vec::new(), inside: attached(at.clone(), at, true, slot).into() })
+            Ok(RootSteps { outside: Vec::new(), inside: attached(at, true, slot).into() })
+        }
+        (Root::Directory(path), Some(_)) => {
+            let outside = vec![Step::EnterHostDirectory { path: text::absolute("the root", path)? }];
+            Ok(RootSteps { outside, inside: attached(HERE.to_owned(), true, slot).into() })
         }
         (Root::Overlay(overlay), None) => {
             let at = text::absolute("the root's mount point", &overlay.mount_at)?;
@@ -62,18 +67,23 @@ pub(super) fn steps(
             let user_namespace = duplicate(LinuxNamespaceType::User, user)?;
             let layers_dir = text::absolute("the layers' directory", &overlay.layers_dir)?;
             let map = Mapping { user_namespace, recursive: false };
-            let outside = vec![Step::MapLayers { layers_dir, map }, mounted(overlay, spec)?];
-            Ok(RootSteps { outside, inside: attached(at.clone(), at, false, slot).into() })
+            let outside = vec![
+                Step::MapLayers { layers_dir, map },
+                mounted(overlay, spec)?,
+                Step::EnterHostDirectory { path: at },
+            ];
+            Ok(RootSteps { outside, inside: attached(HERE.to_owned(), false, slot).into() })
         }
     }
 }
 
-fn attached(source: std::ffi::CString, at: std::ffi::CString, recursive: bool, slot: Slot) -> [Step; 3] {
-    [
-        Step::OpenSource { source, recursive, slot, map: None },
-        Step::AttachRoot { slot, at: at.clone() },
-        Step::OpenRoot { at },
-    ]
+/// The working directory, which a new mount namespace takes along: root of a user namespace may not pass through the
+/// host's folders to it.
+const HERE: &CStr = c".";
+
+/// A copy of what is mounted there, over itself.
+fn attached(at: CString, recursive: bool, slot: Slot) -> [Step; 2] {
+    [Step::OpenSource { source: at.clone(), recursive, slot, map: None }, Step::AttachRoot { slot, at }]
 }
 
 fn mounted(overlay: &Overlay, spec: &Spec) -> Result<Step, PlanError> {

@@ -34,10 +34,6 @@ pub(super) fn mount(layers_dir: &CStr, options: &CStr, at: &CStr) -> Result<(), 
     mount_old(c"overlay", at, c"overlay", MountFlags::empty(), options)
 }
 
-pub(super) fn attach(tree: BorrowedFd<'_>, at: &CStr) -> Result<(), Errno> {
-    move_mount(tree, c"", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-}
-
 fn clone_tree(path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
@@ -72,6 +68,13 @@ impl Child<'_> {
             map_owners(tree.as_fd(), map.user_namespace.as_fd(), map.recursive)?;
         }
         self.fill(slot, tree)
+    }
+
+    /// Its descriptor leads to the attached mount from then on; its path would lead below.
+    pub(super) fn attach_root(&mut self, slot: Slot, at: &CStr) -> Result<(), Errno> {
+        move_mount(self.slot(slot)?, c"", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        self.root = self.slots.get_mut(slot.0).and_then(Option::take);
+        Ok(())
     }
 
     pub(super) fn open_root(&mut self, at: &CStr) -> Result<(), Errno> {

@@ -32,6 +32,7 @@ impl fmt::Display for Step {
             Step::OpenSource { source, .. } => write!(f, "open {}", text(source)),
             Step::MapLayers { layers_dir, .. } => write!(f, "map the owners of {}", text(layers_dir)),
             Step::MountRoot { at, .. } => write!(f, "mount overlay on {}", text(at)),
+            Step::EnterHostDirectory { path } => write!(f, "enter {}", text(path)),
             Step::AttachRoot { at, .. } => write!(f, "mount the root on {}", text(at)),
             Step::OpenRoot { at } => write!(f, "open the root {}", text(at)),
             Step::PivotRoot => f.write_str("pivot root"),
