@@ -410,16 +410,19 @@ fn what_a_group_has_used_is_told() {
     let group = runtime_group("stats");
     let limits = r#"{"memory": {"limit": 33554432}, "pids": {"limit": 20}, "hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}"#;
     group.apply(&settings(limits)).unwrap();
-    let mut busy = run_in(&group, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo; exec sleep 1000");
+    // 4 MiB of text: the kernel adds up memory.stat for a reader only past some hundred pages a CPU, or 2 s later.
+    let script =
+        "text=12345678; for i in $(seq 19); do text=$text$text; done; echo; sleep 1000 & wait; : $text";
+    let mut busy = run_in(&group, script);
     wait_for_output(&mut busy);
     let stats = group.stats().unwrap();
     assert!(stats.cpu.usage.total > 0, "{stats:?}");
     assert!(stats.cpu.usage.total >= stats.cpu.usage.user, "{stats:?}");
-    assert_eq!((stats.pids.current, stats.pids.limit), (1, 20));
+    assert!((1..=2).contains(&stats.pids.current) && stats.pids.limit == 20, "{stats:?}");
     assert_eq!(stats.memory.usage.limit, 32 * MIB);
     assert!((1..=32 * MIB).contains(&stats.memory.usage.usage), "{stats:?}");
     assert!(stats.memory.swap.usage >= stats.memory.usage.usage && stats.memory.swap.limit == u64::MAX);
-    assert!(stats.memory.raw["anon"] > 0);
+    assert!(stats.memory.raw["anon"] > 0, "{stats:?}");
     assert_eq!(stats.hugetlb["2MB"].limit, 0);
 
     group.kill().unwrap();
