@@ -16,7 +16,11 @@ struct Podman {
 
 impl Podman {
     fn new() -> Podman {
-        assert_eq!(std::env::var("PODKEEP_GUEST").as_deref(), Ok("1"), "not in the guest: use `scripts/vm test`");
+        assert_eq!(
+            std::env::var("PODKEEP_GUEST").as_deref(),
+            Ok("1"),
+            "not in the guest: use `scripts/vm test`"
+        );
         // A disk: an overlay's upper folder cannot be on every tmpfs.
         let dir = tempfile::Builder::new().prefix("podman-").tempdir_in("/var/tmp").unwrap();
         let runtime = dir.path().join("podkeep-oci");
@@ -94,8 +98,20 @@ fn a_container_runs_is_looked_into_stops_and_is_removed() {
     let podman = Podman::new();
     let image = podman.image();
     let id = podman.ok(&[
-        "run", "--detach", "--network", "none", "--name", "c1", "--memory", "64m", "--hostname", "inside", &image,
-        "sh", "-c", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 1; done",
+        "run",
+        "--detach",
+        "--network",
+        "none",
+        "--name",
+        "c1",
+        "--memory",
+        "64m",
+        "--hostname",
+        "inside",
+        &image,
+        "sh",
+        "-c",
+        "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 1; done",
     ]);
     assert_eq!(podman.ok(&["inspect", "--format", "{{.State.Status}} {{.OCIRuntime}}", "c1"]), {
         format!("running {}", podman.runtime.display())
@@ -108,7 +124,10 @@ fn a_container_runs_is_looked_into_stops_and_is_removed() {
     assert_eq!(code, Some(7), "exec hands the exit code on");
 
     podman.ok(&["stop", "--time", "20", "c1"]);
-    assert_eq!(podman.ok(&["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", "c1"]), "exited 3");
+    assert_eq!(
+        podman.ok(&["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", "c1"]),
+        "exited 3"
+    );
     assert_eq!(podman.ok(&["logs", "c1"]), "up\nbye");
     podman.ok(&["rm", "c1"]);
     assert_eq!(podman.traces(&id), Vec::<String>::new());
@@ -125,6 +144,8 @@ fn a_command_that_ends_by_itself_gives_its_output_and_its_code() {
         (output.stdout.as_slice(), output.stderr.as_slice()),
         (b"0\n".as_slice(), b"to stderr\n".as_slice())
     );
-    let unknown = podman.run(&["run", "--rm", "--network", "none", &image, "/no/such/program"]);
-    assert_eq!(unknown.status.code(), Some(127), "{}", String::from_utf8_lossy(&unknown.stderr));
+    for (program, code) in [("/no/such/program", 127), ("/etc", 126)] {
+        let refused = podman.run(&["run", "--rm", "--network", "none", &image, program]);
+        assert_eq!(refused.status.code(), Some(code), "{}", String::from_utf8_lossy(&refused.stderr));
+    }
 }
