@@ -1,242 +1,510 @@
-//! `podkeep oci`: an OCI runtime's command line, as podman and containerd call it.
+//! `podkeep oci` as engines use it: a container's life, exec, hooks, terminals, limits, and what is left afterwards.
 
-#[path = "harness/bundle.rs"]
-mod bundle;
-#[path = "guest_oci/runtime.rs"]
-mod runtime;
+#[path = "guest_oci/bench.rs"]
+mod bench;
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use runtime::Runtime;
+use bench::{Bench, read_terminal, receive_terminal, said, wait_until};
 use serde_json::json;
 
+const CGROUP: &str = "/sys/fs/cgroup/oci-test/one";
+
 #[test]
-fn a_container_goes_from_create_to_delete() {
-    let runtime = Runtime::new();
-    runtime.script("echo hello > /out; exec sleep 1000");
-    runtime.ok(&["create", "--pid-file", "pid", "c1"]);
-    let state = runtime.json(&["state", "c1"]);
-    assert_eq!((state["status"].as_str(), state["ociVersion"].as_str()), (Some("created"), Some("1.2.0")));
-    assert_eq!(state["bundle"], runtime.bundle().to_str().unwrap());
-    assert_eq!(fs::read_to_string(runtime.path("pid")).unwrap(), state["pid"].to_string());
-    assert!(!runtime.path("rootfs/out").exists(), "it has not started");
-    assert!(runtime.error(&["create", "c1"]).contains("container with id exists"));
+fn a_container_is_created_started_killed_and_deleted() {
+    let mut bench = Bench::new();
+    bench.script("trap 'exit 3' TERM; touch /started; while :; do sleep 1; done");
+    bench.create("web").ok();
+    let state = bench.state("web");
+    assert_eq!((&state["status"], &state["ociVersion"]), (&json!("created"), &json!("1.2.0")));
+    assert_eq!((&state["id"], &state["annotations"]), (&json!("web"), &json!({"a": "b"})));
+    assert_eq!(state["bundle"], json!(fs::canonicalize(bench.path("bundle")).unwrap()));
+    assert!(!bench.root("started").exists());
+    bench.create("web").fails_with(1, "exists already");
+    bench.call(&["delete", "nobody"]).fails_with(1, "does not exist");
 
-    runtime.ok(&["start", "c1"]);
-    runtime.wait_for_file("rootfs/out", "hello\n");
-    assert_eq!(runtime.json(&["state", "c1"])["status"], "running");
-    assert!(runtime.error(&["start", "c1"]).contains("cannot start a container that is running"));
-    assert!(runtime.error(&["delete", "c1"]).contains("not stopped"));
+    bench.call(&["start", "web"]).ok();
+    wait_until("it runs", || bench.root("started").exists());
+    assert_eq!(bench.status("web"), "running");
+    bench.call(&["start", "web"]).fails_with(1, "already running");
+    bench.call(&["delete", "web"]).fails_with(1, "not stopped: running");
 
-    runtime.ok(&["kill", "c1", "KILL"]);
-    runtime.wait_for_status("c1", "stopped");
-    assert!(runtime.error(&["kill", "c1", "15"]).contains("container not running"));
-    runtime.ok(&["delete", "c1"]);
-    assert!(runtime.error(&["state", "c1"]).contains("container does not exist"));
-    runtime.ok(&["delete", "--force", "c1"]);
-    runtime.nothing_is_left();
+    bench.call(&["kill", "web", "SIGTERM"]).ok();
+    wait_until("it has ended", || bench.status("web") == "stopped");
+    assert_eq!(bench.state("web")["pid"], 0);
+    bench.call(&["kill", "web", "9"]).fails_with(1, "container not running");
+    bench.call(&["start", "web"]).fails_with(1, "has stopped");
+    bench.call(&["delete", "web"]).ok();
+    assert!(bench.left().is_empty(), "{:?}", bench.left());
+    bench.call(&["state", "web"]).fails_with(1, "does not exist");
+    bench.call(&["delete", "--force", "web"]).ok();
 }
 
 #[test]
-fn run_ends_as_its_program_does() {
-    let runtime = Runtime::new();
-    for (script, code, output) in [("echo out; exit 7", 7, "out\n"), ("exit 0", 0, ""), ("cat", 0, "typed")] {
-        runtime.script(script);
-        let mut command = runtime.command(&["run", "c1"]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(b"typed").unwrap();
-        let ended = child.wait_with_output().unwrap();
-        assert_eq!(
-            (ended.status.code(), String::from_utf8_lossy(&ended.stdout).as_ref()),
-            (Some(code), output)
-        );
-        runtime.nothing_is_left();
+fn a_created_container_can_be_deleted_and_a_running_one_by_force() {
+    let bench = Bench::new();
+    bench.create("web").ok();
+    bench.call(&["delete", "web"]).ok();
+    assert!(bench.left().is_empty(), "{:?}", bench.left());
+    bench.create("web").ok();
+    bench.call(&["start", "web"]).ok();
+    bench.call(&["delete", "--force", "web"]).ok();
+    assert!(bench.left().is_empty(), "{:?}", bench.left());
+}
+
+#[test]
+fn run_hands_its_exit_code_on_and_leaves_nothing() {
+    let mut bench = Bench::new();
+    let said = bench.shell("a", "echo out; echo err >&2; hostname; exit 7");
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(7), "out\noci\n", "err\n"));
+    assert_eq!(
+        bench.shell("b", "kill -9 $$; kill -TERM 1; exec /bin/sleep 0").code,
+        Some(0),
+        "PID 1 is spared"
+    );
+    bench.config["process"]["args"] = json!(["/no/such/program"]);
+    bench.run("c").fails_with(1, "No such file or directory");
+    bench.config["process"]["args"] = json!(["/etc"]);
+    bench.run("d").fails_with(1, "Permission denied");
+    assert!(bench.left().is_empty(), "{:?}", bench.left());
+}
+
+#[test]
+fn run_passes_signals_on() {
+    let mut bench = Bench::new();
+    bench.script("trap 'exit 5' USR1; touch /ready; while :; do sleep 1; done");
+    bench.save();
+    let bundle = bench.path("bundle");
+    let mut run = bench.command(&["run", "-b", bundle.to_str().unwrap(), "web"]).spawn().unwrap();
+    wait_until("it is ready", || bench.root("ready").exists());
+    let pid = rustix::process::Pid::from_child(&run);
+    rustix::process::kill_process(pid, rustix::process::Signal::USR1).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(5));
+    assert!(bench.left().is_empty(), "{:?}", bench.left());
+}
+
+#[test]
+fn run_can_be_detached_and_kept() {
+    let mut bench = Bench::new();
+    bench.save();
+    let bundle = bench.path("bundle");
+    bench.call(&["run", "-d", "-b", bundle.to_str().unwrap(), "web"]).ok();
+    assert_eq!(bench.status("web"), "running");
+    bench.call(&["kill", "--all", "web", "KILL"]).ok();
+    wait_until("it has ended", || bench.status("web") == "stopped");
+    bench.call(&["delete", "web"]).ok();
+    bench.script("exit 4");
+    bench.save();
+    let kept = bench.call(&["run", "--keep", "-b", bundle.to_str().unwrap(), "web"]);
+    assert_eq!((kept.code, bench.status("web").as_str()), (Some(4), "stopped"));
+}
+
+#[test]
+fn the_pid_file_has_the_first_process() {
+    let bench = Bench::new();
+    bench.save();
+    let (bundle, file) = (bench.path("bundle"), bench.path("pid"));
+    let create = ["create", "-b", bundle.to_str().unwrap(), "--pid-file", file.to_str().unwrap(), "web"];
+    bench.call(&create).ok();
+    assert_eq!(fs::read_to_string(&file).unwrap(), bench.pid("web").to_string());
+    bench.call(&["start", "web"]).ok();
+    let exec = ["exec", "-d", "--pid-file", file.to_str().unwrap(), "web", "sleep", "1000"];
+    bench.call(&exec).ok();
+    let pid = fs::read_to_string(&file).unwrap();
+    assert_eq!(fs::read(format!("/proc/{pid}/cmdline")).unwrap(), b"sleep\x001000\0");
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap(), "0::/oci-test/one\n");
+}
+
+#[test]
+fn exec_runs_inside_and_hands_the_exit_code_on() {
+    let mut bench = Bench::new();
+    fs::write(bench.root("etc/passwd"), "me:x:5:6::/home/me:/bin/sh\n").unwrap();
+    bench.script("sleep 1000");
+    bench.create("web").ok();
+    bench.call(&["start", "web"]).ok();
+    let script = "hostname; id -u; id -g; echo $HOME $A; pwd; exit 9";
+    let exec = bench.call(&["exec", "-u", "5:6", "-e", "A=b", "--cwd", "/tmp", "web", "sh", "-c", script]);
+    assert_eq!((exec.code, exec.out.as_str()), (Some(9), "oci\n5\n6\n/home/me b\n/tmp\n"));
+    assert_eq!(bench.call(&["exec", "web", "sh", "-c", "kill -9 $$"]).code, Some(137));
+    bench.call(&["exec", "web", "no-such"]).fails_with(255, "No such file or directory");
+    bench.call(&["exec", "--cgroup", "x", "web", "true"]).fails_with(255, "not supported");
+
+    let process = json!({"user": {"uid": 8, "gid": 9}, "args": ["id"], "cwd": "/", "env": ["PATH=/bin"]});
+    let file = bench.path("process.json");
+    fs::write(&file, process.to_string()).unwrap();
+    let told = bench.call(&["exec", "--process", file.to_str().unwrap(), "web"]).ok();
+    assert_eq!(told, "uid=8 gid=9");
+
+    bench.call(&["kill", "web", "KILL"]).ok();
+    wait_until("it has ended", || bench.status("web") == "stopped");
+    bench.call(&["exec", "web", "true"]).fails_with(255, "stopped container");
+}
+
+#[test]
+fn a_terminal_comes_to_the_console_socket() {
+    let mut bench = Bench::new();
+    let socket = bench.path("console");
+    let listener = UnixListener::bind(&socket).unwrap();
+    bench.script("tty; ls -l /dev/console | cut -c1 2>/dev/null; read line; echo got $line");
+    bench.config["process"]["terminal"] = json!(true);
+    bench.config["process"]["consoleSize"] = json!({"height": 11, "width": 22});
+    bench.create("web").fails_with(1, "--console-socket");
+    bench.save();
+    let bundle = bench.path("bundle");
+    let create =
+        ["create", "-b", bundle.to_str().unwrap(), "--console-socket", socket.to_str().unwrap(), "web"];
+    bench.call(&create).ok();
+    let mut master = receive_terminal(&listener);
+    bench.call(&["start", "web"]).ok();
+    master.write_all(b"words\n").unwrap();
+    let text = read_terminal(master);
+    assert!(text.contains("/dev/pts/0") && text.contains("got words"), "{text:?}");
+}
+
+#[test]
+fn exec_with_a_terminal_by_socket_or_by_relay() {
+    let bench = Bench::new();
+    bench.create("web").ok();
+    bench.call(&["start", "web"]).ok();
+    let socket = bench.path("console");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let script = "stty size; tty; read line; echo got $line";
+    let exec = ["exec", "-t", "-d", "--console-socket", socket.to_str().unwrap(), "web", "sh", "-c", script];
+    bench.call(&exec).ok();
+    let mut master = receive_terminal(&listener);
+    master.write_all(b"words\n").unwrap();
+    let text = read_terminal(master);
+    assert!(text.contains("/dev/pts/0") && text.contains("got words"), "{text:?}");
+
+    bench.call(&["exec", "-t", "-d", "web", "true"]).fails_with(255, "--console-socket");
+    let mut exec = bench.command(&["exec", "-t", "web", "sh", "-c", &format!("{script}; exit 6")]);
+    let mut exec = exec.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    exec.stdin.take().unwrap().write_all(b"typed\n").unwrap();
+    let output = said(exec.wait_with_output().unwrap());
+    assert_eq!(output.code, Some(6));
+    assert!(output.out.contains("got typed\r\n"), "{output:?}");
+}
+
+#[test]
+fn run_relays_a_terminal_and_its_size() {
+    let mut bench = Bench::new();
+    bench.script("stty size; read line; stty size; exit 2");
+    bench.config["process"]["terminal"] = json!(true);
+    bench.save();
+    let bundle = bench.path("bundle");
+    // A terminal of our own stands for the person's.
+    let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
+    let master = rustix::pty::openpt(flags).unwrap();
+    rustix::pty::unlockpt(&master).unwrap();
+    let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
+    // Else it would become this test's own, whose end ends the test.
+    let mut options = File::options();
+    options.read(true).write(true).custom_flags(libc::O_NOCTTY);
+    let slave = options.open(name.to_str().unwrap()).unwrap();
+    resize(&master, 33, 77);
+    let before = rustix::termios::tcgetattr(&slave).unwrap();
+    let mut run = bench.command(&["run", "-b", bundle.to_str().unwrap(), "web"]);
+    let mut run = run.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).spawn().unwrap();
+    let mut reader = File::from(master.try_clone().unwrap());
+    let mut text = wait_for(&mut reader, String::new(), "33 77");
+    resize(&master, 44, 88);
+    // The shell of the person would have its terminal send it.
+    let pid = rustix::process::Pid::from_child(&run);
+    rustix::process::kill_process(pid, rustix::process::Signal::WINCH).unwrap();
+    wait_until("the size has been taken over", || {
+        bench.call(&["exec", "web", "sh", "-c", "stty size < /dev/pts/0"]).out.trim() == "44 88"
+    });
+    reader.write_all(b"\n").unwrap();
+    text = wait_for(&mut reader, text, "44 88");
+    assert_eq!(run.wait().unwrap().code(), Some(2), "{text}");
+    let after = rustix::termios::tcgetattr(&slave).unwrap();
+    assert_eq!((before.local_modes, before.input_modes), (after.local_modes, after.input_modes));
+}
+
+fn resize(terminal: &OwnedFd, rows: u16, columns: u16) {
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(terminal, size).unwrap();
+}
+
+fn wait_for(from: &mut File, mut text: String, words: &str) -> String {
+    let mut byte = [0];
+    while !text.contains(words) {
+        assert_eq!(from.read(&mut byte).unwrap(), 1, "{text}");
+        text.push(char::from(byte[0]));
     }
+    text
 }
 
 #[test]
-fn what_cannot_start_leaves_nothing_and_is_told_in_the_log() {
-    let runtime = Runtime::new();
-    runtime.change(|spec| spec["process"]["args"] = json!(["/bin/nothing"]));
-    let error = runtime.error(&["--log", "log", "--log-format", "json", "create", "c1"]);
-    assert!(error.contains("find /bin/nothing: ENOENT"), "{error}");
-    let line: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(runtime.path("log")).unwrap()).unwrap();
-    assert!(line["level"] == "error" && line["msg"].as_str().unwrap().contains("/bin/nothing"), "{line}");
-    runtime.nothing_is_left();
-    let refused = runtime.error(&["--systemd-cgroup", "create", "c1"]);
-    assert!(refused.contains("--cgroup-manager=cgroupfs"), "{refused}");
-    assert_eq!(runtime.command(&["create", "../c1"]).output().unwrap().status.code(), Some(2));
-}
-
-#[test]
-fn exec_runs_beside_and_hands_its_code_on() {
-    let runtime = Runtime::new();
-    runtime.running("c1");
-    let output =
-        runtime.command(&["exec", "c1", "sh", "-c", "cat /proc/1/cmdline | tr '\\0' ' '; hostname; exit 9"]);
-    let output = { output }.output().unwrap();
-    assert_eq!(
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()),
-        (Some(9), "sleep 1000 bench\n")
-    );
-    let ids = runtime.ok(&[
-        "exec",
-        "--user",
-        "12:34",
-        "-e",
-        "A=b",
-        "--cwd",
-        "/tmp",
-        "c1",
-        "sh",
-        "-c",
-        "id -u; id -g; echo $A; pwd",
-    ]);
-    assert_eq!(ids, "12\n34\nb\n/tmp\n");
-    assert_eq!(runtime.command(&["exec", "c1", "/bin/nothing"]).output().unwrap().status.code(), Some(255));
-    assert!(runtime.error(&["exec", "--user", "4294967296", "c1", "id"]).contains("is no user"));
-
-    fs::write(
-        runtime.path("process.json"),
-        json!({"user": {"uid": 5, "gid": 6}, "args": ["/bin/sh", "-c", "id -u > /ran"], "env": ["PATH=/bin"], "cwd": "/",
-            "capabilities": {"bounding": ["CAP_DAC_OVERRIDE"], "permitted": ["CAP_DAC_OVERRIDE"],
-                "effective": ["CAP_DAC_OVERRIDE"], "ambient": ["CAP_DAC_OVERRIDE"]}}).to_string(),
-    )
-    .unwrap();
-    runtime.ok(&["exec", "--detach", "--pid-file", "exec-pid", "--process", "process.json", "c1"]);
-    runtime.wait_for_file("rootfs/ran", "5\n");
-    assert!(fs::read_to_string(runtime.path("exec-pid")).unwrap().parse::<u32>().is_ok());
-    runtime.ok(&["delete", "--force", "c1"]);
-    runtime.nothing_is_left();
-}
-
-#[test]
-fn a_terminal_is_sent_over_the_console_socket() {
-    let runtime = Runtime::new();
-    runtime.change(|spec| spec["process"]["terminal"] = json!(true));
-    runtime.script("tty; exec sleep 1000");
-    assert!(runtime.error(&["create", "c1"]).contains("--console-socket"));
-    let terminal = runtime.console(&["create", "--console-socket", "console", "c1"]);
-    runtime.ok(&["start", "c1"]);
-    assert_eq!(runtime::first_line(&terminal), "/dev/pts/0");
-    let second = runtime.console(&["exec", "--tty", "--detach", "--console-socket", "console", "c1", "tty"]);
-    assert_eq!(runtime::first_line(&second), "/dev/pts/1");
-    runtime.ok(&["delete", "--force", "c1"]);
-}
-
-#[test]
-fn hooks_run_in_their_order_with_the_state() {
-    let runtime = Runtime::new();
-    // `hostname` tells in whose namespaces a hook runs.
-    let hook = |name: &str, log: &str| {
-        let script =
-            format!("read -r state; echo {name} $(hostname) >> {log}; echo \"$state\" > {log}.{name}");
-        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}])
+fn hooks_are_run_in_order_with_the_state_and_where_they_belong() {
+    let mut bench = Bench::new();
+    bench.script("sleep 1000");
+    let outside = r#"grep -o '"status":"[a-z]*"' && hostname"#;
+    // Inside, the log is not there: these write to the container's own.
+    let inside = |name: &str| {
+        let script = format!("echo {name} $(grep -o '\"status\":\"[a-z]*\"') $(hostname) >> /inside.log");
+        json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]})
     };
-    let outside = runtime.path("hooks");
-    let outside = outside.to_str().unwrap();
-    runtime.change(|spec| {
-        spec["hooks"] = json!({
-            "prestart": hook("prestart", outside), "createRuntime": hook("createRuntime", outside),
-            "createContainer": hook("createContainer", outside), "startContainer": hook("startContainer", "/inside"),
-            "poststart": hook("poststart", outside), "poststop": hook("poststop", outside),
-        });
+    bench.config["hooks"] = json!({
+        "prestart": [bench.hook("prestart", outside)],
+        "createRuntime": [bench.hook("createRuntime1", outside), bench.hook("createRuntime2", outside)],
+        "createContainer": [bench.hook("createContainer", outside)],
+        "startContainer": [inside("startContainer")],
+        "poststart": [bench.hook("poststart", outside)],
+        "poststop": [bench.hook("poststop", outside)],
     });
-    runtime.script("exec sleep 1000");
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    let host = host.trim();
-    runtime.ok(&["create", "c1"]);
-    let created = format!("prestart {host}\ncreateRuntime {host}\ncreateContainer bench\n");
-    assert_eq!(fs::read_to_string(outside).unwrap(), created);
-    let state: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(format!("{outside}.createRuntime")).unwrap()).unwrap();
-    assert_eq!((state["id"].as_str(), state["status"].as_str()), (Some("c1"), Some("creating")));
-    runtime.ok(&["start", "c1"]);
-    assert_eq!(fs::read_to_string(runtime.path("rootfs/inside")).unwrap(), "startContainer bench\n");
-    runtime.ok(&["delete", "--force", "c1"]);
-    assert_eq!(fs::read_to_string(outside).unwrap(), format!("{created}poststart {host}\npoststop {host}\n"));
-}
-
-#[test]
-fn a_hook_that_fails_or_hangs_ends_the_container() {
-    let runtime = Runtime::new();
-    let with = |args: serde_json::Value, timeout: serde_json::Value| {
-        runtime.change(|spec| {
-            spec["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": args, "timeout": timeout}]});
-        });
-        let error = runtime.error(&["create", "c1"]);
-        runtime.nothing_is_left();
-        error
+    let host = Command::new("hostname").output().unwrap().stdout;
+    let host = String::from_utf8(host).unwrap().trim().to_owned();
+    let line = |name: &str, status: &str, host: &str| format!("{name} \"status\":\"{status}\" {host}");
+    bench.create("web").ok();
+    let mut expected = vec![
+        line("prestart", "creating", &host),
+        line("createRuntime1", "creating", &host),
+        line("createRuntime2", "creating", &host),
+        line("createContainer", "creating", "oci"),
+    ];
+    let joined = |bench: &Bench| -> Vec<String> {
+        bench.hooks_log().join("\n").replace("\"\n", "\" ").lines().map(str::to_owned).collect()
     };
-    let failed = with(json!(["sh", "-c", "echo this is why; exit 3"]), json!(null));
-    assert!(failed.contains("ended with 3: this is why"), "{failed}");
-    let hung = with(json!(["sh", "-c", "exec sleep 1000"]), json!(1));
-    assert!(hung.contains("has not ended within 1 s"), "{hung}");
+    assert_eq!(joined(&bench), expected);
+    bench.call(&["start", "web"]).ok();
+    expected.push(line("poststart", "running", &host));
+    assert_eq!(joined(&bench), expected);
+    let inside = fs::read_to_string(bench.root("inside.log")).unwrap();
+    assert_eq!(inside.trim(), line("startContainer", "created", "oci"));
+    bench.call(&["delete", "--force", "web"]).ok();
+    expected.push(line("poststop", "stopped", &host));
+    assert_eq!(joined(&bench), expected);
 }
 
 #[test]
-fn it_is_paused_listed_measured_and_limited() {
-    let runtime = Runtime::new();
-    runtime.change(|spec| {
-        spec["linux"]["resources"] = json!({"memory": {"limit": 67_108_864}, "pids": {"limit": 50},
-            "unified": {"memory.high": "33554432"}});
-    });
-    let group = runtime.running("c1");
-    let value = |file: &str| fs::read_to_string(group.join(file)).unwrap().trim().to_owned();
-    assert_eq!(
-        (value("memory.max"), value("pids.max"), value("memory.high")),
-        ("67108864".into(), "50".into(), "33554432".into())
-    );
+fn a_create_hook_that_fails_or_hangs_leaves_no_container() {
+    let mut bench = Bench::new();
+    let shell = |script: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]});
+    bench.config["hooks"] = json!({"createRuntime": [shell("echo sorry >&2; exit 3")]});
+    bench.create("web").fails_with(1, "createRuntime hook /bin/sh: exited with 3: sorry");
+    assert!(bench.left().is_empty(), "{:?}", bench.left());
+    let mut hanging = shell("sleep 1000");
+    hanging["timeout"] = json!(1);
+    bench.config["hooks"] = json!({"createContainer": [hanging]});
+    bench.create("web").fails_with(1, "has not ended within 1 seconds");
+    assert!(bench.left().is_empty(), "{:?}", bench.left());
 
-    runtime.ok(&["pause", "c1"]);
-    assert_eq!(runtime.json(&["state", "c1"])["status"], "paused");
-    assert!(runtime.error(&["exec", "c1", "true"]).contains("paused"));
-    runtime.ok(&["resume", "c1"]);
-    assert!(runtime.error(&["resume", "c1"]).contains("not paused"));
-
-    runtime.ok(&["update", "--memory", "134217728", "--pids-limit", "60", "c1"]);
-    assert_eq!((value("memory.max"), value("pids.max")), ("134217728".into(), "60".into()));
-    let stats = runtime.json(&["events", "--stats", "c1"]);
-    assert_eq!((stats["type"].as_str(), stats["id"].as_str()), (Some("stats"), Some("c1")));
-    assert_eq!(stats["data"]["pids"]["limit"], 60, "{stats}");
-    assert!(stats["data"]["memory"]["usage"]["usage"].as_u64() > Some(0), "{stats}");
-
-    let listed = runtime.json(&["list", "--format", "json"]);
-    assert_eq!((listed[0]["id"].as_str(), listed[0]["status"].as_str()), (Some("c1"), Some("running")));
-    assert_eq!(runtime.ok(&["list", "--quiet"]), "c1\n");
-    assert!(runtime.ok(&["ps", "c1"]).contains("sleep 1000"));
-    assert_eq!(runtime.json(&["ps", "--format", "json", "c1"]).as_array().unwrap().len(), 1);
-    runtime.ok(&["kill", "--all", "c1", "KILL"]);
-    runtime.wait_for_status("c1", "stopped");
-    runtime.ok(&["delete", "c1"]);
-    runtime.nothing_is_left();
+    bench.config["hooks"] = json!({"startContainer": [shell("exit 4")]});
+    bench.create("web").ok();
+    bench.call(&["start", "web"]).fails_with(1, "exited with 4");
+    wait_until("it has ended", || bench.status("web") == "stopped");
+    bench.call(&["delete", "web"]).ok();
+    bench.config["hooks"] = json!({"poststart": [shell("exit 5")], "poststop": [shell("exit 6")]});
+    bench.create("web").ok();
+    let started = bench.call(&["start", "web"]);
+    assert!(started.code == Some(0) && started.err.contains("exited with 5"), "{started:?}");
+    let deleted = bench.call(&["delete", "-f", "web"]);
+    assert!(deleted.code == Some(0) && deleted.err.contains("exited with 6"), "{deleted:?}");
 }
 
 #[test]
-fn only_the_descriptors_that_shall_stay_are_there() {
-    let runtime = Runtime::new();
-    runtime.script("ls /proc/self/fd; cat <&3");
-    fs::write(runtime.path("passed"), "passed on").unwrap();
-    let run = runtime.command(&["run", "--preserve-fds", "1", "c1"]);
-    let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$0\" \"$@\" 3<passed"]).current_dir(runtime.bundle());
-    command.arg(run.get_program()).args(run.get_args());
-    let output = command.output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n1\n2\n3\n4\npassed on");
+fn run_runs_the_hooks_of_start_too() {
+    let mut bench = Bench::new();
+    bench.script("cat /inside.log");
+    let script = "echo before > /inside.log";
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]});
+    bench.config["hooks"] = json!({"startContainer": [hook]});
+    assert_eq!(bench.run("web").ok(), "before");
 }
 
 #[test]
-fn it_says_what_it_is() {
-    let runtime = Runtime::new();
-    let version = runtime.ok(&["--version"]);
-    assert!(version.starts_with("podkeep-oci version ") && version.contains("spec: 1.2.0"), "{version}");
-    let features = runtime.json(&["features"]);
-    assert!(features["linux"]["namespaces"].as_array().unwrap().contains(&json!("time")));
-    runtime.ok(&["spec", "--bundle", "."]);
-    let spec: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(runtime.path("config.json")).unwrap()).unwrap();
-    assert_eq!(spec["process"]["args"][0], "sh");
+fn a_paused_container_stands_still_and_goes_on() {
+    let mut bench = Bench::new();
+    bench.script("while :; do echo x >> /ticks; sleep 0.05; done");
+    bench.create("web").ok();
+    bench.call(&["start", "web"]).ok();
+    let ticks = || fs::metadata(bench.root("ticks")).map_or(0, |file| file.len());
+    wait_until("it ticks", || ticks() > 4);
+    bench.call(&["resume", "web"]).fails_with(1, "not paused");
+    bench.call(&["pause", "web"]).ok();
+    assert_eq!(bench.status("web"), "paused");
+    assert!(fs::read_to_string(format!("{CGROUP}/cgroup.events")).unwrap().contains("frozen 1"));
+    bench.call(&["exec", "web", "true"]).fails_with(255, "--ignore-paused");
+    bench.call(&["pause", "web"]).fails_with(1, "not running");
+    bench.call(&["resume", "web"]).ok();
+    assert_eq!(bench.status("web"), "running");
+    let before = ticks();
+    wait_until("it goes on", || ticks() > before);
+    bench.call(&["pause", "web"]).ok();
+    bench.call(&["delete", "--force", "web"]).ok();
+    assert!(bench.left().is_empty(), "{:?}", bench.left());
+}
+
+#[test]
+fn limits_are_there_from_the_start_and_can_be_changed() {
+    let mut bench = Bench::new();
+    bench.config["linux"]["resources"] = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 20}});
+    bench.create("web").ok();
+    bench.call(&["start", "web"]).ok();
+    let file = |name: &str| fs::read_to_string(format!("{CGROUP}/{name}")).unwrap().trim().to_owned();
+    assert_eq!((file("memory.max"), file("pids.max")), ((64 << 20).to_string(), "20".to_owned()));
+    bench.call(&["update", "--memory", "33554432", "--pids-limit", "-1", "--cpu-quota", "50000", "web"]).ok();
+    let now = (file("memory.max"), file("pids.max"), file("cpu.max"));
+    assert_eq!(now, ("33554432".to_owned(), "max".to_owned(), "50000 100000".to_owned()));
+
+    let resources = json!({"pids": {"limit": 30}}).to_string();
+    let input = bench.path("resources.json");
+    fs::write(&input, resources).unwrap();
+    let mut update = bench.command(&["update", "--resources", "-", "web"]);
+    assert!(update.stdin(File::open(&input).unwrap()).status().unwrap().success());
+    assert_eq!((file("pids.max"), file("memory.max")), ("30".to_owned(), "33554432".to_owned()));
+}
+
+#[test]
+fn stats_and_processes_are_told() {
+    let mut bench = Bench::new();
+    bench.script("sleep 1000 & sleep 1000 & touch /ready; wait");
+    bench.create("web").ok();
+    bench.call(&["start", "web"]).ok();
+    wait_until("all are there", || bench.root("ready").exists());
+    let event = bench.call(&["events", "--stats", "web"]).json();
+    assert_eq!((&event["type"], &event["id"]), (&json!("stats"), &json!("web")));
+    assert_eq!(event["data"]["pids"]["current"], 3);
+    assert!(event["data"]["memory"]["usage"]["usage"].as_u64().unwrap() > 0, "{event}");
+    assert_eq!(bench.call(&["events", "web"]).code, Some(2), "there is only --stats");
+
+    let pids = bench.call(&["ps", "--format", "json", "web"]).json();
+    assert_eq!(pids.as_array().unwrap().len(), 3);
+    assert!(pids.as_array().unwrap().contains(&json!(bench.pid("web"))));
+    let table = bench.call(&["ps", "web", "-o", "pid,args"]).ok();
+    assert_eq!(table.lines().filter(|line| line.contains("sleep 1000")).count(), 3, "{table}");
+    bench.call(&["kill", "--all", "web", "TERM"]).ok();
+}
+
+#[test]
+fn containers_are_listed() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.call(&["list", "-f", "json"]).json(), json!([]));
+    bench.create("b").ok();
+    bench.config["linux"]["cgroupsPath"] = json!("/oci-test/two");
+    bench.create("a").ok();
+    bench.call(&["start", "a"]).ok();
+    let list = bench.call(&["list", "--format", "json"]).json();
+    let told: Vec<_> =
+        list.as_array().unwrap().iter().map(|one| (one["id"].clone(), one["status"].clone())).collect();
+    assert_eq!(told, [(json!("a"), json!("running")), (json!("b"), json!("created"))]);
+    assert_eq!(bench.call(&["list", "-q"]).ok(), "a\nb");
+    assert!(bench.call(&["list"]).ok().starts_with("ID"));
+}
+
+#[test]
+fn descriptors_are_handed_on_only_if_asked() {
+    let mut bench = Bench::new();
+    bench.script("ls /proc/self/fd | tr '\\n' ' '; cat <&3 2>/dev/null");
+    bench.save();
+    let given = bench.path("given");
+    fs::write(&given, "given").unwrap();
+    let bundle = bench.path("bundle");
+    let run = |preserve: &str| {
+        let mut command =
+            bench.command(&["run", "--preserve-fds", preserve, "-b", bundle.to_str().unwrap(), "web"]);
+        let file = File::open(&given).unwrap();
+        let number = file.as_raw_fd();
+        // SAFETY: dup2 and nothing else between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                for to in [3, 4].into_iter().filter(|to| *to != number) {
+                    if libc::dup2(number, to) < 0 {
+                        return Err(std::io::Error::last_os_error());
+                    }
+                }
+                // One that is the same number already has to lose its close-on-exec.
+                libc::fcntl(number, libc::F_SETFD, 0);
+                Ok(())
+            });
+        }
+        said(command.output().unwrap())
+    };
+    // `ls` has one more open: the directory.
+    let one = run("1");
+    assert_eq!(one.out, "0 1 2 3 4 given", "{one:?}");
+    let none = run("0");
+    assert_eq!(none.out, "0 1 2 3 ", "{none:?}");
+    bench
+        .call(&["run", "--preserve-fds", "900", "-b", bundle.to_str().unwrap(), "web"])
+        .fails_with(1, "is not open");
+}
+
+#[test]
+fn a_user_of_the_container_owns_its_streams() {
+    let mut bench = Bench::new();
+    bench.script("echo again > /proc/self/fd/1");
+    bench.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    bench.save();
+    let bundle = bench.path("bundle");
+    let output = bench.command(&["run", "-b", bundle.to_str().unwrap(), "web"]).output().unwrap();
+    assert_eq!(said(output).ok(), "again");
+}
+
+#[test]
+fn what_goes_wrong_stands_in_the_log() {
+    let bench = Bench::new();
+    let log = bench.path("log.json");
+    let path = log.to_str().unwrap();
+    bench.call(&["--log-format", "json", "--log", path, "start", "nobody"]).fails_with(1, "does not exist");
+    let line: serde_json::Value = serde_json::from_str(fs::read_to_string(&log).unwrap().trim()).unwrap();
+    assert_eq!((&line["level"], &line["msg"]), (&json!("error"), &json!("container nobody does not exist")));
+    bench.call(&["--systemd-cgroup", "list"]).fails_with(1, "--cgroup-manager=cgroupfs");
+    bench.call(&["state", "../etc"]).fails_with(2, "invalid container ID");
+    assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o644);
+}
+
+#[test]
+fn a_cgroup_that_somebody_is_in_is_refused_and_left_alone() {
+    let bench = Bench::new();
+    fs::create_dir_all(CGROUP).unwrap();
+    let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+    fs::write(format!("{CGROUP}/cgroup.procs"), other.id().to_string()).unwrap();
+    bench.create("web").fails_with(1, "has processes already");
+    assert!(other.try_wait().unwrap().is_none(), "it was killed");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    bench.create("web").ok();
+}
+
+#[test]
+fn a_create_that_was_killed_can_be_deleted() {
+    let mut bench = Bench::new();
+    let file = bench.path("hooked");
+    let script = format!("touch {}; exec sleep 1000", file.display());
+    bench.config["hooks"] = json!({"createRuntime": [
+        {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]},
+    ]});
+    bench.save();
+    let bundle = bench.path("bundle");
+    let mut create = bench.command(&["create", "-b", bundle.to_str().unwrap(), "web"]).spawn().unwrap();
+    wait_until("the hook runs", || file.exists());
+    assert_eq!(bench.status("web"), "creating");
+    bench.call(&["start", "web"]).fails_with(1, "still being created");
+    create.kill().unwrap();
+    create.wait().unwrap();
+    bench.call(&["delete", "--force", "web"]).ok();
+    assert!(bench.left().is_empty(), "{:?}", bench.left());
+}
+
+#[test]
+fn the_config_that_spec_writes_can_be_run() {
+    let bench = Bench::new();
+    let bundle = bench.path("bundle");
+    bench.call(&["spec", "-b", bundle.to_str().unwrap()]).ok();
+    let text = fs::read_to_string(bench.path("bundle/config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!(["/bin/sh", "-c", "echo x > /dev/null && echo ran"]);
+    config["process"]["env"] = json!(["PATH=/bin"]);
+    config["linux"]["cgroupsPath"] = json!("/oci-test/spec");
+    fs::write(bench.path("bundle/config.json"), config.to_string()).unwrap();
+    assert_eq!(bench.call(&["run", "-b", bundle.to_str().unwrap(), "web"]).ok(), "ran");
 }

@@ -33,6 +33,11 @@ pub enum Error {
     NoFile { path: PathBuf, value: String },
     #[error("cgroup {} has not become {} in 10 seconds", path.display(), if *frozen { "frozen: a process of it is in an uninterruptible sleep" } else { "thawed: a group above it is frozen" })]
     Unsettled { path: PathBuf, frozen: bool },
+    #[error("cgroup root {}: another podkeep works there, and each would remove the other's Pods: stop it, or give this \
+             one its own cgroupRoot in its --config", .0.display())]
+    Locked(PathBuf),
+    #[error("lock the cgroup root {}", path.display())]
+    Lock { path: PathBuf, source: io::Error },
     /// A container's group from an earlier start still has processes: they must be killed first.
     #[error("cgroup {} still has processes", .0.display())]
     Populated(PathBuf),

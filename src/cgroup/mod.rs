@@ -20,6 +20,7 @@ mod freeze;
 mod group;
 mod interface;
 mod limits;
+mod lock;
 mod mount;
 mod name;
 mod runtime;

@@ -52,13 +52,14 @@ impl Tree {
     /// there (podkeep's own) is moved into the leaf `node`.
     ///
     /// # Errors
-    /// No cgroup2 mount, a malformed `cgroup_root`, or a kernel that refuses to make a group. That a controller is
+    /// [`Error::Locked`] while anybody else has a tree open at that root. No cgroup2 mount, a malformed `cgroup_root`, or a kernel that refuses to make a group. That a controller is
     /// missing is none: see [`Tree::missing_controllers`].
     pub fn open(cgroup_root: Option<&str>) -> Result<Tree, Error> {
         let mount = Mount::find()?;
         let top = open_top(&mount)?;
         let place = Place::choose(cgroup_root, &mount)?;
         let mut root = place.make(top)?;
+        root.lock()?;
         if place.delegated {
             move_into_leaf(&root)?;
         }

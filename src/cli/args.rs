@@ -45,7 +45,8 @@ pub enum Command {
     Images(ImagesArgs),
     /// Check manifests without running anything
     Lint(LintArgs),
-    /// Run containers from OCI bundles, as other programs (podman, containerd) ask for it
+    /// Be an OCI runtime, for podman, containerd and their like
+    #[command(display_name = "podkeep oci")]
     Oci(Box<OciArgs>),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),

@@ -7,12 +7,12 @@ mod images;
 mod journal;
 mod lint;
 pub mod logs;
-pub mod oci;
+mod oci;
 mod pods;
 mod ps;
 mod run;
 mod table;
-pub mod terminal;
+mod terminal;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -27,8 +27,8 @@ const FAILED: u8 = 1;
 
 /// Parses the arguments, runs the command and turns its result into an exit code.
 pub fn main() -> ExitCode {
-    if let Some(args) = oci::called_by_name() {
-        return oci::main(&args);
+    if oci::is_meant_by(std::env::args_os().next().as_deref()) {
+        return oci::main(oci::args::Called::parse().oci);
     }
     let args = Args::parse();
     match dispatch(args) {
@@ -50,7 +50,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Load(options) => images::load(&options, &args.node),
         Command::Images(options) => images::images(&options, &args.node),
         Command::Lint(options) => lint::lint(&options),
-        Command::Oci(args) => Ok(oci::main(&args)),
+        Command::Oci(options) => Ok(oci::main(*options)),
         Command::Completions(options) => completions::completions(&options),
     }
 }

@@ -1,257 +1,278 @@
-//! A process in a container, attended from a terminal: signals passed on, a pseudo-terminal relayed, its size followed.
+//! A process in the foreground: its end is waited for, signals are passed on to it, and if it has a terminal, what is
+//! typed and printed goes back and forth.
+//!
+//! One loop over descriptors, no thread.
 
-use std::io::{self, IoSliceMut, Write};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::process::ExitCode;
 
-use nix::sys::signal::{SigSet, Signal as NixSignal};
+use nix::sys::signal::{SigSet, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{WaitIdStatus, pidfd_send_signal};
-use rustix::termios::{self, OptionalActions, Termios, tcgetwinsize, tcsetwinsize};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::stdio::{stdin, stdout};
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
-use crate::sys::signal;
+use crate::sys::wait::Ended;
 
-/// Signals that are read instead of obeyed.
+/// What is passed on. SIGTSTP and its kin are not: they are about this process's own place in a shell.
+const PASSED_ON: [Named; 9] = [
+    Named::SIGHUP,
+    Named::SIGINT,
+    Named::SIGQUIT,
+    Named::SIGUSR1,
+    Named::SIGUSR2,
+    Named::SIGALRM,
+    Named::SIGTERM,
+    Named::SIGCONT,
+    Named::SIGWINCH,
+];
+
+/// Most bytes in one read or write: a descriptor that poll calls ready takes as many without blocking (`PIPE_BUF`).
+const PIECE: usize = 4096;
+
+/// The signals that are passed on, kept back until somebody looks at them.
+#[derive(Debug)]
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// All but those that stop a program for its own faults, and SIGCHLD.
+    /// To be called before the process is there, so that none is lost.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn block() -> io::Result<Signals> {
-        let mut all = SigSet::all();
-        for own in [
-            NixSignal::SIGCHLD,
-            NixSignal::SIGSEGV,
-            NixSignal::SIGBUS,
-            NixSignal::SIGILL,
-            NixSignal::SIGFPE,
-            NixSignal::SIGABRT,
-            NixSignal::SIGTSTP,
-            NixSignal::SIGTTIN,
-            NixSignal::SIGTTOU,
-            NixSignal::SIGURG,
-        ] {
-            all.remove(own);
-        }
-        all.thread_block()?;
-        Ok(Signals(SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+    pub fn keep_back() -> io::Result<Signals> {
+        let set: SigSet = PASSED_ON.into_iter().collect();
+        set.thread_block()?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Signals(fd))
     }
 
-    fn next(&self) -> io::Result<Option<i32>> {
+    /// One that has come.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn next(&self) -> io::Result<Option<i32>> {
         Ok(self.0.read_signal()?.map(|info| info.ssi_signo as i32))
     }
 }
 
-/// Where the other end of a container's terminal will come from.
-pub struct Attached(UnixStream);
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
-impl Attached {
-    /// The second is for the container's side.
+/// Our own terminal passes on what is typed as it is, until this is dropped.
+#[derive(Debug)]
+pub struct RawInput {
+    before: Termios,
+}
+
+impl RawInput {
+    /// `None` where standard input is no terminal.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn pair() -> io::Result<(Attached, OwnedFd)> {
-        let (ours, theirs) = UnixStream::pair()?;
-        Ok((Attached(ours), theirs.into()))
-    }
-
-    fn receive(&self) -> io::Result<OwnedFd> {
-        let mut bytes = [0; 64];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-        let mut fds = ancillary.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        });
-        fds.next().and_then(|mut fds| fds.next()).ok_or_else(|| io::Error::other("no terminal was sent"))
-    }
-}
-
-/// Waits until the process ends: passes signals on to it and, if it has a terminal, that to ours.
-///
-/// # Errors
-/// The kernel's.
-pub fn attend(process: &OwnedFd, signals: &Signals, attached: Option<Attached>) -> io::Result<()> {
-    match attached {
-        None => until_ended(process, signals),
-        Some(attached) => Relay::begin(attached.receive()?)?.run(process, signals),
-    }
-}
-
-fn until_ended(process: &OwnedFd, signals: &Signals) -> io::Result<()> {
-    loop {
-        let mut fds = [PollFd::new(process, PollFlags::IN), PollFd::new(&signals.0, PollFlags::IN)];
-        wait(&mut fds)?;
-        let ended = !fds[0].revents().is_empty();
-        pass_on(process, signals)?;
-        if ended {
-            return Ok(());
+    pub fn begin() -> io::Result<Option<RawInput>> {
+        if !isatty(stdin()) {
+            return Ok(None);
         }
+        let before = tcgetattr(stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(stdin(), OptionalActions::Now, &raw)?;
+        Ok(Some(RawInput { before }))
     }
 }
 
-fn wait(fds: &mut [PollFd<'_>]) -> io::Result<()> {
-    loop {
-        match poll(fds, None) {
-            Err(Errno::INTR) => {}
-            result => return Ok(result.map(drop)?),
-        }
+impl Drop for RawInput {
+    fn drop(&mut self) {
+        // The terminal may be gone, and then nobody misses it.
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.before);
     }
 }
 
-fn pass_on(process: &OwnedFd, signals: &Signals) -> io::Result<()> {
-    while let Some(number) = signals.next()? {
-        if let Some(signal) = signal::parse(&number.to_string()) {
-            // It may have ended meanwhile.
-            let _ = pidfd_send_signal(process, signal);
-        }
+/// Gives a terminal the size of ours. Where ours is none, nothing happens.
+pub fn follow_size(master: BorrowedFd<'_>) {
+    if let Ok(size) = tcgetwinsize(stdin()) {
+        let _ = tcsetwinsize(master, size);
     }
-    Ok(())
 }
 
-/// Our terminal and the container's.
+/// What goes back and forth between our standard streams and the master end of a terminal.
+#[derive(Debug)]
 pub struct Relay {
     master: OwnedFd,
-    /// How our terminal was before: put back at the end. `None` if our standard input is none.
-    before: Option<Termios>,
-    input_open: bool,
+    typed: Vec<u8>,
+    printed: Vec<u8>,
+    /// Until the end of our own input.
+    input: bool,
+    /// Until nobody has the other end open.
+    output: bool,
+    _raw: Option<RawInput>,
 }
 
 impl Relay {
-    /// Makes our terminal raw, and the container's as large.
-    ///
     /// # Errors
     /// The kernel's.
-    pub fn begin(master: OwnedFd) -> io::Result<Relay> {
-        let stdin = io::stdin();
-        let before = termios::tcgetattr(&stdin).ok();
-        if let Some(before) = &before {
-            let mut raw = before.clone();
-            raw.make_raw();
-            termios::tcsetattr(&stdin, OptionalActions::Now, &raw)?;
-        }
-        let relay = Relay { master, before, input_open: true };
-        relay.follow_size();
-        Ok(relay)
+    pub fn new(master: OwnedFd) -> io::Result<Relay> {
+        // Full, it must not stop the loop: nobody but us has this end.
+        fcntl_setfl(&master, fcntl_getfl(&master)? | OFlags::NONBLOCK)?;
+        let raw = RawInput::begin()?;
+        follow_size(master.as_fd());
+        Ok(Relay { master, typed: Vec::new(), printed: Vec::new(), input: true, output: true, _raw: raw })
     }
 
-    fn follow_size(&self) {
-        if let Ok(size) = tcgetwinsize(io::stdin()) {
-            // A size that cannot be set is no reason to stop.
-            let _ = tcsetwinsize(&self.master, size);
-        }
+    /// What the loop shall wait for, in the order in which [`Relay::turn`] wants the answers. Nothing is read while what was
+    /// read before has not been written.
+    fn wanted(&self) -> [(BorrowedFd<'_>, PollFlags); 3] {
+        let when = |condition, flag| if condition { flag } else { PollFlags::empty() };
+        let from_master = when(self.output && self.printed.is_empty(), PollFlags::IN);
+        let to_master = when(!self.typed.is_empty(), PollFlags::OUT);
+        [
+            (stdin(), when(self.input && self.typed.is_empty(), PollFlags::IN)),
+            (self.master.as_fd(), from_master | to_master),
+            (stdout(), when(!self.printed.is_empty(), PollFlags::OUT)),
+        ]
     }
 
-    /// Until the container's side is closed.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn run(mut self, process: &OwnedFd, signals: &Signals) -> io::Result<()> {
-        while self.turn(Some(process), signals)? {}
+    fn turn(&mut self, [input, master, output]: [PollFlags; 3]) -> io::Result<()> {
+        if !input.is_empty() && self.typed.is_empty() {
+            self.input = read(stdin(), &mut self.typed)?;
+        }
+        if !master.is_empty() && self.printed.is_empty() {
+            self.output = read(self.master.as_fd(), &mut self.printed)?;
+        }
+        if !self.output {
+            self.typed.clear();
+        } else if !master.is_empty() {
+            write(self.master.as_fd(), &mut self.typed)?;
+        }
+        if !output.is_empty() {
+            write(stdout(), &mut self.printed)?;
+        }
         Ok(())
     }
 
-    /// Without a process whose signals are to be passed on: what is typed reaches it through the terminal.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn turn(&mut self, process: Option<&OwnedFd>, signals: &Signals) -> io::Result<bool> {
-        let stdin = io::stdin();
-        let mut fds = vec![PollFd::new(&self.master, PollFlags::IN), PollFd::new(&signals.0, PollFlags::IN)];
-        if self.input_open {
-            fds.push(PollFd::new(&stdin, PollFlags::IN));
-        }
-        wait(&mut fds)?;
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        drop(fds);
-        if ready[1] {
-            self.heed(process, signals)?;
-        }
-        if ready.get(2) == Some(&true) {
-            self.take_input()?;
-        }
-        if ready[0] { self.take_output() } else { Ok(true) }
-    }
-
-    fn heed(&self, process: Option<&OwnedFd>, signals: &Signals) -> io::Result<()> {
-        while let Some(number) = signals.next()? {
-            if number == libc::SIGWINCH {
-                self.follow_size();
-            } else if let (Some(process), Some(signal)) = (process, signal::parse(&number.to_string())) {
-                let _ = pidfd_send_signal(process, signal);
+    /// Prints what is left once the process has ended. Others may still have the terminal open: nobody waits for them.
+    fn finish(mut self) -> io::Result<()> {
+        loop {
+            while !self.printed.is_empty() {
+                poll(&mut [PollFd::from_borrowed_fd(stdout(), PollFlags::OUT)], None)?;
+                write(stdout(), &mut self.printed)?;
+            }
+            if !read(self.master.as_fd(), &mut self.printed)? || self.printed.is_empty() {
+                return Ok(());
             }
         }
-        Ok(())
-    }
-
-    fn take_input(&mut self) -> io::Result<()> {
-        let mut space = [0; 4096];
-        let length = read(io::stdin().as_fd(), &mut space)?;
-        if length == 0 {
-            self.input_open = false;
-            // What Ctrl-D is on a terminal.
-            return write_all(&self.master, &[4]);
-        }
-        write_all(&self.master, &space[..length])
-    }
-
-    /// Whether there may be more.
-    fn take_output(&mut self) -> io::Result<bool> {
-        let mut space = [0; 16_384];
-        let length = match read(self.master.as_fd(), &mut space) {
-            // Nobody has the other side open any more.
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => 0,
-            result => result?,
-        };
-        io::stdout().write_all(&space[..length])?;
-        io::stdout().flush()?;
-        Ok(length > 0)
     }
 }
 
-impl Drop for Relay {
-    fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            // Nobody is left to be told.
-            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, before);
-        }
+/// Whether there may be more later. EIO is how a terminal says that its other end is closed.
+fn read(from: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    buffer.resize(PIECE, 0);
+    let result = rustix::io::read(from, &mut buffer[..]);
+    buffer.truncate(*result.as_ref().unwrap_or(&0));
+    match result {
+        Ok(0) | Err(Errno::IO) => Ok(false),
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(true),
+        Err(errno) => Err(errno.into()),
     }
 }
 
-fn read(fd: BorrowedFd<'_>, space: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match rustix::io::read(fd, &mut *space) {
-            Err(Errno::INTR) => {}
-            result => return Ok(result?),
-        }
-    }
-}
-
-fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(fd, bytes) {
-            Err(Errno::INTR) => {}
-            Err(Errno::IO) => return Ok(()),
-            written => bytes = &bytes[written?..],
-        }
+fn write(to: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<()> {
+    match rustix::io::write(to, buffer) {
+        Ok(length) => drop(buffer.drain(..length)),
+        Err(Errno::AGAIN | Errno::INTR) => {}
+        // Nobody reads it any more.
+        Err(Errno::IO | Errno::PIPE) => buffer.clear(),
+        Err(errno) => return Err(errno.into()),
     }
     Ok(())
 }
 
-/// As a shell has it: the exit code, or 128 and the signal.
-pub fn exit_code(status: Option<WaitIdStatus>) -> ExitCode {
-    let code = status.map_or(255, |status| match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => code & 0xff,
-        (None, Some(signal)) => 128 + signal,
-        (None, None) => 255,
-    });
-    ExitCode::from(code as u8)
+/// Waits until the process, a child of ours, has ended, and reaps it. Meanwhile it gets our signals, and what is typed.
+///
+/// # Errors
+/// The kernel's.
+pub fn attend(pidfd: BorrowedFd<'_>, signals: &Signals, mut relay: Option<Relay>) -> io::Result<Ended> {
+    loop {
+        let ready = wait(pidfd, signals, relay.as_ref())?;
+        if ready.signal {
+            while let Some(signal) = signals.next()? {
+                pass_on(signal, pidfd, relay.as_ref());
+            }
+        }
+        if let Some(relay) = &mut relay {
+            relay.turn(ready.streams)?;
+        }
+        if ready.end {
+            relay.map(Relay::finish).transpose()?;
+            return reap(pidfd);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Ready {
+    end: bool,
+    signal: bool,
+    /// As [`Relay::wanted`] lists them.
+    streams: [PollFlags; 3],
+}
+
+fn wait(pidfd: BorrowedFd<'_>, signals: &Signals, relay: Option<&Relay>) -> io::Result<Ready> {
+    // A stream that is not wanted is left out: a closed pipe would be ready all the time.
+    let wanted = relay.map(Relay::wanted);
+    let wanted: Vec<_> =
+        wanted.iter().flatten().enumerate().filter(|(_, (_, flags))| !flags.is_empty()).collect();
+    let mut fds = vec![
+        PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+        PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+    ];
+    fds.extend(wanted.iter().map(|(_, (fd, flags))| PollFd::from_borrowed_fd(*fd, *flags)));
+    let mut ready = Ready { end: false, signal: false, streams: [PollFlags::empty(); 3] };
+    match poll(&mut fds, None) {
+        Err(Errno::INTR) => return Ok(ready),
+        number => number?,
+    };
+    (ready.end, ready.signal) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+    for ((place, _), fd) in wanted.iter().zip(&fds[2..]) {
+        ready.streams[*place] = fd.revents();
+    }
+    Ok(ready)
+}
+
+/// A change of our terminal's size is about the other terminal, if there is one. Whatever has no receiver any more is lost.
+fn pass_on(signal: i32, pidfd: BorrowedFd<'_>, relay: Option<&Relay>) {
+    if let (Some(relay), libc::SIGWINCH) = (relay, signal) {
+        return follow_size(relay.master.as_fd());
+    }
+    if let Some(signal) = Signal::from_named_raw(signal) {
+        let _ = pidfd_send_signal(pidfd, signal);
+    }
+}
+
+fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Ended> {
+    loop {
+        match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+            Err(Errno::INTR) | Ok(None) => {}
+            Err(errno) => return Err(errno.into()),
+            Ok(Some(status)) => {
+                let code = status.exit_status().map(|code| Ended::Code(code as u8));
+                let signal = status.terminating_signal().map(|signal| Ended::Signal(signal as u8));
+                return code.or(signal).ok_or_else(|| io::ErrorKind::InvalidData.into());
+            }
+        }
+    }
+}
+
+/// As a shell reports it: 128 and the signal.
+pub fn exit_code(ended: Ended) -> u8 {
+    match ended {
+        Ended::Code(code) => code,
+        Ended::Signal(signal) => 128 + signal,
+    }
 }

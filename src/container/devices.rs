@@ -8,7 +8,9 @@
 //! allowed if each of them is; one for none (access(2) with X_OK) if any rule allows that
 //! device anything.
 
-use std::os::fd::BorrowedFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 
@@ -38,9 +40,28 @@ pub fn limit_devices(spec: &Spec, cgroup: BorrowedFd<'_>) -> Result<(), DeviceEr
     // usual first rule denies them all the same.
     let rules: Vec<_> = rules.iter().cloned().chain(harmless_rules()).collect();
     match compile(&rules)? {
-        Some(program) => bpf::attach_device_program(cgroup, &program).map_err(DeviceError::Attach),
+        Some(program) => attach(cgroup, program).map_err(DeviceError::Attach),
         None => Ok(()),
     }
+}
+
+/// As many different programs are kept loaded; nearly all containers have one and the same.
+const KEPT: usize = 16;
+
+/// Loaded programs: the kernel takes a third of a millisecond to verify and translate one.
+static LOADED: Mutex<Vec<(Vec<Instruction>, OwnedFd)>> = Mutex::new(Vec::new());
+
+fn attach(cgroup: BorrowedFd<'_>, program: Vec<Instruction>) -> io::Result<()> {
+    // A panic while the lock is held leaves a list that is still whole.
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, fd)) = loaded.iter().find(|(known, _)| *known == program) {
+        return bpf::attach_device_program(cgroup, fd.as_fd());
+    }
+    let fd = bpf::load_device_program(&program)?;
+    bpf::attach_device_program(cgroup, fd.as_fd())?;
+    loaded.truncate(KEPT - 1);
+    loaded.insert(0, (program, fd));
+    Ok(())
 }
 
 /// What a container may do with devices if it is not privileged, as runc has it: make any, use only the

@@ -19,7 +19,7 @@ mod spec;
 pub mod user;
 
 pub use devices::{DeviceError, limit_devices};
-pub use hooks::{HookError, run_hooks};
+pub use hooks::{HookError, HookProblem, run_hooks};
 pub use lsm::Lsm;
 pub use namespaces::{JoinError, Mappings, NamespaceError, Namespaces, PodNamespaces, user_namespace};
 pub use plan::{

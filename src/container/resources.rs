@@ -29,6 +29,8 @@ pub enum ResourceError {
         "linux.resources.memory.swap: {swap} is memory and swap together, which is less than the limit of memory ({limit})"
     )]
     Swap { swap: i64, limit: i64 },
+    #[error("linux.resources.memory.swap: {0} is memory and swap together, which needs memory.limit")]
+    SwapWithoutLimit(i64),
     #[error("linux.resources.blockIO: a weight of {0} (10…1000 is allowed)")]
     Weight(u16),
     #[error("linux.resources.hugepageLimits: page size {0:?} (such as 2MB or 1GB is needed)")]
@@ -97,7 +99,8 @@ fn swap_alone(swap: i64, limit: i64) -> Result<Option<i64>, ResourceError> {
         // Memory without a limit and no word on swap: v1 had no limit of swap then either.
         (0, ..0) => Ok(Some(-1)),
         (0, _) => Ok(None),
-        (..0, _) | (_, ..=0) => Ok(Some(swap)),
+        (..0, _) => Ok(Some(swap)),
+        (_, ..=0) => Err(ResourceError::SwapWithoutLimit(swap)),
         (swap, limit) if swap < limit => Err(ResourceError::Swap { swap, limit }),
         (swap, limit) => Ok(Some(swap - limit)),
     }

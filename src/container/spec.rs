@@ -7,6 +7,8 @@ mod namespaces;
 mod process;
 mod security;
 
+use std::sync::LazyLock;
+
 use oci_spec::runtime::{Linux, LinuxResources, Root, Spec};
 
 use super::recipe::Recipe;
@@ -108,11 +110,11 @@ fn resources(recipe: &Recipe<'_>) -> LinuxResources {
 }
 
 fn masked() -> Vec<String> {
-    MASKED.iter().map(|path| (*path).to_owned()).chain(thermal_throttles()).collect()
+    MASKED.iter().map(|path| (*path).to_owned()).chain(THERMAL_THROTTLES.iter().cloned()).collect()
 }
 
-/// One per CPU that has it: reading it tells what other containers do (as Kubernetes since 1.34).
-fn thermal_throttles() -> impl Iterator<Item = String> {
+/// One per CPU that has it: reading it tells what other containers do (as Kubernetes since 1.34). Looked for once.
+static THERMAL_THROTTLES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let cpus = std::fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
     let mut found: Vec<String> = cpus
         .map(|cpu| cpu.path().join("thermal_throttle"))
@@ -120,8 +122,8 @@ fn thermal_throttles() -> impl Iterator<Item = String> {
         .map(|path| path.to_string_lossy().into_owned())
         .collect();
     found.sort_unstable();
-    found.into_iter()
-}
+    found
+});
 
 #[cfg(test)]
 pub(super) mod tests;

@@ -20,8 +20,6 @@ pub enum Refusal {
         "AppArmor: container {container} asks for the profile {profile:?}, and this machine has no AppArmor"
     )]
     AppArmor { container: String, profile: String },
-    #[error("not supported yet: {0}")]
-    NotYet(&'static str),
     #[error("this machine has no pages of {size} (hugepages-{size}): {PAGE_SIZES} names those it has")]
     PageSize { size: String },
 }
@@ -40,9 +38,6 @@ pub fn admit(pod: &Pod, allowed_unsafe_sysctls: &[String], lsm: Lsm) -> Result<(
             return Err(Refusal::AppArmor { container: container.name.clone(), profile: profile.clone() });
         }
     }
-    if let Some(field) = not_carried_out(pod) {
-        return Err(Refusal::NotYet(field));
-    }
     match page_sizes(pod).into_iter().find(|size| !has_pages(Path::new(PAGE_SIZES), size)) {
         Some(size) => Err(Refusal::PageSize { size: size.to_owned() }),
         None => Ok(()),
@@ -58,11 +53,6 @@ pub fn unheeded(pod: &Pod, lsm: Lsm) -> Vec<String> {
         true => Vec::new(),
         false => labelled.map(|container| sentence(&container.name)).collect(),
     }
-}
-
-/// What the `Spec` says and this node gives nothing for yet: such a Pod must not run as if it had said nothing.
-fn not_carried_out(pod: &Pod) -> Option<&'static str> {
-    pod.share_process_namespace.then_some("shareProcessNamespace")
 }
 
 fn page_sizes(pod: &Pod) -> BTreeSet<&str> {

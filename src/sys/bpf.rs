@@ -42,13 +42,11 @@ struct Attach {
     flags: u32,
 }
 
-/// Lets `program` judge every access to a device from inside the cgroup, which keeps it until it is removed.
+/// Lets a loaded program judge every access to a device from inside the cgroup, which keeps it until it is removed.
 ///
 /// # Errors
-/// The kernel's: `EPERM` without CAP_SYS_ADMIN, `EINVAL` or `ENOSYS` where it was built without
-/// `CONFIG_CGROUP_BPF`, `EACCES` for a program that it does not trust.
-pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: &[Instruction]) -> io::Result<()> {
-    let program = load(program)?;
+/// The kernel's: `EPERM` without CAP_SYS_ADMIN.
+pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let attach = Attach {
         target: cgroup.as_raw_fd(),
         program: program.as_raw_fd(),
@@ -59,7 +57,12 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: &[Instruction]) ->
     unsafe { call(PROG_ATTACH, &attach) }.map(drop)
 }
 
-fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
+/// Has the kernel verify a program that judges accesses to devices. It can be attached to many cgroups.
+///
+/// # Errors
+/// The kernel's: `EPERM` without CAP_SYS_ADMIN, `EINVAL` or `ENOSYS` where it was built without
+/// `CONFIG_CGROUP_BPF`, `EACCES` for a program that it does not trust.
+pub fn load_device_program(program: &[Instruction]) -> io::Result<OwnedFd> {
     let load = Load {
         program_type: PROG_TYPE_CGROUP_DEVICE,
         instruction_count: u32::try_from(program.len()).map_err(io::Error::other)?,

@@ -1,29 +1,34 @@
-//! Names of containers that become names of folders.
+//! A container's name: it becomes a directory and a cgroup, so only what is safe as both is one.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A container's id: letters, digits, `_`, `+`, `-` and, not in front, `.`; at most 1024 bytes. So it is never `..` and
-/// holds no slash.
+/// `[a-zA-Z0-9_+-][a-zA-Z0-9_+.-]*`, at most 255 bytes: never `.`, `..`, empty or a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContainerId(String);
 
-/// What is no id.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no id of a container: it may have letters, digits, _ + - and, not in front, dots")]
-pub struct BadId(String);
+/// Why a text is no container's name.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "invalid container ID {0:?}: it consists of up to 255 letters, digits and `_+.-`, and does not begin with a dot"
+)]
+pub struct InvalidId(String);
+
+/// `NAME_MAX` of Linux.
+const LONGEST: usize = 255;
 
 impl FromStr for ContainerId {
-    type Err = BadId;
+    type Err = InvalidId;
 
-    fn from_str(text: &str) -> Result<ContainerId, BadId> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_+-".contains(&b);
-        let first = text.bytes().next().is_some_and(plain);
-        if first && text.len() <= 1024 && text.bytes().all(|b| plain(b) || b == b'.') {
-            Ok(ContainerId(text.to_owned()))
-        } else {
-            Err(BadId(text.escape_default().to_string()))
-        }
+    fn from_str(text: &str) -> Result<ContainerId, InvalidId> {
+        let first = |c: u8| c.is_ascii_alphanumeric() || b"_+-".contains(&c);
+        let sound = match text.as_bytes() {
+            [] => false,
+            [head, tail @ ..] => {
+                text.len() <= LONGEST && first(*head) && tail.iter().all(|c| first(*c) || *c == b'.')
+            }
+        };
+        if sound { Ok(ContainerId(text.to_owned())) } else { Err(InvalidId(text.to_owned())) }
     }
 }
 
@@ -44,12 +49,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_the_name_of_one_folder() {
-        for good in ["a", "web-1", "_x", "+", "a..b", "0.1"] {
-            assert_eq!(good.parse::<ContainerId>().unwrap().as_str(), good);
+    fn names_are_safe_as_a_file() {
+        for sound in ["a", "web-1", "+x", "-d", "_", "a..b", "0.9", &"x".repeat(255)] {
+            assert_eq!(ContainerId::from_str(sound).unwrap().as_str(), sound);
         }
-        for bad in ["", ".", "..", ".a", "a/b", "a b", "ä", "a\n", &"x".repeat(1025)] {
-            assert!(bad.parse::<ContainerId>().is_err(), "{bad:?}");
+        for wrong in ["", ".", "..", ".a", "a/b", "/", "a b", "ä", "a\0", "a\n", &"x".repeat(256)] {
+            assert!(ContainerId::from_str(wrong).is_err(), "{wrong:?}");
         }
     }
 }

@@ -1,110 +1,136 @@
-//! `podkeep oci`: an OCI runtime's command line over the node's own code, for other programs and their tests.
+//! `podkeep oci`: an OCI runtime's command line over the node's own code, for podman, containerd and their like.
 //!
-//! Programs that want one executable (podman's `--runtime`) call podkeep by the name `podkeep-oci`.
+//! One call, one container, no process that stays: what is known from one call to the next lies in files (`store.rs`), and
+//! how a container is, is seen anew each time (`state.rs`).
 
 pub mod args;
-mod control;
+mod bundle;
+mod console;
+mod create;
+mod delete;
+mod descriptors;
+mod events;
+mod exec;
 mod features;
+mod group;
+mod hooks;
 mod id;
-mod listing;
-mod making;
+mod kill;
+mod launch;
+mod list;
+mod log;
+mod pause;
 mod process;
-mod removal;
-mod running;
+mod ps;
+mod run;
+mod spec;
+mod start;
 mod state;
+mod store;
+mod update;
+mod user;
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use clap::{CommandFactory, Parser};
-use serde_json::json;
+use anyhow::{Context, Result, bail};
+use rustix::process::DumpableBehavior;
 
-use args::{Command, Global, LogFormat, OciArgs};
+use crate::container::{SpawnError, StartError};
+use crate::sys::sealed;
+use args::{Command, OciArgs};
+use log::{Level, say};
 
-/// The name that podkeep is an OCI runtime by.
-const NAME: &str = "podkeep-oci";
-
-/// What runc ends with when a command could not be done, and when that was `exec`.
+/// As runc: whatever goes wrong.
 const FAILED: u8 = 1;
+/// As runc: what goes wrong in `exec` must not look like a command that has exited with 1.
 const EXEC_FAILED: u8 = 255;
 
-/// The arguments, if this program was called as an OCI runtime.
-pub fn called_by_name() -> Option<OciArgs> {
-    let name = std::env::args_os().next()?;
-    (Path::new(&name).file_name()? == NAME).then(OciArgs::parse)
+/// Whether the program was called by a name that means `podkeep oci`: engines know one path and no arguments of ours.
+pub fn is_meant_by(name: Option<&OsStr>) -> bool {
+    name.and_then(|name| Path::new(name).file_name()).is_some_and(|name| name == "podkeep-oci")
 }
 
-/// Does what was asked; errors are said here, in the format that was asked for.
-pub fn main(args: &OciArgs) -> ExitCode {
-    let Some(command) = &args.command else { return without_command(args) };
-    let done = check(&args.global).and_then(|()| dispatch(&args.global.root, command));
-    done.unwrap_or_else(|error| {
-        let message = format!("{error:#}");
-        // Nobody is left to be told if stderr is closed too.
-        let _ = writeln!(io::stderr(), "podkeep oci: {message}");
-        if let Err(error) = log(&args.global, &message) {
-            let _ = writeln!(io::stderr(), "podkeep oci: write the log: {error}");
-        }
-        ExitCode::from(if matches!(command, Command::Exec(_)) { EXEC_FAILED } else { FAILED })
+/// Runs the command. What goes wrong is said here: engines look for it in the log.
+pub fn main(args: OciArgs) -> ExitCode {
+    let OciArgs { global, command } = args;
+    let failed = if matches!(command, Command::Exec(_)) { EXEC_FAILED } else { FAILED };
+    dispatch(&global, command).unwrap_or_else(|error| {
+        say(&global, Level::Error, &sentence(&error));
+        ExitCode::from(failed)
     })
 }
 
-fn without_command(args: &OciArgs) -> ExitCode {
-    let said = if args.global.version {
-        let version = env!("CARGO_PKG_VERSION");
-        writeln!(io::stdout(), "podkeep-oci version {version}\nspec: {}", state::OCI_VERSION)
-    } else {
-        write!(io::stderr(), "{}", OciArgs::command().render_help())
-    };
-    // 2 as for other wrong arguments.
-    if said.is_ok() && args.global.version { ExitCode::SUCCESS } else { ExitCode::from(2) }
-}
-
-fn check(global: &Global) -> Result<()> {
+fn dispatch(global: &args::Global, command: Command) -> Result<ExitCode> {
     if global.systemd_cgroup {
         bail!(
-            "--systemd-cgroup is not supported: podkeep makes its cgroups itself (podman: --cgroup-manager=cgroupfs)"
+            "--systemd-cgroup is not supported: cgroups are made by hand (podman: --cgroup-manager=cgroupfs)"
         );
     }
-    match global.rootless.as_deref() {
-        None | Some("auto" | "false") => Ok(()),
-        Some(_) => bail!("--rootless is not supported: podkeep needs root"),
-    }
-}
-
-fn dispatch(root: &Path, command: &Command) -> Result<ExitCode> {
     match command {
-        Command::Run(args) => return running::run(root, args),
-        Command::Exec(args) => return process::exec(root, args),
-        Command::Create(args) => making::create(root, args)?,
-        Command::Start { id } => running::start_made(root, id)?,
-        Command::State { id } => listing::state(root, id)?,
-        Command::Kill(args) => control::kill(root, args)?,
-        Command::Delete(args) => removal::delete(root, args)?,
-        Command::List(args) => listing::list(root, args)?,
-        Command::Ps(args) => listing::ps(root, args)?,
-        Command::Pause { id } => control::pause(root, id, true)?,
-        Command::Resume { id } => control::pause(root, id, false)?,
-        Command::Update(args) => control::update(root, args)?,
-        Command::Events(args) => listing::events(root, args)?,
-        Command::Features => listing::print(&features::features().to_string())?,
-        Command::Spec(args) if args.rootless => bail!("--rootless is not supported: podkeep needs root"),
-        Command::Spec(args) => listing::write_spec(&args.bundle)?,
+        Command::Create(args) => create::create(global, args),
+        Command::Start(args) => start::start(global, &args),
+        Command::State(args) => list::state(global, &args),
+        Command::Kill(args) => kill::kill(global, &args),
+        Command::Delete(args) => delete::delete(global, &args),
+        Command::Run(args) => run::run(global, args),
+        Command::Exec(args) => exec::exec(global, &args),
+        Command::List(args) => list::list(global, &args),
+        Command::Ps(args) => ps::ps(global, &args),
+        Command::Pause(args) => pause::pause(global, &args),
+        Command::Resume(args) => pause::resume(global, &args),
+        Command::Update(args) => update::update(global, &args),
+        Command::Events(args) => events::events(global, &args),
+        Command::Features => features::features(),
+        Command::Spec(args) => spec::spec(&args),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-/// In runc's form, which podman reads.
-fn log(global: &Global, message: &str) -> io::Result<()> {
-    let Some(path) = &global.log else { return Ok(()) };
-    let time = jiff::Timestamp::now().to_string();
-    let line = match global.log_format {
-        LogFormat::Json => json!({"level": "error", "msg": message, "time": time}).to_string(),
-        LogFormat::Text => format!("time=\"{time}\" level=error msg={message:?}"),
-    };
-    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-    writeln!(file, "{line}")
+/// The chain of causes. Engines find out from the words of strerror(3) whether a command was not found (127) or could not be
+/// executed (126).
+fn sentence(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let start = error.chain().find_map(|cause| {
+        let of_spawn = cause.downcast_ref::<SpawnError>().and_then(|error| match error {
+            SpawnError::Start(start) => Some(start),
+            _ => None,
+        });
+        cause.downcast_ref::<StartError>().or(of_spawn)
+    });
+    match start {
+        Some(StartError::Step { errno, .. }) => format!("{text}: {}", errno.desc()),
+        _ => text,
+    }
+}
+
+/// For the commands that start a process of a container, before they open anything: nobody may look into a child of ours
+/// between clone and exec, nor reach this program's file through it (CVE-2019-5736).
+fn keep_to_ourselves() -> Result<()> {
+    sealed::ensure()?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .context("close this process to others")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_decides() {
+        for name in ["podkeep-oci", "/usr/bin/podkeep-oci"] {
+            assert!(is_meant_by(Some(OsStr::new(name))), "{name}");
+        }
+        for name in ["podkeep", "/podkeep-oci/podkeep", "podkeep-worker", ""] {
+            assert!(!is_meant_by(Some(OsStr::new(name))), "{name}");
+        }
+    }
+
+    #[test]
+    fn podman_finds_the_words_it_looks_for() {
+        let step =
+            StartError::Step { step: "execute x".to_owned(), errno: nix::errno::Errno::ENOENT, hint: None };
+        let error = anyhow::Error::from(SpawnError::Start(step)).context("start");
+        assert_eq!(sentence(&error), "start: execute x: ENOENT: No such file or directory");
+    }
 }

@@ -1,156 +1,126 @@
-//! `exec`: another process in a container.
+//! The process that `exec` runs: one described in a file, or the container's own with what was typed.
 
 use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
-use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use oci_spec::runtime::{Capabilities, Capability, Process, Spec, User};
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 
 use super::args::ExecArgs;
-use super::making::{connect, prepare_self, wait_for, write_pid};
-use super::state::{Container, Folder, Status};
-use crate::cli::terminal::{self, Attached, Signals};
-use crate::container::{self, ExecSetting, Parent, Progress, Stdio, Target};
 
-pub(super) fn exec(root: &Path, args: &ExecArgs) -> Result<ExitCode> {
-    prepare_self()?;
-    let folder = Folder::new(root, &args.id);
-    let container = folder.load()?;
-    match folder.status(&container)? {
-        Status::Stopped => bail!("cannot exec in a stopped container"),
-        Status::Paused if !args.ignore_paused => bail!("cannot exec in a paused container"),
-        _ => {}
+/// # Errors
+/// When it is not said what to run, or a capability has no such name.
+pub fn process(args: &ExecArgs, spec: &Spec) -> Result<Process> {
+    let mut process = match &args.process {
+        Some(path) => read(path)?,
+        None => of_the_container(args, spec)?,
+    };
+    process.set_terminal(Some(args.tty || process.terminal().unwrap_or(false)));
+    if process.args().as_ref().is_none_or(Vec::is_empty) {
+        bail!("exec needs a command, or a process by --process");
     }
-    let spec = folder.spec()?;
-    let process = process(args, &spec)?;
-    run(args, &container, &spec, &process)
-}
-
-fn run(args: &ExecArgs, container: &Container, spec: &Spec, process: &Process) -> Result<ExitCode> {
-    let signals = (!args.detach).then(Signals::block).transpose().context("block signals")?;
-    let (stdio, attached) = streams(args, process)?;
-    let pidfd = container.process().context("the container's process is gone")?;
-    let target = Target::new(pidfd, spec)?;
-    let group = container.group()?.context("the container's cgroup is gone")?;
-    let setting = ExecSetting { stdio, preserve_fds: args.preserve_fds };
-    let plan = container::exec_plan(process, &target, setting)?;
-    let spawned = container::spawn(&plan, Some(group.dir()), Parent::Caller, None)?;
-    match spawned.report.next(&plan) {
-        Ok(Progress::Executed) => {}
-        result => {
-            wait_for(&spawned.pidfd).context("wait for the process that failed")?;
-            result?;
-            bail!("the process waits for something that nobody gives it");
-        }
-    }
-    if let Some(path) = &args.pid_file {
-        write_pid(path, spawned.pid)?;
-    }
-    let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
-    // Its copies of the streams would keep them open.
-    drop(plan);
-    let ended = terminal::attend(&spawned.pidfd, &signals, attached);
-    let status = wait_for(&spawned.pidfd).context("wait for the process's end")?;
-    ended.context("attend the process")?;
-    Ok(terminal::exit_code(status))
-}
-
-fn streams(args: &ExecArgs, process: &Process) -> Result<(Stdio, Option<Attached>)> {
-    match (process.terminal().unwrap_or(false), &args.console_socket) {
-        (false, None) => Ok((Stdio::Inherit, None)),
-        (false, Some(_)) => bail!("there is a console socket, but the process has no terminal"),
-        (true, Some(path)) => Ok((Stdio::Terminal { console: connect(path)? }, None)),
-        (true, None) if args.detach => {
-            bail!("the process has a terminal: say by --console-socket where it is sent to")
-        }
-        (true, None) => {
-            let (attached, console) = Attached::pair().context("make a socket for the terminal")?;
-            Ok((Stdio::Terminal { console }, Some(attached)))
-        }
-    }
-}
-
-/// The process of `--process`, or the container's own with what the flags change.
-fn process(args: &ExecArgs, spec: &Spec) -> Result<Process> {
-    if let Some(path) = &args.process {
-        let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        return serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()));
-    }
-    if args.command.is_empty() {
-        bail!("what shall be run? give a command or --process");
-    }
-    let mut process = spec.process().clone().context("the container's spec has no process")?;
-    process.set_args(Some(args.command.clone())).set_terminal(Some(args.tty)).set_console_size(None);
-    if let Some(cwd) = &args.cwd {
-        process.set_cwd(cwd.clone());
-    }
-    let mut environment = process.env().clone().unwrap_or_default();
-    environment.extend(args.env.iter().cloned());
-    process.set_env(Some(environment));
-    if let Some(user) = &args.user {
-        process.set_user(parse_user(user)?);
-    }
-    if !args.additional_gids.is_empty() {
-        let mut user = process.user().clone();
-        user.set_additional_gids(Some(args.additional_gids.clone()));
-        process.set_user(user);
-    }
-    if args.no_new_privs {
-        process.set_no_new_privileges(Some(true));
-    }
-    add_capabilities(&mut process, &args.cap)?;
     Ok(process)
 }
 
-/// Plain decimal numbers up to [`i32::MAX`]: what was parsed leniently beyond became root elsewhere (CVE-2026-30892,
-/// CVE-2024-40635).
-fn parse_user(text: &str) -> Result<User> {
-    let id = |part: &str| -> Result<u32> {
-        let plain = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        let id = part.parse().ok().filter(|id| plain && *id <= i32::MAX as u32);
-        id.with_context(|| format!("`{text}` is no user: UID or UID:GID, each from 0 to {}", i32::MAX))
-    };
-    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
-    let mut user = User::default();
-    user.set_uid(id(uid)?).set_gid(id(gid)?);
-    Ok(user)
+fn read(path: &Path) -> Result<Process> {
+    let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))
 }
 
-fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
-    if names.is_empty() {
-        return Ok(());
+fn of_the_container(args: &ExecArgs, spec: &Spec) -> Result<Process> {
+    let mut process = spec.process().clone().context("the container's config.json has no process")?;
+    process.set_args(Some(args.command.clone()));
+    // The first process may have a terminal of a certain size; this one has what was typed.
+    process.set_terminal(None).set_console_size(None);
+    if let Some(cwd) = &args.cwd {
+        process.set_cwd(cwd.clone());
     }
-    let mut sets = process.capabilities().clone().unwrap_or_default();
-    for name in names {
-        let plain = name.trim_start_matches("CAP_");
-        let capability =
-            Capability::from_str(plain).ok().with_context(|| format!("`{name}` is no capability"))?;
-        let with = |set: &Option<Capabilities>| {
-            let mut set = set.clone().unwrap_or_default();
-            set.insert(capability);
-            Some(set)
-        };
-        let (bounding, effective, permitted) =
-            (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
-        sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    process.set_env(Some(with(process.env().clone(), &args.env)));
+    if let Some(user) = args.user {
+        process.user_mut().set_uid(user.uid);
+        user.gid.map(|gid| process.user_mut().set_gid(gid).to_owned());
     }
-    process.set_capabilities(Some(sets));
-    Ok(())
+    let groups = process.user().additional_gids().clone();
+    process.user_mut().set_additional_gids(Some(with(groups, &args.additional_gids)));
+    if args.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    if !args.cap.is_empty() {
+        let sets = add_capabilities(process.capabilities().clone(), &args.cap)?;
+        process.set_capabilities(Some(sets));
+    }
+    Ok(process)
+}
+
+fn with<T: Clone>(list: Option<Vec<T>>, more: &[T]) -> Vec<T> {
+    list.into_iter().flatten().chain(more.iter().cloned()).collect()
+}
+
+/// To the three sets that a process starts with. Never to the inheritable one (CVE-2022-29162), nor to the ambient one.
+fn add_capabilities(sets: Option<LinuxCapabilities>, names: &[String]) -> Result<LinuxCapabilities> {
+    let mut sets = sets.unwrap_or_else(none);
+    let more: Capabilities = names.iter().map(|name| capability(name)).collect::<Result<_>>()?;
+    let joined = |set: &Option<Capabilities>| Some(set.iter().flatten().chain(&more).copied().collect());
+    let (bounding, effective, permitted) =
+        (joined(sets.bounding()), joined(sets.effective()), joined(sets.permitted()));
+    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    Ok(sets)
+}
+
+/// The crate's default is not empty.
+fn none() -> LinuxCapabilities {
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(None).set_effective(None).set_permitted(None).set_inheritable(None).set_ambient(None);
+    sets
+}
+
+fn capability(name: &str) -> Result<Capability> {
+    let full = serde_json::Value::from(match name.to_ascii_uppercase() {
+        upper if upper.starts_with("CAP_") => upper,
+        upper => format!("CAP_{upper}"),
+    });
+    serde_json::from_value(full).with_context(|| format!("{name:?} is no capability"))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
+    use super::super::args::{Called, Command};
     use super::*;
 
+    fn typed(line: &str) -> Result<Process> {
+        let words = ["podkeep-oci"].into_iter().chain(line.split_whitespace());
+        let Command::Exec(args) = Called::parse_from(words).oci.command else { panic!("{line}") };
+        let spec: Spec = serde_json::from_str(
+            r#"{"ociVersion":"1.2.0","process":{"terminal":true,"user":{"uid":1,"gid":2,"additionalGids":[3]},
+                "args":["first"],"env":["A=B"],"cwd":"/w","capabilities":{"bounding":["CAP_KILL"]}}}"#,
+        )
+        .unwrap();
+        process(&args, &spec)
+    }
+
     #[test]
-    fn a_user_is_one_or_two_plain_numbers() {
-        let ids = |text: &str| parse_user(text).map(|user| (user.uid(), user.gid())).ok();
-        assert_eq!(ids("0"), Some((0, 0)));
-        assert_eq!(ids("1000:2147483647"), Some((1000, 2_147_483_647)));
-        for wrong in ["", ":", "1:", ":1", "+1", "-1", "root", "2147483648", "4294967296", "1:2:3", " 1"] {
-            assert_eq!(ids(wrong), None, "{wrong:?}");
-        }
+    fn it_is_the_containers_own_with_what_was_typed() {
+        let process = typed("exec web ls -l").unwrap();
+        assert_eq!(process.args().clone().unwrap(), ["ls", "-l"]);
+        assert_eq!((process.user().uid(), process.user().gid(), process.terminal()), (1, 2, Some(false)));
+        assert_eq!(process.cwd().to_str(), Some("/w"));
+
+        let process = typed("exec -t -u 5 -g 9 --cwd /x -e C=D --no-new-privs -c net_admin web ls").unwrap();
+        assert_eq!((process.user().uid(), process.user().gid(), process.terminal()), (5, 2, Some(true)));
+        assert_eq!(process.user().additional_gids().clone().unwrap(), [3, 9]);
+        assert_eq!(process.env().clone().unwrap(), ["A=B", "C=D"]);
+        assert_eq!((process.cwd().to_str(), process.no_new_privileges()), (Some("/x"), Some(true)));
+        let sets = process.capabilities().clone().unwrap();
+        assert_eq!(sets.bounding().as_ref().unwrap().len(), 2);
+        assert_eq!(sets.permitted().as_ref().unwrap().len(), 1);
+        assert!(sets.inheritable().is_none() && sets.ambient().is_none());
+    }
+
+    #[test]
+    fn what_makes_no_process_is_refused() {
+        assert!(typed("exec web").unwrap_err().to_string().contains("needs a command"));
+        assert!(typed("exec -c nonsense web ls").unwrap_err().to_string().contains("no capability"));
     }
 }

@@ -1,47 +1,75 @@
-//! What is kept of a container between two commands: one folder each, on a tmpfs.
+//! What a container is, and how it is: the first is written down, the second is seen anew each time.
 
-use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-use oci_spec::runtime::Spec;
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
+use super::group;
 use super::id::ContainerId;
-use crate::cgroup::{self, Group};
-use crate::keeper::start_time;
+use super::store::Entry;
 
-const STATE: &str = "state.json";
-const CONFIG: &str = "config.json";
-/// There from the making of a container to its start.
-const START: &str = "start";
+/// The specification that is followed.
+pub const OCI_VERSION: &str = "1.2.0";
 
-/// The folder of one container.
-#[derive(Clone, Debug)]
-pub struct Folder(PathBuf);
-
-/// A container as it was made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Container {
-    pub id: String,
+/// `state.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Absolute.
     pub bundle: PathBuf,
     pub rootfs: PathBuf,
-    pub pid: u32,
-    /// Clock ticks since boot: with the PID it names the process for good.
-    pub start_time: u64,
+    pub process: ProcessId,
+    pub created: Timestamp,
     /// As `/proc/PID/cgroup` shows it.
     pub cgroup: PathBuf,
-    /// RFC 3339.
-    pub created: String,
-    pub annotations: HashMap<String, String>,
+    /// Its process is there, but `create` has not come to its end: hooks may run.
+    pub creating: bool,
+    pub annotations: BTreeMap<String, String>,
 }
 
-/// The words of the OCI runtime specification; `Paused` is runc's.
+/// One process, and no other that gets the same PID later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    pub pid: u32,
+    /// Clock ticks since boot: field 22 of `/proc/PID/stat`.
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// A process that cannot be gone yet, for instance because it is a child of ours.
+    pub fn of(pid: u32) -> ProcessId {
+        ProcessId { pid, start_time: crate::keeper::start_time(pid) }
+    }
+
+    /// Zombies do not live.
+    pub fn lives(self) -> bool {
+        let stat = || procfs::process::Process::new(self.pid.try_into().ok()?).ok()?.stat().ok();
+        stat().is_some_and(|stat| stat.starttime == self.start_time && !matches!(stat.state, 'Z' | 'X'))
+    }
+
+    /// `None` if it is gone. A signal through the descriptor never reaches another process.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open(self) -> Result<Option<OwnedFd>> {
+        let pid = Pid::from_raw(self.pid.try_into()?).context("a PID is never 0")?;
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => Ok(None),
+            Err(errno) => {
+                Err(io::Error::from(errno)).with_context(|| format!("open the process {}", self.pid))
+            }
+            // Looked at after the descriptor is there: from now on the PID cannot become another's unseen.
+            Ok(pidfd) => Ok(self.lives().then_some(pidfd)),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -53,7 +81,7 @@ pub enum Status {
 }
 
 impl Status {
-    pub fn as_str(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Status::Creating => "creating",
             Status::Created => "created",
@@ -62,189 +90,93 @@ impl Status {
             Status::Stopped => "stopped",
         }
     }
+
+    /// How the container is now.
+    pub fn of(entry: &Entry, record: &Record) -> Status {
+        if !record.process.lives() {
+            Status::Stopped
+        } else if record.creating {
+            Status::Creating
+        } else if group::is_frozen(record) {
+            Status::Paused
+        } else if entry.waits_for_start() {
+            Status::Created
+        } else {
+            Status::Running
+        }
+    }
 }
 
-/// The state that hooks and `state` get.
-#[derive(Clone, Debug, Serialize)]
+/// What the specification calls state: given to hooks, and printed by `state`.
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State<'a> {
     oci_version: &'static str,
-    id: &'a str,
-    status: Status,
-    /// 0 of a container that has ended.
-    pid: u32,
-    bundle: &'a Path,
-    annotations: &'a HashMap<String, String>,
-    /// Beyond the specification, as runc has them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rootfs: Option<&'a Path>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created: Option<&'a str>,
+    pub id: &'a str,
+    pub status: Status,
+    /// 0 once it is stopped.
+    pub pid: u32,
+    pub bundle: &'a PathBuf,
+    rootfs: &'a PathBuf,
+    pub created: Timestamp,
+    pub owner: &'static str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
 }
 
-/// The version of the specification that is followed.
-pub const OCI_VERSION: &str = "1.2.0";
-
-impl Container {
-    pub fn state(&self, status: Status) -> State<'_> {
+impl<'a> State<'a> {
+    pub fn new(id: &'a ContainerId, record: &'a Record, status: Status) -> State<'a> {
         State {
             oci_version: OCI_VERSION,
-            id: &self.id,
+            id: id.as_str(),
             status,
-            pid: if status == Status::Stopped { 0 } else { self.pid },
-            bundle: &self.bundle,
-            annotations: &self.annotations,
-            rootfs: Some(&self.rootfs),
-            created: Some(&self.created),
+            pid: if status == Status::Stopped { 0 } else { record.process.pid },
+            bundle: &record.bundle,
+            rootfs: &record.rootfs,
+            created: record.created,
+            // Nobody else makes containers.
+            owner: "root",
+            annotations: &record.annotations,
         }
-    }
-
-    /// A descriptor of its first process; `None` if that has ended.
-    pub fn process(&self) -> Option<OwnedFd> {
-        let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        // Looked at after the pidfd was opened: if it is the same one now, the pidfd is of it.
-        (self.is_alive()).then_some(pidfd)
-    }
-
-    /// A zombie that nobody has waited for is none.
-    fn is_alive(&self) -> bool {
-        let Ok(pid) = i32::try_from(self.pid) else { return false };
-        let stat = procfs::process::Process::new(pid).and_then(|process| process.stat());
-        stat.is_ok_and(|stat| stat.starttime == self.start_time && !"ZX".contains(stat.state))
-    }
-
-    /// Its cgroup; `None` if that is gone.
-    pub fn group(&self) -> Result<Option<Group>> {
-        cgroup::open_existing(&self.cgroup).with_context(|| format!("open the cgroup of {}", self.id))
-    }
-}
-
-impl Folder {
-    pub fn new(root: &Path, id: &ContainerId) -> Folder {
-        Folder(root.join(id.as_str()))
-    }
-
-    /// Makes the folder: that of another container with the id is an error.
-    pub fn make(root: &Path, id: &ContainerId) -> Result<Folder> {
-        let folder = Folder::new(root, id);
-        let private = |recursive| {
-            let mut builder = DirBuilder::new();
-            builder.mode(0o700).recursive(recursive);
-            builder
-        };
-        private(true).create(root).with_context(|| format!("make {}", root.display()))?;
-        match private(false).create(&folder.0) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                bail!("container with id exists: {id}")
-            }
-            made => made.with_context(|| format!("make {}", folder.0.display()))?,
-        }
-        Ok(folder)
-    }
-
-    pub fn save(&self, container: &Container, config: &[u8]) -> Result<()> {
-        self.write(CONFIG, config)?;
-        self.write(STATE, &serde_json::to_vec(container)?)
-    }
-
-    /// Whole or absent.
-    fn write(&self, name: &str, content: &[u8]) -> Result<()> {
-        let (path, aside) = (self.0.join(name), self.0.join(format!("{name}.new")));
-        let written = File::create(&aside).and_then(|mut file| file.write_all(content));
-        written.and_then(|()| fs::rename(&aside, &path)).with_context(|| format!("write {}", path.display()))
     }
 
     /// # Errors
-    /// `container does not exist` in the words that podman looks for.
-    pub fn load(&self) -> Result<Container> {
-        let path = self.0.join(STATE);
-        match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).with_context(|| format!("read {}", path.display())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                bail!("container does not exist: there is no {}", path.display())
-            }
-            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
-        }
+    /// None that is known.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).context("write the container's state as JSON")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_process_of_the_same_pid_is_not_it() {
+        let own = ProcessId::of(std::process::id());
+        assert!(own.lives() && own.open().unwrap().is_some());
+        let earlier = ProcessId { start_time: own.start_time - 1, ..own };
+        assert!(!earlier.lives() && earlier.open().unwrap().is_none());
+        let nobody = ProcessId { pid: i32::MAX as u32, start_time: 0 };
+        assert!(!nobody.lives() && nobody.open().unwrap().is_none());
     }
 
-    pub fn spec(&self) -> Result<Spec> {
-        let path = self.0.join(CONFIG);
-        let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))
-    }
-
-    pub fn status(&self, container: &Container) -> Result<Status> {
-        if !container.is_alive() {
-            return Ok(Status::Stopped);
-        }
-        if self.0.join(START).exists() {
-            return Ok(Status::Created);
-        }
-        let frozen = container.group()?.map_or(Ok(false), |group| group.is_frozen())?;
-        Ok(if frozen { Status::Paused } else { Status::Running })
-    }
-
-    /// The FIFO that the first process reads its start from, opened for that.
-    pub fn make_start(&self) -> Result<OwnedFd> {
-        let path = self.0.join(START);
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &path,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        )
-        .with_context(|| format!("make {}", path.display()))?;
-        // Open for both: a reader alone would have to wait for a writer.
-        let opened = OpenOptions::new().read(true).write(true).open(&path);
-        Ok(opened.with_context(|| format!("open {}", path.display()))?.into())
-    }
-
-    pub fn give_start(&self) -> Result<()> {
-        let path = self.0.join(START);
-        let start = || -> io::Result<()> {
-            // Non-blocking: it fails if the process that should read is gone.
-            let mut fifo = OpenOptions::new()
-                .write(true)
-                .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
-                .open(&path)?;
-            fs::remove_file(&path)?;
-            fifo.write_all(&[0])
+    #[test]
+    fn the_state_is_that_of_the_specification() {
+        let record = Record {
+            bundle: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            process: ProcessId { pid: 7, start_time: 1 },
+            created: Timestamp::UNIX_EPOCH,
+            cgroup: "/x".into(),
+            creating: false,
+            annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
         };
-        start().context("start the container's process")
+        let id = "web".parse().unwrap();
+        let json = State::new(&id, &record, Status::Stopped).to_json().unwrap();
+        let expected = r#"{"ociVersion":"1.2.0","id":"web","status":"stopped","pid":0,"bundle":"/b","rootfs":"/b/rootfs","created":"1970-01-01T00:00:00Z","owner":"root","annotations":{"a":"b"}}"#;
+        assert_eq!(String::from_utf8(json).unwrap(), expected);
+        let text = serde_json::to_vec(&record).unwrap();
+        assert_eq!(serde_json::from_slice::<Record>(&text).unwrap(), record);
     }
-
-    /// With all that podkeep has put there.
-    pub fn remove(&self) -> Result<()> {
-        for name in [START, CONFIG, STATE] {
-            match fs::remove_file(self.0.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("remove {}", self.0.join(name).display()));
-                }
-                _ => {}
-            }
-        }
-        match fs::remove_dir(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.with_context(|| format!("remove {}", self.0.display())),
-        }
-    }
-}
-
-/// The ids of all containers, in order.
-pub fn ids(root: &Path) -> Result<Vec<ContainerId>> {
-    let entries = match fs::read_dir(root) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("list {}", root.display()))?,
-    };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut ids: Vec<ContainerId> = names.collect();
-    ids.sort_unstable();
-    Ok(ids)
-}
-
-/// Of a process that was just made.
-pub fn started_at(pid: u32) -> u64 {
-    start_time(pid)
 }

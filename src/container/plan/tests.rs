@@ -59,7 +59,6 @@ fn a_plain_container_takes_these_steps() {
         lines,
         [
             "reset signals",
-            "set oom_score_adj to -997",
             "start a session",
             "join the ipc namespace",
             "join the net namespace",

@@ -19,7 +19,6 @@ fn memory_and_swap_are_told_apart() {
         (r#"{"limit": 64, "swap": 64}"#, "memory.swap.max=0, memory.max=64"),
         (r#"{"limit": 64, "swap": -1}"#, "memory.swap.max=max, memory.max=64"),
         (r#"{"limit": -1}"#, "memory.swap.max=max, memory.max=max"),
-        (r#"{"limit": -1, "swap": 7}"#, "memory.swap.max=7, memory.max=max"),
         (r#"{"limit": 64}"#, "memory.max=64"),
         (r#"{"limit": 0, "reservation": 0, "swap": 0, "kernel": -1, "disableOOMKiller": false}"#, ""),
     ];
@@ -28,6 +27,10 @@ fn memory_and_swap_are_told_apart() {
     }
     let less = of(r#"{"memory": {"limit": 64, "swap": 63}}"#);
     assert_eq!(less, Err(ResourceError::Swap { swap: 63, limit: 64 }));
+    for memory in [r#"{"swap": 7}"#, r#"{"limit": -1, "swap": 7}"#] {
+        let alone = of(&format!(r#"{{"memory": {memory}}}"#));
+        assert_eq!(alone, Err(ResourceError::SwapWithoutLimit(7)), "{memory}");
+    }
 }
 
 #[test]
