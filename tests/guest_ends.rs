@@ -66,7 +66,7 @@ fn a_command_that_is_not_there_is_a_start_error() {
     let list = node.list();
     let message = list.pod("typo").unwrap().container("main").unwrap().message();
     let sentence = "start container default/typo-node1/main: execute slep: ENOENT \
-                    (neither in the image's root nor in its PATH, or its interpreter or loader is missing)";
+                    (no such file or directory in the image's root or its PATH, or its interpreter or loader is missing)";
     assert_eq!(message, sentence);
     assert_eq!(phase(&node, "typo"), "Failed");
 }

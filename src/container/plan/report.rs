@@ -30,8 +30,12 @@ fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
         (Step::WriteProc { path, .. }, Errno::ENOENT) if path.to_bytes().contains(&b'-') => {
             Some("this kernel has no such security module, or it is off")
         }
-        (Step::Execute { .. } | Step::FindProgram { .. }, Errno::ENOENT) => {
-            Some("neither in the image's root nor in its PATH, or its interpreter or loader is missing")
+        // podman finds its exit codes 127 and 126 in a runtime's words: these two, in the kernel's own.
+        (Step::Execute { .. } | Step::FindProgram { .. }, Errno::ENOENT) => Some(
+            "no such file or directory in the image's root or its PATH, or its interpreter or loader is missing",
+        ),
+        (Step::Execute { .. } | Step::FindProgram { .. }, Errno::EACCES) => {
+            Some("permission denied: not executable for this user, or a folder")
         }
         (Step::Execute { .. }, Errno::ENOEXEC) => Some("built for another machine, or a script without #!"),
         _ => None,
