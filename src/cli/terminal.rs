@@ -44,8 +44,18 @@ impl Signals {
         Ok(Signals(SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
     }
 
-    fn next(&self) -> io::Result<Option<i32>> {
+    /// The number of one that has come.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn next(&self) -> io::Result<Option<i32>> {
         Ok(self.0.read_signal()?.map(|info| info.ssi_signo as i32))
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -62,7 +72,11 @@ impl Attached {
         Ok((Attached(ours), theirs.into()))
     }
 
-    fn receive(&self) -> io::Result<OwnedFd> {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// The kernel's, or that the container's side was closed without sending one.
+    pub fn receive(&self) -> io::Result<OwnedFd> {
         let mut bytes = [0; 64];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -72,6 +86,12 @@ impl Attached {
             _ => None,
         });
         fds.next().and_then(|mut fds| fds.next()).ok_or_else(|| io::Error::other("no terminal was sent"))
+    }
+}
+
+impl AsFd for Attached {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -120,9 +140,45 @@ fn pass_on(process: &OwnedFd, signals: &Signals) -> io::Result<()> {
 /// Our terminal and the container's.
 pub struct Relay {
     master: OwnedFd,
-    /// How our terminal was before: put back at the end. `None` if our standard input is none.
-    before: Option<Termios>,
     input_open: bool,
+    _raw: RawInput,
+}
+
+/// Our terminal passes on what is typed as it is, until this is dropped.
+pub struct RawInput {
+    /// `None` if our standard input is no terminal.
+    before: Option<Termios>,
+}
+
+impl RawInput {
+    /// # Errors
+    /// The kernel's.
+    pub fn begin() -> io::Result<RawInput> {
+        let stdin = io::stdin();
+        let before = termios::tcgetattr(&stdin).ok();
+        if let Some(before) = &before {
+            let mut raw = before.clone();
+            raw.make_raw();
+            termios::tcsetattr(&stdin, OptionalActions::Now, &raw)?;
+        }
+        Ok(RawInput { before })
+    }
+}
+
+impl Drop for RawInput {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // Nobody is left to be told.
+            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, before);
+        }
+    }
+}
+
+/// Makes a terminal as large as ours. A size that cannot be set is no reason to stop.
+pub fn follow_size(master: BorrowedFd<'_>) {
+    if let Ok(size) = tcgetwinsize(io::stdin()) {
+        let _ = tcsetwinsize(master, size);
+    }
 }
 
 impl Relay {
@@ -131,23 +187,9 @@ impl Relay {
     /// # Errors
     /// The kernel's.
     pub fn begin(master: OwnedFd) -> io::Result<Relay> {
-        let stdin = io::stdin();
-        let before = termios::tcgetattr(&stdin).ok();
-        if let Some(before) = &before {
-            let mut raw = before.clone();
-            raw.make_raw();
-            termios::tcsetattr(&stdin, OptionalActions::Now, &raw)?;
-        }
-        let relay = Relay { master, before, input_open: true };
-        relay.follow_size();
-        Ok(relay)
-    }
-
-    fn follow_size(&self) {
-        if let Ok(size) = tcgetwinsize(io::stdin()) {
-            // A size that cannot be set is no reason to stop.
-            let _ = tcsetwinsize(&self.master, size);
-        }
+        let raw = RawInput::begin()?;
+        follow_size(master.as_fd());
+        Ok(Relay { master, input_open: true, _raw: raw })
     }
 
     /// Until the container's side is closed.
@@ -184,7 +226,7 @@ impl Relay {
     fn heed(&self, process: Option<&OwnedFd>, signals: &Signals) -> io::Result<()> {
         while let Some(number) = signals.next()? {
             if number == libc::SIGWINCH {
-                self.follow_size();
+                follow_size(self.master.as_fd());
             } else if let (Some(process), Some(signal)) = (process, signal::parse(&number.to_string())) {
                 let _ = pidfd_send_signal(process, signal);
             }
@@ -214,15 +256,6 @@ impl Relay {
         io::stdout().write_all(&space[..length])?;
         io::stdout().flush()?;
         Ok(length > 0)
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            // Nobody is left to be told.
-            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, before);
-        }
     }
 }
 
