@@ -229,7 +229,11 @@ fn a_worker_killed_during_a_command_leaves_it_to_be_reaped_and_the_container_to_
     wait_until("there is a new worker", || node.worker().filter(|new| *new != worker));
     wait_until("it answers", || node.try_list());
     assert!(process::status(pid, "Pid").is_some(), "the command runs on");
-    assert_eq!(output(&node, &["sh", "-c", "exit 5"]).status.code(), Some(5), "the new worker knows the image");
+    assert_eq!(
+        output(&node, &["sh", "-c", "exit 5"]).status.code(),
+        Some(5),
+        "the new worker knows the image"
+    );
     kill(first, Signal::KILL);
     wait_restarted(&node, first);
     assert!(process::status(pid, "Pid").is_none(), "reaped");

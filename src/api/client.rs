@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{PODS, descriptors};
 use super::view::PodList;
+use super::{PODS, descriptors};
 
 /// The node itself answers within 10 s or says why not.
 const PATIENCE: Duration = Duration::from_secs(15);

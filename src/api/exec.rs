@@ -147,7 +147,12 @@ mod tests {
         let pod = PodId { namespace: "default".to_owned(), name: "web-edge7".to_owned() };
         let path = Path { pod, container: "main".to_owned() };
         assert_eq!(Path::parse(&path.to_string()), Some(path));
-        for wrong in ["/v1/pods", "/v1/pods/a/b/containers/c", "/v1/pods/a//containers/c/exec", "/v1/pods/a/b/containers/c/exec/d"] {
+        for wrong in [
+            "/v1/pods",
+            "/v1/pods/a/b/containers/c",
+            "/v1/pods/a//containers/c/exec",
+            "/v1/pods/a/b/containers/c/exec/d",
+        ] {
             assert_eq!(Path::parse(wrong), None, "{wrong}");
         }
     }

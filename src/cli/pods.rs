@@ -84,7 +84,8 @@ fn resolve(list: &PodList, pod: &str, node: &NodeArgs) -> (PodId, Option<Uid>) {
 pub fn container(node: &NodeArgs, pod: &str, container: Option<&str>) -> Result<(PodId, String)> {
     let list = ask(node)?;
     let (id, _) = resolve(&list, pod, node);
-    let is_it = |item: &&PodView| (&item.metadata.namespace, &item.metadata.name) == (&id.namespace, &id.name);
+    let is_it =
+        |item: &&PodView| (&item.metadata.namespace, &item.metadata.name) == (&id.namespace, &id.name);
     let item = list.items.iter().find(is_it);
     let item = item.with_context(|| format!("there is no Pod {id}: `podkeep ps` lists those that are"))?;
     let names: Vec<&str> = item.status.container_statuses.iter().map(|c| c.name.as_str()).collect();

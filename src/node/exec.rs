@@ -229,7 +229,9 @@ impl Worker {
 
     /// A container that ended meanwhile takes what came late with it.
     fn end_with_its_container(&mut self, pod: PodNumber, container: Index) -> Result<()> {
-        let Some(c) = self.pods.get(&pod).and_then(|run| run.containers.get(container)) else { return Ok(()) };
+        let Some(c) = self.pods.get(&pod).and_then(|run| run.containers.get(container)) else {
+            return Ok(());
+        };
         if let (Some(group), Some(_)) = (&c.group, &c.emptying) {
             if let Err(error) = group.kill() {
                 log::error!("{:#}", anyhow::Error::from(error));
