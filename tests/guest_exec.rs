@@ -175,7 +175,7 @@ fn it_has_the_containers_rights_and_no_more() {
         assert!(own.contains("CapEff") && own.contains("Seccomp:\t2") && own.lines().count() > 20, "{own}");
         assert_eq!(own, container);
         // Nothing of the node's is open.
-        let fds = text(&output(&node, &["sh", "-c", "ls /proc/$$/fd"]).stdout);
+        let fds = text(&output(&node, &["sh", "-c", "ls /proc/$$/fd; true"]).stdout);
         assert_eq!(fds.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2"]);
         let (mut child, _out) = begin(&node);
         let pid = sleeper(first);

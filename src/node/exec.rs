@@ -386,3 +386,21 @@ fn explain(cause: StartError, failed: impl Fn(anyhow::Error) -> ExecError) -> Ex
         cause => failed(cause.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pipes_and_sockets_come_into_a_container() {
+        let pipe = || rustix::pipe::pipe().unwrap().1;
+        let folder = || OwnedFd::from(std::fs::File::open("/").unwrap());
+        let command = ["sh".to_owned()];
+        let with = |stdin: Option<OwnedFd>, stdout| ExecStreams::Pipes { stdin, stdout, stderr: pipe() };
+        assert!(check(&command, &with(Some(pipe()), pipe())).is_ok());
+        assert!(check(&command, &with(Some(folder()), pipe())).is_err());
+        assert!(check(&command, &with(None, folder())).is_err());
+        assert!(check(&command, &ExecStreams::Terminal { console: folder(), size: None }).is_err());
+        assert!(check(&[], &with(None, pipe())).is_err());
+    }
+}
