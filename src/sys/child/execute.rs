@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char};
 use std::os::fd::RawFd;
 
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, stat};
 use rustix::io::Errno;
 
 use super::check;
@@ -19,7 +19,12 @@ pub(super) fn verify_directory() -> Result<(), Errno> {
 
 /// As [`execute`] will look for it, so that most of what will fail is told before the start.
 pub(super) fn find(candidates: &[CString]) -> Result<(), Errno> {
-    first(candidates, |path| accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS))
+    first(candidates, |path| {
+        accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?;
+        // A folder may be searched, which looks the same; execve answers this too.
+        let kind = FileType::from_raw_mode(stat(path)?.st_mode);
+        if kind == FileType::RegularFile { Ok(()) } else { Err(Errno::ACCESS) }
+    })
 }
 
 /// Returns only if no candidate could be executed.
