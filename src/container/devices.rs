@@ -55,7 +55,13 @@ fn attach(cgroup: BorrowedFd<'_>, program: Vec<Instruction>) -> io::Result<()> {
     // A panic while the lock is held leaves a list that is still whole.
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, fd)) = loaded.iter().find(|(known, _)| *known == program) {
-        return bpf::attach_device_program(cgroup, fd.as_fd());
+        match bpf::attach_device_program(cgroup, fd.as_fd()) {
+            // The kernel does not attach one program to one cgroup twice: a second one that says the same does no harm.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                return bpf::attach_device_program(cgroup, bpf::load_device_program(&program)?.as_fd());
+            }
+            attached => return attached,
+        }
     }
     let fd = bpf::load_device_program(&program)?;
     bpf::attach_device_program(cgroup, fd.as_fd())?;
