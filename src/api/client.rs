@@ -1,12 +1,13 @@
 //! The command line's way to the node.
 
 use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::PODS;
 use super::view::PodList;
+use super::{PODS, descriptors};
 
 /// The node itself answers within 10 s or says why not.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -27,37 +28,58 @@ pub enum Error {
 }
 
 /// All Pods, as the node sees them now.
+///
+/// # Errors
+/// When the node is down, or answers anything else.
 pub fn pods(socket: &Path) -> Result<PodList, Error> {
+    let mut stream = connect(socket)?;
+    let failed = |cause| Error::Io { socket: socket.to_owned(), cause };
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    write!(stream, "GET {PODS} HTTP/1.1\r\nHost: podkeep\r\nConnection: close\r\n\r\n").map_err(failed)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).map_err(failed)?;
     let unreadable = |cause: String| Error::Unreadable { socket: socket.to_owned(), cause };
-    let answer = get(socket, PODS)?;
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut headers);
-    let body = match response.parse(&answer) {
-        Ok(httparse::Status::Complete(length)) => &answer[length..],
-        Ok(httparse::Status::Partial) => return Err(unreadable("the answer is cut off".to_owned())),
-        Err(error) => return Err(unreadable(error.to_string())),
-    };
-    match response.code {
-        Some(200) => serde_json::from_slice(body).map_err(|error| unreadable(error.to_string())),
-        status => {
+    match parse(&answer).map_err(unreadable)? {
+        (200, body) => serde_json::from_slice(body).map_err(|error| unreadable(error.to_string())),
+        (status, body) => {
             let body = String::from_utf8_lossy(body).into_owned();
-            Err(Error::Refused { socket: socket.to_owned(), status: status.unwrap_or(0), body })
+            Err(Error::Refused { socket: socket.to_owned(), status, body })
         }
     }
 }
 
-fn get(socket: &Path, path: &str) -> Result<Vec<u8>, Error> {
-    let failed = |cause| Error::Io { socket: socket.to_owned(), cause };
-    let mut stream = match UnixStream::connect(socket) {
-        Ok(stream) => stream,
+/// Asks for a command in a container; the answer comes over the connection when it has ended.
+///
+/// # Errors
+/// When the node is down.
+pub fn exec(socket: &Path, path: &str, request: &[u8], fds: &[BorrowedFd<'_>]) -> Result<UnixStream, Error> {
+    let stream = connect(socket)?;
+    let length = request.len();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: podkeep\r\nContent-Length: {length}\r\n\r\n");
+    descriptors::send(&stream, &[head.as_bytes(), request].concat(), fds)
+        .map_err(|cause| Error::Io { socket: socket.to_owned(), cause })?;
+    Ok(stream)
+}
+
+/// Status and body of a whole response.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn parse(answer: &[u8]) -> Result<(u16, &[u8]), String> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    match response.parse(answer) {
+        Ok(httparse::Status::Complete(length)) => Ok((response.code.unwrap_or(0), &answer[length..])),
+        Ok(httparse::Status::Partial) => Err("the answer is cut off".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn connect(socket: &Path) -> Result<UnixStream, Error> {
+    match UnixStream::connect(socket) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            return Err(Error::Down(socket.to_owned()));
+            Err(Error::Down(socket.to_owned()))
         }
-        Err(error) => return Err(failed(error)),
-    };
-    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: podkeep\r\nConnection: close\r\n\r\n").map_err(failed)?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).map_err(failed)?;
-    Ok(answer)
+        result => result.map_err(|cause| Error::Io { socket: socket.to_owned(), cause }),
+    }
 }

@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod exec;
 pub mod server;
 pub mod view;
+
+mod descriptors;
 
 /// Where the Pods are listed.
 pub const PODS: &str = "/v1/pods";

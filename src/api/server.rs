@@ -1,7 +1,8 @@
 //! Answers programs on the node's socket, on threads of its own: a slow asker holds up nobody.
 
 use std::fs::{self, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -12,15 +13,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::view::PodList;
-use super::{HEALTH, PODS};
+use super::{HEALTH, PODS, descriptors, exec};
 use crate::node::Handle;
 
 /// An asker that takes longer to ask or to listen is hung up on.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long accepting rests after it failed.
 const BREATHER: Duration = Duration::from_millis(100);
-/// Longer requests are refused. Bytes.
-const MAX_REQUEST: usize = 16 << 10;
+/// Longer requests are refused: more than a command line of a shell script needs. Bytes.
+const MAX_REQUEST: usize = 1 << 20;
 const MAX_HEADERS: usize = 64;
 
 /// Starts to answer on the socket. Only root may ask.
@@ -57,37 +58,68 @@ pub fn serve(socket: &Path, handle: Handle) -> Result<()> {
 fn answer(mut stream: UnixStream, handle: &Handle) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let (status, body) = match read_request(&mut stream)? {
-        Some((method, path)) => respond(&method, &path, handle),
-        None => ("400 Bad Request", error("not an HTTP/1.1 request")),
+    let (status, body) = match read_request(&stream)? {
+        Some(request) if request.method == "POST" => match exec::Path::parse(&request.path) {
+            Some(path) => return exec::begin(stream, &path, request, handle),
+            None => respond(&request.method, &request.path, handle),
+        },
+        Some(request) => respond(&request.method, &request.path, handle),
+        None => ("400 Bad Request", error("not an HTTP/1.1 request, or one that is too long")),
     };
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    )?;
-    stream.write_all(&body)
+    write_response(&mut stream, status, &body)
 }
 
-/// Method and path of the request; `None` if it is none.
-fn read_request(stream: &mut UnixStream) -> io::Result<Option<(String, String)>> {
-    let mut received = Vec::new();
-    let mut space = [0; 1024];
+pub(super) fn write_response(mut stream: impl Write, status: &str, body: &[u8]) -> io::Result<()> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), body].concat())
+}
+
+/// A request with all that came with it.
+pub(super) struct Request {
+    pub method: String,
+    pub path: String,
+    pub body: Vec<u8>,
+    pub fds: Vec<OwnedFd>,
+}
+
+/// `None` if it is no request.
+fn read_request(stream: &UnixStream) -> io::Result<Option<Request>> {
+    let (mut received, mut fds) = (Vec::new(), Vec::new());
     while received.len() < MAX_REQUEST {
-        let length = stream.read(&mut space)?;
-        received.extend_from_slice(&space[..length]);
+        let more = descriptors::receive(stream, &mut received, &mut fds)?;
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(&received) {
-            Ok(httparse::Status::Complete(_)) => {
+            Ok(httparse::Status::Complete(head)) => {
+                let Some(length) = content_length(request.headers) else { return Ok(None) };
+                if received.len() - head < length {
+                    if more {
+                        continue;
+                    }
+                    return Ok(None);
+                }
                 let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
-                return Ok(Some((method.to_owned(), path.to_owned())));
+                let body = received[head..head + length].to_vec();
+                return Ok(Some(Request { method: method.to_owned(), path: path.to_owned(), body, fds }));
             }
-            Ok(httparse::Status::Partial) if length > 0 => {}
+            Ok(httparse::Status::Partial) if more => {}
             _ => return Ok(None),
         }
     }
     Ok(None)
+}
+
+/// No header means no body; `None` if it is not understood.
+fn content_length(headers: &[httparse::Header<'_>]) -> Option<usize> {
+    match headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length")) {
+        None => Some(0),
+        Some(header) => {
+            std::str::from_utf8(header.value).ok()?.parse().ok().filter(|length| *length <= MAX_REQUEST)
+        }
+    }
 }
 
 fn respond(method: &str, path: &str, handle: &Handle) -> (&'static str, Vec<u8>) {
@@ -106,6 +138,6 @@ fn respond(method: &str, path: &str, handle: &Handle) -> (&'static str, Vec<u8>)
     }
 }
 
-fn error(message: &str) -> Vec<u8> {
+pub(super) fn error(message: &str) -> Vec<u8> {
     serde_json::json!({ "error": message }).to_string().into_bytes()
 }

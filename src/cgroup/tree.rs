@@ -1,5 +1,6 @@
 //! Everything under one root of ours: where that root is, the QoS classes and the Pods in it.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, fgetxattr, open};
@@ -26,6 +27,8 @@ pub struct Tree {
     classes: Classes,
     missing: Vec<Controller>,
     delegated: bool,
+    /// Nobody else's, as long as it is open.
+    _lock: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -52,20 +55,20 @@ impl Tree {
     /// there (podkeep's own) is moved into the leaf `node`.
     ///
     /// # Errors
-    /// [`Error::Locked`] while anybody else has a tree open at that root. No cgroup2 mount, a malformed `cgroup_root`, or a kernel that refuses to make a group. That a controller is
-    /// missing is none: see [`Tree::missing_controllers`].
+    /// [`Error::Locked`] while another process has a tree open at that root. No cgroup2 mount, a malformed `cgroup_root`, or a
+    /// kernel that refuses to make a group. That a controller is missing is none: see [`Tree::missing_controllers`].
     pub fn open(cgroup_root: Option<&str>) -> Result<Tree, Error> {
         let mount = Mount::find()?;
         let top = open_top(&mount)?;
         let place = Place::choose(cgroup_root, &mount)?;
         let mut root = place.make(top)?;
-        root.lock()?;
+        let lock = root.lock()?;
         if place.delegated {
             move_into_leaf(&root)?;
         }
         let missing = root.enable_below()?.missing();
         let classes = Classes::make(&root)?;
-        Ok(Tree { root, classes, missing, delegated: place.delegated })
+        Ok(Tree { root, classes, missing, delegated: place.delegated, _lock: lock })
     }
 
     /// What this host cannot enforce: on a hybrid host, the controllers that are bound to cgroup v1.

@@ -26,7 +26,7 @@ pub struct NodeArgs {
     /// The node's socket and what is needed only until the next reboot
     #[arg(long, global = true, value_name = "DIR", default_value = Folders::DEFAULT_RUN, value_hint = ValueHint::DirPath)]
     pub run_dir: PathBuf,
-    /// Namespace of the Pods that are meant [default for `logs`: default; for `ps`: all]
+    /// Namespace of the Pods that are meant [default for `logs` and `exec`: default; for `ps`: all]
     #[arg(short, long, global = true)]
     pub namespace: Option<String>,
 }
@@ -39,6 +39,8 @@ pub enum Command {
     Ps(PsArgs),
     /// Print a container's logs
     Logs(LogsArgs),
+    /// Run a command in a container
+    Exec(ExecArgs),
     /// Bring images from OCI layouts or archives into the store
     Load(LoadArgs),
     /// List the images in the store
@@ -101,6 +103,24 @@ pub struct LogsArgs {
     /// Only this many lines from the end
     #[arg(long, value_name = "N")]
     pub tail: Option<usize>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ExecArgs {
+    /// `web`, `web-<node>` or `namespace/name`
+    pub pod: String,
+    /// Which container, where the Pod has several
+    #[arg(short, long)]
+    pub container: Option<String>,
+    /// Pass our standard input on
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// Give the command a terminal
+    #[arg(short = 't', long)]
+    pub tty: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
 }
 
 #[derive(Debug, ClapArgs)]

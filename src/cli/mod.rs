@@ -3,6 +3,7 @@
 
 mod args;
 mod completions;
+mod exec;
 mod images;
 mod journal;
 mod lint;
@@ -10,6 +11,7 @@ pub mod logs;
 mod oci;
 mod pods;
 mod ps;
+mod relay;
 mod run;
 mod table;
 mod terminal;
@@ -47,6 +49,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Run(options) => run::run(&options, &args.node),
         Command::Ps(options) => ps::ps(&options, &args.node),
         Command::Logs(options) => pods::logs(&options, &args.node),
+        Command::Exec(options) => exec::exec(&options, &args.node),
         Command::Load(options) => images::load(&options, &args.node),
         Command::Images(options) => images::images(&options, &args.node),
         Command::Lint(options) => lint::lint(&options),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use super::args::{LogsArgs, NodeArgs};
 use super::logs;
@@ -30,12 +30,21 @@ pub fn known(node: &NodeArgs) -> Result<PodList> {
     }
 }
 
-/// While a worker is being replaced, nobody listens for an instant: asked again for as long as its keeper lives.
+/// The node's Pods.
 fn ask(node: &NodeArgs) -> Result<PodList, client::Error> {
+    patiently(node, client::pods)
+}
+
+/// Asks something of the node. While a worker is being replaced, nobody listens for an instant: asked again for as long as
+/// its keeper lives.
+pub fn patiently<T>(
+    node: &NodeArgs,
+    mut ask: impl FnMut(&Path) -> Result<T, client::Error>,
+) -> Result<T, client::Error> {
     let socket = Folders::socket_in(&node.run_dir);
     let give_up = Instant::now() + WORKER_WITHIN;
     loop {
-        match client::pods(&socket) {
+        match ask(&socket) {
             Err(client::Error::Down(_))
                 if offline::keeper_lives(&node.run_dir) && Instant::now() < give_up =>
             {
@@ -66,6 +75,28 @@ fn resolve(list: &PodList, pod: &str, node: &NodeArgs) -> (PodId, Option<Uid>) {
         Some(found) => (id(&found.metadata.name), Uid::parse(&found.metadata.uid)),
         None => (id(name), None),
     }
+}
+
+/// A container of a Pod that the node has: the one that is named, or the only one.
+///
+/// # Errors
+/// When the node does not answer, or there is no such Pod or container.
+pub fn container(node: &NodeArgs, pod: &str, container: Option<&str>) -> Result<(PodId, String)> {
+    let list = ask(node)?;
+    let (id, _) = resolve(&list, pod, node);
+    let is_it =
+        |item: &&PodView| (&item.metadata.namespace, &item.metadata.name) == (&id.namespace, &id.name);
+    let item = list.items.iter().find(is_it);
+    let item = item.with_context(|| format!("there is no Pod {id}: `podkeep ps` lists those that are"))?;
+    let names: Vec<&str> = item.status.container_statuses.iter().map(|c| c.name.as_str()).collect();
+    let name = match (container, names.as_slice()) {
+        (Some(name), names) if names.contains(&name) => name,
+        (Some(name), _) => bail!("Pod {id} has no container {name}, but {}", names.join(", ")),
+        (None, [only]) => only,
+        (None, _) => bail!("Pod {id} has several containers, choose one with -c: {}", names.join(", ")),
+    };
+    let name = name.to_owned();
+    Ok((id, name))
 }
 
 /// `podkeep logs`.

@@ -3,14 +3,17 @@
 //!
 //! One loop over descriptors, no thread.
 
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use nix::sys::signal::{SigSet, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
@@ -59,6 +62,44 @@ impl Signals {
 }
 
 impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Where the other end of a container's terminal comes to.
+#[derive(Debug)]
+pub struct Attached(UnixStream);
+
+impl Attached {
+    /// The second is for the container's side.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn pair() -> io::Result<(Attached, OwnedFd)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        Ok((Attached(ours), theirs.into()))
+    }
+
+    /// Takes it, without waiting: it has been sent by the time that the process runs its program.
+    ///
+    /// # Errors
+    /// The kernel's, or that none has come.
+    pub fn receive(&self) -> io::Result<OwnedFd> {
+        let mut bytes = [0; 64];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags)?;
+        let mut rights = ancillary.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        });
+        rights.next().and_then(|mut fds| fds.next()).ok_or_else(|| io::Error::other("no terminal has come"))
+    }
+}
+
+impl AsFd for Attached {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

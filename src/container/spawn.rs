@@ -58,7 +58,13 @@ pub enum SpawnError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
     #[error("{step}: {errno:?}{}", hint.map(|hint| format!(" ({hint})")).unwrap_or_default())]
-    Step { step: String, errno: nix::errno::Errno, hint: Option<&'static str> },
+    Step {
+        step: String,
+        errno: nix::errno::Errno,
+        hint: Option<&'static str>,
+        /// Whether it is the program itself that cannot be executed.
+        program: bool,
+    },
     #[error("the container's process reports a failure of step {0}, which it has not")]
     UnknownStep(u32),
     #[error("read the report of the container's process: {0}")]

@@ -243,7 +243,11 @@ impl Store {
         self.write_record(&self.source_record(source), &SourceRecord { stamp, references })
     }
 
-    fn load(&self, reference: Reference, id: &Digest) -> Result<Image, Error> {
+    /// The image of this id, whatever its reference names by now.
+    ///
+    /// # Errors
+    /// When it is not there any more, or cannot be read.
+    pub fn load(&self, reference: Reference, id: &Digest) -> Result<Image, Error> {
         let configuration = self.configuration(id)?;
         let mut layers = Vec::new();
         for diff_id in configuration.rootfs().diff_ids() {

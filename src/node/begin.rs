@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{FlockOperation, fcntl_lock};
 
+use super::exec::Execs;
 use super::folders::Folders;
 use super::images::Images;
 use super::pod_run::Key;
@@ -66,6 +67,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         begun: VecDeque::new(),
         processes: HashMap::new(),
         cgroups,
+        execs: Execs::new().context("make the tasks")?,
         images: Images::open(&options.folders.images(), options.image_dir.as_deref())?,
         pump,
         policy,
@@ -254,7 +256,7 @@ impl Worker {
         poller.add(&self.link, Interest::Readable, Key::Keeper)?;
         poller.add(self.source.fd(), Interest::Readable, Key::Source)?;
         poller.add(&self.requests, Interest::Readable, Key::Requests)?;
-        for lane in [&self.work, &self.imports, &self.trash, &self.disk] {
+        for lane in [&self.work, &self.imports, &self.trash, &self.disk, &self.execs.lane] {
             poller.add(lane, Interest::Readable, Key::Results)?;
         }
         poller.add(&self.images.store_watch, Interest::Readable, Key::Store)?;

@@ -21,7 +21,9 @@ impl Worker {
     /// A child of the keeper has ended: the first process of a container, or something that nobody waits for.
     pub fn process_ended(&mut self, exit: KeeperExit) {
         self.unacknowledged = Some(exit.seq);
-        let Some(&(number, container)) = self.processes.get(&exit.pid) else { return };
+        let Some(&(number, container)) = self.processes.get(&exit.pid) else {
+            return self.exec_ended(exit);
+        };
         let Some(run) = self.pods.get(&number) else { return };
         let Some(process) = run.containers.get(container).and_then(|c| c.process.as_ref()) else { return };
         if !is_end_of(&exit, &process.run) {
@@ -79,6 +81,10 @@ impl Worker {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let Some(c) = run.containers.get_mut(container) else { return Ok(()) };
         let (Some(group), Some(emptying)) = (&c.group, &c.emptying) else { return Ok(()) };
+        // One that is just being cloned into it may be there in a moment; `exec_begun` comes back.
+        if self.execs.is_starting(number, container) {
+            return Ok(());
+        }
         // Reading it also ends the alarm that brought us here.
         if crate::cgroup::populated_in(emptying.inner.as_fd()).unwrap_or(false)
             || group.populated().unwrap_or(false)

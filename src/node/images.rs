@@ -87,6 +87,11 @@ impl Images {
         )?)
     }
 
+    /// The image that a container was started from, whatever its reference names by now.
+    pub fn of_run(&self, container: &Container, id: &str) -> Result<Image> {
+        Ok(self.store.load(container.image.parse::<Reference>()?, &id.parse::<Digest>()?)?)
+    }
+
     /// What lies in the folder and has not been imported as it is now.
     fn new_candidates(&self) -> Result<Vec<PathBuf>, image::Error> {
         let Some(folder) = &self.folder else { return Ok(Vec::new()) };

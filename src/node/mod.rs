@@ -9,6 +9,7 @@ mod begin;
 mod carry_out;
 mod clear;
 pub mod clock;
+mod exec;
 pub mod folders;
 mod good_manifests;
 mod images;
@@ -27,6 +28,7 @@ mod tasks;
 mod user_ids;
 mod worker;
 
+pub use exec::{ExecError, ExecRequest, ExecStreams, TerminalSize};
 pub use folders::Folders;
 pub use snapshot::{Handle, NoAnswer, PodSnapshot, Snapshot};
 pub use worker::{Options, work};

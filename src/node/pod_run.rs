@@ -43,6 +43,8 @@ pub enum Key {
     Emptied(PodNumber, Index),
     /// The pidfd of a process that is not the keeper's child.
     Adopted(PodNumber, Index),
+    /// Who asked for a command (of this PID) in a container: gone, most likely.
+    ExecAsker(u32),
 }
 
 /// Events that wait to be taken in.

@@ -9,6 +9,7 @@ use std::{io, sync::Mutex};
 use rustix::event::{EventfdFlags, eventfd};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::exec::ExecRequest;
 use super::folders::Folders;
 use crate::cgroup::Controller;
 use crate::logs::pod_log_dir;
@@ -91,9 +92,10 @@ fn unmet_wish(pod: &Pod, missing: Controller, pids_max: Option<u64>) -> Option<S
 }
 
 /// What others ask of the node.
-#[derive(Debug)]
 pub enum Request {
     Snapshot(Sender<Snapshot>),
+    /// Answered when the process has ended, by the loop itself: no thread waits for it.
+    Exec(Box<ExecRequest>),
 }
 
 /// The askers' end of the channel; may be cloned through [`Arc`] and used from any thread.
@@ -131,12 +133,25 @@ impl Handle {
     /// The node's state as it is now.
     pub fn snapshot(&self) -> Result<Snapshot, NoAnswer> {
         let (answer, wait) = channel();
+        self.ask(Request::Snapshot(answer))?;
+        wait.recv_timeout(ANSWER_WITHIN).map_err(|_| NoAnswer::Late)
+    }
+
+    /// Has a command run in a container. The request knows where its answer goes.
+    ///
+    /// # Errors
+    /// When the node is ending; then nothing was answered.
+    pub fn exec(&self, request: ExecRequest) -> Result<(), NoAnswer> {
+        self.ask(Request::Exec(Box::new(request)))
+    }
+
+    fn ask(&self, request: Request) -> Result<(), NoAnswer> {
         let requests = self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        requests.send(Request::Snapshot(answer)).map_err(|_| NoAnswer::Ending)?;
+        requests.send(request).map_err(|_| NoAnswer::Ending)?;
         drop(requests);
         // The counter cannot overflow: it is read whenever the loop turns.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
-        wait.recv_timeout(ANSWER_WITHIN).map_err(|_| NoAnswer::Late)
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result};
-use oci_spec::runtime::LinuxSeccomp;
+use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 use rustix::thread::CapabilitySet;
 
 use super::carry_out::Failed;
@@ -98,7 +98,7 @@ impl Worker {
         ingredients: &Ingredients,
     ) -> Result<Plan> {
         let folders = &self.options.folders;
-        let run = self.pods.get_mut(&number).context("the Pod is gone")?;
+        let run = self.pods.get(&number).context("the Pod is gone")?;
         let Ingredients { pod, image, user } = ingredients;
         let spec = &pod.containers[container];
         let pod_group = run.group.as_ref().context("the Pod has no cgroup")?;
@@ -119,24 +119,8 @@ impl Worker {
         let (out, err) = (stdout.container_end()?, stderr.container_end()?);
         let stdio = Stdio::Streams { stdin: None, stdout: out, stderr: err };
         let root = make_root(folders, pod, spec, attempt, image, self.images.layers_dir(), ids)?;
-        let image_config = image_config(image);
-        let recipe = Recipe {
-            pod,
-            container: spec,
-            image: &image_config,
-            user,
-            hostname: pod.hostname.as_deref().unwrap_or(&self.options.node_name),
-            open_files: self.options.open_files,
-            binds: binds(pod, spec, &folders.pod(&pod.uid)),
-            cgroup: group.path().to_owned(),
-            resources,
-            oom_score_adj: Some(oom_score_adj(pod, spec)),
-            seccomp: seccomp_profile(spec, &self.options.config, folders)?,
-            ids,
-            shm: volume::shared_memory(&folders.pod(&pod.uid)),
-            lsm: Lsm::of_this_host(),
-        };
-        let oci = container::spec(&recipe)?;
+        let oci = self.container_spec(ingredients, container, group.path(), resources)?;
+        let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
         let plan = container::plan(&oci, Setting::new(Root::Overlay(root), namespaces, stdio))?;
         container::limit_devices(&oci, group.dir())?;
@@ -151,6 +135,38 @@ impl Worker {
         let stderr = watch(&mut self.poller, stderr, Stream::Stderr)?;
         c.output = Some(Output { stdout, stderr, log, lost: 0, lost_said_at: None });
         Ok(plan)
+    }
+
+    /// Describes a container of a Pod, as it is started in this cgroup.
+    pub fn container_spec(
+        &self,
+        ingredients: &Ingredients,
+        container: Index,
+        cgroup: &Path,
+        resources: LinuxResources,
+    ) -> Result<Spec> {
+        let folders = &self.options.folders;
+        let Ingredients { pod, image, user } = ingredients;
+        let spec = pod.containers.get(container).context("the Pod has no such container")?;
+        let ids = (!pod.host_users).then(|| user_ids::of(folders, &pod.uid)).transpose()?;
+        let image_config = image_config(image);
+        let recipe = Recipe {
+            pod,
+            container: spec,
+            image: &image_config,
+            user,
+            hostname: pod.hostname.as_deref().unwrap_or(&self.options.node_name),
+            open_files: self.options.open_files,
+            binds: binds(pod, spec, &folders.pod(&pod.uid)),
+            cgroup: cgroup.to_owned(),
+            resources,
+            oom_score_adj: Some(oom_score_adj(pod, spec)),
+            seccomp: seccomp_profile(spec, &self.options.config, folders)?,
+            ids,
+            shm: volume::shared_memory(&folders.pod(&pod.uid)),
+            lsm: Lsm::of_this_host(),
+        };
+        Ok(container::spec(&recipe)?)
     }
 
     /// The keeper holds the pipes open before anything can be written into them.
@@ -219,10 +235,10 @@ impl Worker {
 }
 
 /// What a start needs beside the machine's word.
-struct Ingredients {
-    pod: Arc<Pod>,
-    image: Arc<Image>,
-    user: ResolvedUser,
+pub struct Ingredients {
+    pub pod: Arc<Pod>,
+    pub image: Arc<Image>,
+    pub user: ResolvedUser,
 }
 
 /// As low as this process may make another one's: without CAP_SYS_RESOURCE no lower than its own.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use super::begin;
 use super::clock;
+use super::exec::{Begun, Execs};
 use super::folders::Folders;
 use super::images::Images;
 use super::output::Chatty;
@@ -63,6 +64,8 @@ pub enum Done {
         pod: PodNumber,
         result: Result<(), String>,
     },
+    /// A command was started in a container, or could not be.
+    Exec(Box<Begun>),
     TrashEmptied(Result<(), String>),
     /// Old logs were swept; the next sweep is due then, if one is.
     Swept {
@@ -88,6 +91,8 @@ pub struct Worker {
     /// First processes of containers that are the keeper's children.
     pub processes: HashMap<u32, (PodNumber, Index)>,
     pub cgroups: Tree,
+    /// Commands in containers, beside their first processes.
+    pub execs: Execs,
     pub images: Images,
     pub pump: Pump,
     pub policy: Policy,
@@ -184,6 +189,7 @@ impl Worker {
             Key::Output(number, container, stream) => self.pump(number, container, stream)?,
             Key::Emptied(number, container) => self.cgroup_changed(number, container)?,
             Key::Adopted(number, container) => self.adopted_process_ended(number, container),
+            Key::ExecAsker(pid) => self.exec_asker_spoke(pid),
         }
         Ok(())
     }
@@ -216,20 +222,23 @@ impl Worker {
 
     fn answer_requests(&mut self) {
         for request in self.requests.take() {
-            let Request::Snapshot(answer) = request;
-            // An asker who has gone away needs no answer.
-            let _ = answer.send(self.snapshot());
+            match request {
+                // An asker who has gone away needs no answer.
+                Request::Snapshot(answer) => drop(answer.send(self.snapshot())),
+                Request::Exec(request) => self.exec(*request),
+            }
         }
     }
 
     fn take_results(&mut self) -> Result<()> {
-        let lanes = [&self.work, &self.imports, &self.trash, &self.disk];
+        let lanes = [&self.work, &self.imports, &self.trash, &self.disk, &self.execs.lane];
         let results: Vec<Done> = lanes.iter().flat_map(|lane| lane.results()).collect();
         for done in results {
             match done {
                 Done::Prepared { pod, result } => self.pod_prepared(pod, result)?,
                 Done::Imported { source, changed_at, result } => self.imported(&source, changed_at, result),
                 Done::Released { pod, result } => self.released(pod, result),
+                Done::Exec(begun) => self.exec_begun(*begun)?,
                 Done::TrashEmptied(result) => self.trash_emptied(result),
                 Done::Swept { next } => self.sweep_at = next,
                 Done::Finished(Ok(())) => {}

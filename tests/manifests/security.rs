@@ -96,9 +96,8 @@ fn settings_of_the_whole_pod_are_read() {
 
 #[test]
 fn a_pod_with_ids_of_its_own_may_see_all_of_its_proc() {
-    let pod =
-        pod("hostUsers: false, shareProcessNamespace: true, ", "securityContext: {procMount: Unmasked}");
-    assert!(!pod.host_users && pod.share_process_namespace);
+    let pod = pod("hostUsers: false, ", "securityContext: {procMount: Unmasked}");
+    assert!(!pod.host_users);
     assert_eq!(pod.containers[0].security.proc_mount, ProcMount::Unmasked);
 }
 

@@ -1,20 +1,17 @@
 //! The standard streams of a process: the caller's own, or a terminal whose other end goes to a socket.
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::Process;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::cli::terminal::Relay;
+use crate::cli::terminal::{Attached, Relay};
 use crate::container::Stdio;
 
 /// Where the other end of a terminal comes to.
 #[derive(Debug)]
-pub struct Socket(UnixStream);
+pub struct Socket(Attached);
 
 pub fn wanted(process: &Option<Process>) -> bool {
     process.as_ref().and_then(Process::terminal).unwrap_or(false)
@@ -35,8 +32,8 @@ pub fn streams(terminal: bool, socket: Option<&Path>, detached: bool) -> Result<
             bail!("a process with a terminal needs --console-socket unless somebody waits for its end")
         }
         (true, None) => {
-            let (ours, theirs) = UnixStream::pair().context("make a pair of sockets")?;
-            Ok((Stdio::Terminal { console: theirs.into() }, Some(Socket(ours))))
+            let (ours, console) = Attached::pair().context("make a pair of sockets")?;
+            Ok((Stdio::Terminal { console }, Some(Socket(ours))))
         }
         (true, Some(path)) => {
             let socket = UnixStream::connect(path);
@@ -53,17 +50,7 @@ impl Socket {
     /// # Errors
     /// When nothing has come.
     pub fn relay(self) -> Result<Relay> {
-        let mut bytes = [0; 64];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        recvmsg(&self.0, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
-            .context("receive the terminal")?;
-        let mut rights = ancillary.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        });
-        let master = rights.next().and_then(|mut fds| fds.next()).context("no terminal has come")?;
+        let master = self.0.receive().context("receive the terminal")?;
         Relay::new(master).context("pass on what is typed")
     }
 }

@@ -128,8 +128,12 @@ mod tests {
 
     #[test]
     fn podman_finds_the_words_it_looks_for() {
-        let step =
-            StartError::Step { step: "execute x".to_owned(), errno: nix::errno::Errno::ENOENT, hint: None };
+        let step = StartError::Step {
+            step: "execute x".to_owned(),
+            errno: nix::errno::Errno::ENOENT,
+            hint: None,
+            program: true,
+        };
         let error = anyhow::Error::from(SpawnError::Start(step)).context("start");
         assert_eq!(sentence(&error), "start: execute x: ENOENT: No such file or directory");
     }

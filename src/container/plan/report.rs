@@ -11,7 +11,8 @@ impl Plan {
     pub(in crate::container) fn explain(&self, index: u32, errno: i32) -> StartError {
         let Some(step) = self.steps.get(index as usize) else { return StartError::UnknownStep(index) };
         let errno = Errno::from_raw(errno);
-        StartError::Step { step: step.to_string(), errno, hint: hint(step, errno) }
+        let program = matches!(step, Step::Execute { .. } | Step::FindProgram { .. });
+        StartError::Step { step: step.to_string(), errno, hint: hint(step, errno), program }
     }
 }
 
