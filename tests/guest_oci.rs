@@ -5,10 +5,9 @@ mod bench;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use bench::{Bench, read_terminal, receive_terminal, said, wait_until};
@@ -408,23 +407,11 @@ fn descriptors_are_handed_on_only_if_asked() {
     fs::write(&given, "given").unwrap();
     let bundle = bench.path("bundle");
     let run = |preserve: &str| {
-        let mut command =
-            bench.command(&["run", "--preserve-fds", preserve, "-b", bundle.to_str().unwrap(), "web"]);
-        let file = File::open(&given).unwrap();
-        let number = file.as_raw_fd();
-        // SAFETY: dup2 and nothing else between fork and exec.
-        unsafe {
-            command.pre_exec(move || {
-                for to in [3, 4].into_iter().filter(|to| *to != number) {
-                    if libc::dup2(number, to) < 0 {
-                        return Err(std::io::Error::last_os_error());
-                    }
-                }
-                // One that is the same number already has to lose its close-on-exec.
-                libc::fcntl(number, libc::F_SETFD, 0);
-                Ok(())
-            });
-        }
+        let run = bench.command(&["run", "--preserve-fds", preserve, "-b", bundle.to_str().unwrap(), "web"]);
+        // A shell gives the descriptors their numbers.
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "exec 3<\"$0\" 4<\"$0\"; exec \"$@\""]).arg(&given);
+        command.arg(run.get_program()).args(run.get_args());
         said(command.output().unwrap())
     };
     // `ls` has one more open: the directory.
