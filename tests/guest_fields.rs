@@ -13,17 +13,6 @@ use harness::{Node, Options, process, wait_until};
 const NO_CAPABILITIES: &str = "0000000000000000";
 const NET_BIND_SERVICE_ONLY: &str = "0000000000000400";
 
-/// Runs a job to its end; what it printed.
-fn output_of(node: &Node, manifest: &str) -> String {
-    node.manifest("job.yaml", manifest);
-    let end = node.wait_terminated("job", "main");
-    let output = node.ask(&["logs", "job"]);
-    assert_eq!(end, ("Completed".to_owned(), 0), "{output}");
-    node.remove("job.yaml");
-    node.wait_gone("job");
-    output
-}
-
 /// A job with further lines of its spec and of its container.
 fn job_with(spec: &str, container: &str, script: &str) -> String {
     let spec = format!("restartPolicy: Never\n{spec}");
@@ -36,16 +25,16 @@ fn env_args_working_folder_and_host_name() {
     let container = "args: [\"$(GREETING), $(NOBODY) $$(GREETING)\", two]\nworkingDir: /var/log
 env: [{name: GREETING, value: hello}, {name: TWICE, value: $(GREETING) $(GREETING)}]";
     let script = r#"echo "$0|$1|$TWICE"; pwd; hostname; cat /etc/hostname 2>/dev/null; echo $$$$"#;
-    let output = output_of(&node, &job_with("", container, script));
+    let output = node.output_of(&job_with("", container, script));
     assert_eq!(output, "hello, $(NOBODY) $(GREETING)|two|hello hello\n/var/log\njob-node1\n1\n");
-    let output = output_of(&node, &job_with("hostname: shop", "", "hostname"));
+    let output = node.output_of(&job_with("hostname: shop", "", "hostname"));
     assert_eq!(output, "shop\n");
 }
 
 #[test]
 fn only_its_own_three_descriptors_are_inside() {
     let node = Node::start(Options::default());
-    let output = output_of(&node, &job("job", "ls /proc/1/fd; readlink /proc/1/fd/0"));
+    let output = node.output_of(&job("job", "ls /proc/1/fd; readlink /proc/1/fd/0"));
     assert_eq!(output, "0\n1\n2\n/dev/null\n");
 }
 
@@ -75,7 +64,7 @@ fn a_read_only_root_refuses_and_its_volumes_do_not() {
     let container =
         "securityContext: {readOnlyRootFilesystem: true}\nvolumeMounts: [{name: data, mountPath: /data}]";
     let script = "touch /file && echo root; touch /data/file && echo data; touch /dev/shm/file && echo shm";
-    let output = output_of(&node, &job_with("volumes: [{name: data, emptyDir: {}}]", container, script));
+    let output = node.output_of(&job_with("volumes: [{name: data, emptyDir: {}}]", container, script));
     let (refusal, rest) = output.split_once('\n').unwrap();
     assert_eq!(refusal, "touch: /file: Read-only file system");
     assert_eq!(rest, "data\nshm\n");
@@ -86,7 +75,7 @@ fn user_and_group() {
     let node = Node::start(Options::default());
     let container = "securityContext: {runAsUser: 1234, runAsGroup: 5678}";
     let output =
-        output_of(&node, &job_with("", container, "id -u; id -g; touch /tmp/file; stat -c %u:%g /tmp/file"));
+        node.output_of(&job_with("", container, "id -u; id -g; touch /tmp/file; stat -c %u:%g /tmp/file"));
     assert_eq!(output, "1234\n5678\n1234:5678\n");
 }
 
@@ -95,12 +84,12 @@ fn capabilities_are_dropped_added_and_all_there_when_privileged() {
     let node = Node::start(Options::default());
     let effective = "sed -n 's/^CapEff:\t//p' /proc/self/status";
     let dropped = "securityContext: {capabilities: {drop: [ALL]}}";
-    assert_eq!(output_of(&node, &job_with("", dropped, effective)).trim(), NO_CAPABILITIES);
+    assert_eq!(node.output_of(&job_with("", dropped, effective)).trim(), NO_CAPABILITIES);
     let one = "securityContext: {capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}";
-    assert_eq!(output_of(&node, &job_with("", one, effective)).trim(), NET_BIND_SERVICE_ONLY);
+    assert_eq!(node.output_of(&job_with("", one, effective)).trim(), NET_BIND_SERVICE_ONLY);
     let ours = process::status(std::process::id(), "CapEff").unwrap();
     let privileged = "securityContext: {privileged: true}";
-    assert_eq!(output_of(&node, &job_with("", privileged, effective)).trim(), ours);
+    assert_eq!(node.output_of(&job_with("", privileged, effective)).trim(), ours);
 }
 
 #[test]
@@ -108,20 +97,20 @@ fn only_a_privileged_container_may_mount() {
     let node = Node::start(Options::default());
     let mount = "mount -t tmpfs tmpfs /mnt 2>/dev/null && echo mounted || echo refused";
     let mount = format!("mkdir -p /mnt; {mount}");
-    assert_eq!(output_of(&node, &job("job", &mount)), "refused\n");
-    assert_eq!(output_of(&node, &job_with("", "securityContext: {privileged: true}", &mount)), "mounted\n");
+    assert_eq!(node.output_of(&job("job", &mount)), "refused\n");
+    assert_eq!(node.output_of(&job_with("", "securityContext: {privileged: true}", &mount)), "mounted\n");
 }
 
 #[test]
 fn the_hosts_network_or_only_a_loopback() {
     let node = Node::start(Options::default());
     let show = "readlink /proc/self/ns/net; ls /sys/class/net; ip -o addr show lo | grep -c 127.0.0.1/8";
-    let own = output_of(&node, &job("job", show));
+    let own = node.output_of(&job("job", show));
     let (namespace, rest) = own.split_once('\n').unwrap();
     let hosts = process::namespace(node.keeper(), "net");
     assert_ne!(namespace, hosts);
     assert_eq!(rest, "lo\n1\n");
-    let shared = output_of(&node, &job_with("hostNetwork: true", "", "readlink /proc/self/ns/net; hostname"));
+    let shared = node.output_of(&job_with("hostNetwork: true", "", "readlink /proc/self/ns/net; hostname"));
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert_eq!(shared, format!("{hosts}\n{name}"));
 }
@@ -175,7 +164,7 @@ fn a_host_path_is_the_hosts_own_and_outlives_the_pod() {
 - {name: host, mountPath: /host}
 - {name: file, mountPath: /etc/greeting, readOnly: true}";
     let script = "cat /etc/greeting; echo x >/etc/greeting || echo refused; echo kept >/host/file";
-    let output = output_of(&node, &job_with(&spec, container, script));
+    let output = node.output_of(&job_with(&spec, container, script));
     let lines: Vec<_> = output.lines().filter(|line| !line.starts_with("sh: ")).collect();
     assert_eq!(lines, ["hello", "refused"]);
     assert_eq!(fs::read_to_string(host.path().join("new/file")).unwrap(), "kept\n");

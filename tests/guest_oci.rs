@@ -2,6 +2,8 @@
 
 #[path = "guest_oci/bench.rs"]
 mod bench;
+#[path = "harness/busybox_root.rs"]
+mod busybox_root;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

@@ -2,8 +2,8 @@
 
 #[path = "guest_plan/bench.rs"]
 mod bench;
-#[path = "harness/bundle.rs"]
-mod bundle;
+#[path = "harness/busybox_root.rs"]
+mod busybox_root;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

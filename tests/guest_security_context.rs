@@ -18,17 +18,6 @@ fn job_with(spec: &str, container: &str, script: &str) -> String {
     ShellPod { name: "job", script, spec: &spec, container }.yaml()
 }
 
-/// Runs a job to its end; what it printed.
-fn output_of(node: &Node, manifest: &str) -> String {
-    node.manifest("job.yaml", manifest);
-    let end = node.wait_terminated("job", "main");
-    let output = node.ask(&["logs", "job"]);
-    assert_eq!(end, ("Completed".to_owned(), 0), "{output}");
-    node.remove("job.yaml");
-    node.wait_gone("job");
-    output
-}
-
 #[test]
 fn the_pods_groups_are_the_processs() {
     let node = Node::start(Options::default());
@@ -36,7 +25,7 @@ fn the_pods_groups_are_the_processs() {
         let context = format!(
             "securityContext: {{runAsUser: 1000, runAsGroup: 20, supplementalGroups: [5000, 6000], fsGroup: 7000{policy}}}"
         );
-        output_of(&node, &job_with(&context, "", "sed -n 's/^Groups:\\t//p' /proc/self/status"))
+        node.output_of(&job_with(&context, "", "sed -n 's/^Groups:\\t//p' /proc/self/status"))
     };
     assert_eq!(groups("").trim(), "20 5000 6000 7000");
     assert_eq!(groups(", supplementalGroupsPolicy: Strict").trim(), "20 5000 6000 7000");
@@ -47,7 +36,7 @@ fn only_the_image_groups_are_left_out_by_a_strict_policy() {
     let node = Node::start(Options::default());
     let groups = |policy: &str| {
         let context = format!("securityContext: {{supplementalGroups: [5000]{policy}}}");
-        output_of(&node, &job_with(&context, "", "id -G; id -G root"))
+        node.output_of(&job_with(&context, "", "id -G; id -G root"))
     };
     let merged = groups("");
     let (process, image) = merged.trim().split_once('\n').unwrap();
@@ -59,7 +48,7 @@ fn only_the_image_groups_are_left_out_by_a_strict_policy() {
 fn restraints_are_what_the_manifest_says() {
     let node = Node::start(Options::default());
     let restraints =
-        |context: &str| output_of(&node, &job_with("", &format!("securityContext: {context}"), RESTRAINTS));
+        |context: &str| node.output_of(&job_with("", &format!("securityContext: {context}"), RESTRAINTS));
     assert_eq!(restraints("{}"), "NoNewPrivs:0\nSeccomp:2\n");
     assert_eq!(restraints("{allowPrivilegeEscalation: false}"), "NoNewPrivs:1\nSeccomp:2\n");
     assert_eq!(restraints("{seccompProfile: {type: Unconfined}}"), "NoNewPrivs:0\nSeccomp:0\n");
@@ -69,9 +58,9 @@ fn restraints_are_what_the_manifest_says() {
 #[test]
 fn the_node_says_what_a_container_has_that_asks_for_no_profile() {
     let node = Node::start(Options { config: "seccompDefault: false", ..Options::default() });
-    assert_eq!(output_of(&node, &job_with("", "", RESTRAINTS)), "NoNewPrivs:0\nSeccomp:0\n");
+    assert_eq!(node.output_of(&job_with("", "", RESTRAINTS)), "NoNewPrivs:0\nSeccomp:0\n");
     let asked = "securityContext: {seccompProfile: {type: RuntimeDefault}}";
-    assert_eq!(output_of(&node, &job_with("", asked, RESTRAINTS)), "NoNewPrivs:0\nSeccomp:2\n");
+    assert_eq!(node.output_of(&job_with("", asked, RESTRAINTS)), "NoNewPrivs:0\nSeccomp:2\n");
 }
 
 #[test]
@@ -91,7 +80,7 @@ fn who_must_not_be_root_is_not_started_as_root() {
     assert_eq!(refused(""), "container has runAsNonRoot and image will run as root");
     assert_eq!(refused(", runAsUser: 0"), "container's runAsUser breaks non-root policy");
     let other = "securityContext: {runAsNonRoot: true, runAsUser: 5}";
-    assert_eq!(output_of(&node, &job_with(other, "", "id -u")), "5\n");
+    assert_eq!(node.output_of(&job_with(other, "", "id -u")), "5\n");
 }
 
 #[test]
@@ -112,7 +101,7 @@ fn a_sysctl_is_set_in_the_pods_namespaces_and_nowhere_else() {
     let sysctls = "securityContext: {sysctls: [{name: kernel.msgmax, value: '4321'}, \
                    {name: net/ipv4/ip_unprivileged_port_start, value: '7'}]}";
     let show = "cat /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_unprivileged_port_start";
-    assert_eq!(output_of(&node, &job_with(sysctls, "", show)), "4321\n7\n");
+    assert_eq!(node.output_of(&job_with(sysctls, "", show)), "4321\n7\n");
     assert_eq!(ours(), before);
 }
 
@@ -128,7 +117,7 @@ fn a_profile_from_the_nodes_folder_forbids_what_it_says() {
         format!("securityContext: {{seccompProfile: {{type: Localhost, localhostProfile: team/{name}}}}}")
     };
     let script = "mkdir /tmp/a 2>&1; touch /tmp/b && echo fine";
-    let output = output_of(&node, &job_with(&context("no-mkdir.json"), "", script));
+    let output = node.output_of(&job_with(&context("no-mkdir.json"), "", script));
     assert!(output.contains("not supported") && output.ends_with("fine\n"), "{output}");
 
     node.manifest("job.yaml", &job_with(&context("missing.json"), "", "true"));
@@ -151,10 +140,10 @@ fn the_hosts_processes_and_shared_memory_are_there_for_who_asks() {
     );
     let hosts = |kind| process::namespace(keeper, kind);
     fs::write("/dev/shm/of-the-host", "hello\n").unwrap();
-    let output = output_of(&node, &job_with("hostPID: true\nhostIPC: true", "", &show));
+    let output = node.output_of(&job_with("hostPID: true\nhostIPC: true", "", &show));
     assert_eq!(output, format!("{}\n{}\n/proc/{keeper}\nhello\n", hosts("pid"), hosts("ipc")));
 
-    let own = output_of(&node, &job_with("", "", &format!("{show} 2>/dev/null || true")));
+    let own = node.output_of(&job_with("", "", &format!("{show} 2>/dev/null || true")));
     assert!(!own.contains(&hosts("pid")) && !own.contains(&hosts("ipc")) && !own.contains("hello"), "{own}");
 }
 
@@ -163,7 +152,7 @@ fn nothing_of_the_hosts_is_needed_for_a_pod_that_has_all_of_it() {
     let node = Node::start(Options::default());
     let spec = "hostNetwork: true\nhostPID: true\nhostIPC: true";
     let output =
-        output_of(&node, &job_with(spec, "", "readlink /proc/self/ns/net; readlink /proc/self/ns/ipc"));
+        node.output_of(&job_with(spec, "", "readlink /proc/self/ns/net; readlink /proc/self/ns/ipc"));
     let hosts = |kind| process::namespace(node.keeper(), kind);
     assert_eq!(output, format!("{}\n{}\n", hosts("net"), hosts("ipc")));
 }
@@ -205,7 +194,7 @@ fn a_pod_with_users_of_its_own_is_root_inside_only() {
                   touch /disk/x /memory/x /host/made /new; stat -c %u /bin/busybox /disk/x /memory/x /host/of-root /new; \
                   hostname inner && ip link set lo down && echo its own";
     let script = script.replace("$(", "$$(");
-    let output = output_of(&node, &job_with(&spec, mounts, &script));
+    let output = node.output_of(&job_with(&spec, mounts, &script));
     assert_eq!(output, "0 65536\napart\n0\n0\n0\n0\n0\nits own\n");
     let made = fs::metadata(shared.join("made")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 0, "its root's files are root's on a hostPath");
@@ -215,7 +204,7 @@ fn a_pod_with_users_of_its_own_is_root_inside_only() {
 fn how_ready_the_kernel_is_to_kill_it_follows_from_its_class() {
     let node = Node::start(Options::default());
     let score = |resources: &str| {
-        let output = output_of(&node, &job_with("", resources, "cat /proc/self/oom_score_adj"));
+        let output = node.output_of(&job_with("", resources, "cat /proc/self/oom_score_adj"));
         output.trim().parse::<i32>().unwrap()
     };
     assert_eq!(score(""), 1000);

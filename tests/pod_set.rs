@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podkeep::manifest::pod::RestartPolicy;
 use podkeep::manifest::{Pod, PodId, Uid};
 use podkeep::pod::set::{Origin, Problem, Set, SetCommand, SetEvent, SourceId, StopReason};
 use proptest::prelude::*;
@@ -16,30 +15,9 @@ const FOLDER: SourceId = SourceId(0);
 fn pod(text: &str) -> Arc<Pod> {
     let (name, _) = text.split_at(text.len() - 1);
     Arc::new(Pod {
-        id: id(name),
-        uid: uid(text),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        containers: Vec::new(),
-        volumes: Vec::new(),
-        restart_policy: RestartPolicy::Always,
         termination_grace: Duration::ZERO,
-        host_network: false,
-        host_pid: false,
-        host_ipc: false,
-        share_process_namespace: false,
-        host_users: true,
-        fs_group: None,
-        fs_group_change_policy: Default::default(),
-        supplemental_groups: Vec::new(),
-        supplemental_groups_policy: Default::default(),
-        sysctls: Vec::new(),
-        resources: None,
-        priority_class_name: None,
-        hostname: None,
         node_name: "node".to_owned(),
-        object: serde_json::Value::Null,
-        source: serde_json::Value::Null,
+        ..Pod::plain(id(name), uid(text), Vec::new())
     })
 }
 

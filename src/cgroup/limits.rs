@@ -6,7 +6,7 @@
 use crate::manifest::{Container, Pod};
 
 /// The period of `cpu.max` in microseconds (`cpuCFSQuotaPeriod`, default 100 ms).
-const CPU_PERIOD_US: u64 = 100_000;
+pub const CPU_PERIOD_US: u64 = 100_000;
 /// The kernel refuses a quota below 1 ms.
 const MIN_CPU_QUOTA_US: u64 = 1_000;
 
@@ -74,7 +74,12 @@ fn sum_if_all(mut limits: impl Iterator<Item = Option<u64>>) -> Option<u64> {
 
 /// `cpu.weight` (1…10000) for a request in thousandths of a core, by way of cgroup v1's shares.
 pub(super) fn cpu_weight(request_milli: u64) -> u64 {
-    weight_of_shares(request_milli.saturating_mul(1024) / 1000)
+    weight_of_shares(cpu_shares(request_milli))
+}
+
+/// cgroup v1's `cpu.shares` (2…262144) for a request in thousandths of a core (`K/cm/helpers_linux.go:MilliCPUToShares`).
+pub fn cpu_shares(request_milli: u64) -> u64 {
+    (request_milli.saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES)
 }
 
 /// `cpu.weight` (1…10000) for cgroup v1's `cpu.shares` (2…262144), as OCI runtimes convert them:
@@ -92,8 +97,12 @@ pub fn weight_of_shares(shares: u64) -> u64 {
 
 /// `cpu.max` for a limit: quota and period in microseconds.
 pub(super) fn cpu_max(limit_milli: u64) -> String {
-    let quota = (limit_milli.saturating_mul(CPU_PERIOD_US) / 1000).max(MIN_CPU_QUOTA_US);
-    format!("{quota} {CPU_PERIOD_US}")
+    format!("{} {CPU_PERIOD_US}", cpu_quota_us(limit_milli))
+}
+
+/// Microseconds of each [`CPU_PERIOD_US`] for a limit in thousandths of a core.
+pub fn cpu_quota_us(limit_milli: u64) -> u64 {
+    (limit_milli.saturating_mul(CPU_PERIOD_US) / 1000).max(MIN_CPU_QUOTA_US)
 }
 
 #[cfg(test)]

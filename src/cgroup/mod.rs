@@ -32,7 +32,7 @@ pub use controllers::Controller;
 pub use error::Error;
 pub use events::populated_in;
 pub use group::Group;
-pub use limits::{ContainerLimits, PodLimits, weight_of_shares};
+pub use limits::{CPU_PERIOD_US, ContainerLimits, PodLimits, cpu_quota_us, cpu_shares, weight_of_shares};
 pub use name::PodCgroupName;
 pub use runtime::{open_existing, open_or_make};
 pub use settings::{Setting, Settings};

@@ -95,7 +95,7 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
     steps.extend(process::personality(linux));
     steps.extend(labels);
     if start.is_some() {
-        steps.push(Step::FindProgram { candidates: command::candidates(process)? });
+        steps.push(Step::FindProgram { candidates: candidates.clone() });
     }
     steps.push(Step::CloseDescriptors { keep: preserve_fds, start: start_number });
     let identity = identity::steps(process, seccomp)?;

@@ -59,6 +59,57 @@ pub struct Pod {
     pub source: serde_json::Value,
 }
 
+impl Pod {
+    /// A Pod of which nothing else is said: no volumes and no wishes, the host's name, `Always`, Kubernetes' 30 seconds.
+    pub fn plain(id: PodId, uid: Uid, containers: Vec<Container>) -> Pod {
+        Pod {
+            id,
+            uid,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            containers,
+            volumes: Vec::new(),
+            restart_policy: RestartPolicy::Always,
+            termination_grace: Duration::from_secs(30),
+            host_network: false,
+            host_pid: false,
+            host_ipc: false,
+            share_process_namespace: false,
+            host_users: true,
+            fs_group: None,
+            fs_group_change_policy: FsGroupChangePolicy::default(),
+            supplemental_groups: Vec::new(),
+            supplemental_groups_policy: SupplementalGroupsPolicy::default(),
+            sysctls: Vec::new(),
+            resources: None,
+            priority_class_name: None,
+            hostname: None,
+            node_name: String::new(),
+            object: serde_json::Value::Null,
+            source: serde_json::Value::Null,
+        }
+    }
+}
+
+impl Container {
+    /// A container of which nothing else is said.
+    pub fn plain(name: &str, image: &str) -> Container {
+        Container {
+            name: name.to_owned(),
+            image: image.to_owned(),
+            pull_policy: PullPolicy::IfNotPresent,
+            command: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            working_dir: None,
+            ports: Vec::new(),
+            resources: Resources::default(),
+            security: Security::default(),
+            mounts: Vec::new(),
+        }
+    }
+}
+
 /// What names a Pod on a node: no two Pods with one id run at the same time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct PodId {

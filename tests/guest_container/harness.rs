@@ -1,6 +1,5 @@
 //! One container at a time, from a busybox layer made by hand to its output and exit status.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,7 +15,7 @@ use podkeep::container::{
     self, Bind, ImageConfig, Namespaces, Overlay, Parent, PodNamespaces, Recipe, ResolvedUser, Root, Setting,
     Spawned, StartError, Stdio,
 };
-use podkeep::manifest::pod::{Container, Pod, PodId, PullPolicy, Resources, RestartPolicy, Security, Uid};
+use podkeep::manifest::pod::{Container, Pod, PodId, PullPolicy, RestartPolicy, Uid};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 const APPLETS: &[&str] = &[
@@ -221,46 +220,20 @@ fn reap(spawned: &Spawned) -> Option<WaitIdStatus> {
 }
 
 fn pod() -> Pod {
-    Pod {
-        id: PodId { namespace: "default".to_owned(), name: "web-guest".to_owned() },
-        uid: Uid::parse(&"0".repeat(32)).unwrap(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        containers: vec![container()],
-        volumes: Vec::new(),
-        restart_policy: RestartPolicy::Never,
-        termination_grace: Duration::ZERO,
-        host_network: false,
-        host_pid: false,
-        host_ipc: false,
-        share_process_namespace: false,
-        host_users: true,
-        fs_group: None,
-        fs_group_change_policy: Default::default(),
-        supplemental_groups: Vec::new(),
-        supplemental_groups_policy: Default::default(),
-        sysctls: Vec::new(),
-        resources: None,
-        priority_class_name: None,
-        hostname: Some("web".to_owned()),
-        node_name: "guest".to_owned(),
-        object: serde_json::Value::Null,
-        source: serde_json::Value::Null,
-    }
-}
-
-fn container() -> Container {
-    Container {
-        name: "main".to_owned(),
-        image: "busybox".to_owned(),
+    let container = Container {
         pull_policy: PullPolicy::Never,
         command: vec!["true".to_owned()],
-        args: Vec::new(),
-        env: Vec::new(),
-        working_dir: None,
-        ports: Vec::new(),
-        resources: Resources::default(),
-        security: Security::default(),
-        mounts: Vec::new(),
+        ..Container::plain("main", "busybox")
+    };
+    Pod {
+        restart_policy: RestartPolicy::Never,
+        termination_grace: Duration::ZERO,
+        hostname: Some("web".to_owned()),
+        node_name: "guest".to_owned(),
+        ..Pod::plain(
+            PodId { namespace: "default".to_owned(), name: "web-guest".to_owned() },
+            Uid::parse(&"0".repeat(32)).unwrap(),
+            vec![container],
+        )
     }
 }

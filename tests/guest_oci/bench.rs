@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -12,10 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 
-const APPLETS: &[&str] = &[
-    "cat", "echo", "env", "grep", "hostname", "id", "kill", "ls", "mkdir", "ps", "pwd", "readlink", "rm",
-    "sh", "sleep", "stat", "stty", "touch", "tr", "true", "tty", "wc", "yes",
-];
+use super::busybox_root;
 
 /// The emulated machine is slow, and more so when the real one is busy. What takes longer will not come any more.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,15 +57,7 @@ impl Bench {
         assert_eq!(std::env::var("PODKEEP_GUEST").as_deref(), Ok("1"), "not in the guest");
         let dir = tempfile::tempdir().unwrap();
         let bench = Bench { dir, config: config() };
-        let bin = bench.path("bundle/rootfs/bin");
-        for folder in ["bin", "proc", "sys", "dev", "tmp", "etc"] {
-            fs::create_dir_all(bench.path("bundle/rootfs").join(folder)).unwrap();
-        }
-        fs::copy("/run/vm/busybox", bin.join("busybox")).unwrap();
-        fs::set_permissions(bin.join("busybox"), fs::Permissions::from_mode(0o755)).unwrap();
-        for applet in APPLETS {
-            symlink("busybox", bin.join(applet)).unwrap();
-        }
+        busybox_root::fill(&bench.path("bundle/rootfs"));
         symlink(std::env::var_os("PODKEEP_BIN").unwrap(), bench.path("podkeep-oci")).unwrap();
         bench
     }

@@ -18,7 +18,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 
-use super::bundle;
+use super::busybox_root;
 
 /// A machine's worth of folders for one container.
 pub struct Bench {
@@ -71,8 +71,8 @@ impl Bench {
         let name = format!("plan-test-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let cgroup = Path::new("/sys/fs/cgroup").join(name);
         fs::create_dir_all(&cgroup).unwrap();
-        bundle::fill_root(&dir.path().join("rootfs"));
-        let bench = Bench { dir, cgroup, spec: bundle::spec(), setting: Waits::default() };
+        busybox_root::fill(&dir.path().join("rootfs"));
+        let bench = Bench { dir, cgroup, spec: spec(), setting: Waits::default() };
         let made = Command::new("mkfifo").args([bench.path("rootfs/fifo"), bench.path("start")]).status();
         assert!(made.unwrap().success());
         bench
@@ -328,4 +328,36 @@ fn receive_descriptor(socket: &UnixStream) -> OwnedFd {
     let message = ancillary.drain().next().expect("no descriptor came");
     let RecvAncillaryMessage::ScmRights(mut fds) = message else { panic!("no descriptor came") };
     fds.next().unwrap()
+}
+
+/// Namespaces of its own but for user and time; its host name is `bench`.
+fn spec() -> Value {
+    let all = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_KILL", "CAP_SETUID"];
+    json!({
+        "ociVersion": "1.2.0",
+        "root": {"path": "rootfs"},
+        "hostname": "bench",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": ["/bin/true"],
+            "env": ["PATH=/bin"],
+            "cwd": "/",
+            "capabilities": {"bounding": all, "effective": all, "permitted": all},
+        },
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
+            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]},
+        ],
+        "linux": {
+            "namespaces": [
+                {"type": "mount"}, {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"},
+                {"type": "cgroup"},
+            ],
+            "maskedPaths": ["/proc/kcore", "/proc/acpi"],
+            "readonlyPaths": ["/proc/bus"],
+        },
+    })
 }

@@ -119,6 +119,17 @@ impl Node {
         })
     }
 
+    /// Runs the Pod `job`, whose container is `main`, to its good end; what it printed.
+    pub fn output_of(&self, manifest: &str) -> String {
+        self.manifest("job.yaml", manifest);
+        let end = self.wait_terminated("job", "main");
+        let output = self.ask(&["logs", "job"]);
+        assert_eq!(end, ("Completed".to_owned(), 0), "{output}");
+        self.remove("job.yaml");
+        self.wait_gone("job");
+        output
+    }
+
     /// Waits until the node knows no Pod of this name any more.
     pub fn wait_gone(&self, pod: &str) {
         self.wait_for(&format!("{pod} is gone"), |list| list.pod(pod).is_none().then_some(()));

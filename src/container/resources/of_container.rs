@@ -7,18 +7,10 @@ use oci_spec::runtime::{
     LinuxCpu, LinuxHugepageLimit, LinuxHugepageLimitBuilder, LinuxMemory, LinuxResources,
 };
 
-use crate::cgroup::ContainerLimits;
+use crate::cgroup::{CPU_PERIOD_US, ContainerLimits, cpu_quota_us, cpu_shares};
 use crate::manifest::Container;
 use crate::manifest::pod::{Pod, QosClass};
 use crate::manifest::quantity::Quantity;
-
-/// Microseconds (`cpuCFSQuotaPeriod`, default 100 ms).
-const CPU_PERIOD_US: u64 = 100_000;
-/// The kernel refuses a quota below 1 ms.
-const MIN_CPU_QUOTA_US: u64 = 1_000;
-/// The bounds of `cpu.shares`.
-const MIN_SHARES: u64 = 2;
-const MAX_SHARES: u64 = 262_144;
 
 /// Sizes of huge pages of this machine in bytes; none come while it runs.
 static PAGE_SIZES: LazyLock<Vec<u64>> = LazyLock::new(|| {
@@ -54,11 +46,9 @@ pub fn of_limits(limits: &ContainerLimits, memory: bool) -> LinuxResources {
 
 fn cpu(limits: &ContainerLimits) -> LinuxCpu {
     let mut cpu = LinuxCpu::default();
-    let shares = limits.cpu_request_milli.saturating_mul(1024) / 1000;
-    cpu.set_shares(Some(shares.clamp(MIN_SHARES, MAX_SHARES)));
+    cpu.set_shares(Some(cpu_shares(limits.cpu_request_milli)));
     if let Some(milli) = limits.cpu_limit_milli {
-        let quota = (milli.saturating_mul(CPU_PERIOD_US) / 1000).max(MIN_CPU_QUOTA_US);
-        cpu.set_quota(i64::try_from(quota).ok()).set_period(Some(CPU_PERIOD_US));
+        cpu.set_quota(i64::try_from(cpu_quota_us(milli)).ok()).set_period(Some(CPU_PERIOD_US));
     }
     cpu
 }

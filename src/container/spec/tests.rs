@@ -1,7 +1,5 @@
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
@@ -9,9 +7,7 @@ use super::*;
 use crate::container::lsm::Lsm;
 use crate::container::recipe::{Bind, IdRange, ImageConfig};
 use crate::container::user::ResolvedUser;
-use crate::manifest::pod::{
-    Container, EnvVar, Pod, PodId, PullPolicy, Resources, RestartPolicy, Security, Uid,
-};
+use crate::manifest::pod::{Container, EnvVar, Pod, PodId, Security, Uid};
 
 /// Everything that a recipe borrows.
 pub(in crate::container) struct Ingredients {
@@ -31,30 +27,13 @@ pub(in crate::container) struct Ingredients {
 impl Ingredients {
     pub fn new() -> Ingredients {
         let pod = Pod {
-            id: PodId { namespace: "default".to_owned(), name: "web-edge7".to_owned() },
-            uid: Uid::parse(&"0".repeat(32)).unwrap(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            containers: vec![container()],
-            volumes: Vec::new(),
-            restart_policy: RestartPolicy::Always,
-            termination_grace: Duration::from_secs(30),
-            host_network: false,
-            host_pid: false,
-            host_ipc: false,
-            share_process_namespace: false,
-            host_users: true,
-            fs_group: None,
-            fs_group_change_policy: Default::default(),
-            supplemental_groups: Vec::new(),
-            supplemental_groups_policy: Default::default(),
-            sysctls: Vec::new(),
-            resources: None,
-            priority_class_name: None,
             hostname: Some("web".to_owned()),
             node_name: "edge7".to_owned(),
-            object: serde_json::Value::Null,
-            source: serde_json::Value::Null,
+            ..Pod::plain(
+                PodId { namespace: "default".to_owned(), name: "web-edge7".to_owned() },
+                Uid::parse(&"0".repeat(32)).unwrap(),
+                vec![Container::plain("nginx", "nginx")],
+            )
         };
         let image = ImageConfig {
             env: vec!["PATH=/bin".to_owned(), "LANG=C".to_owned()],
@@ -119,22 +98,6 @@ impl Ingredients {
             format!("{} {} {options}", mount.destination().display(), mount.typ().as_deref().unwrap_or("-"))
         };
         spec.mounts().iter().flatten().map(line).collect()
-    }
-}
-
-fn container() -> Container {
-    Container {
-        name: "nginx".to_owned(),
-        image: "nginx".to_owned(),
-        pull_policy: PullPolicy::IfNotPresent,
-        command: Vec::new(),
-        args: Vec::new(),
-        env: Vec::new(),
-        working_dir: None,
-        ports: Vec::new(),
-        resources: Resources::default(),
-        security: Security::default(),
-        mounts: Vec::new(),
     }
 }
 

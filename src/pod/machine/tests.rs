@@ -1,7 +1,7 @@
 //! One Pod's life by hand: crash loop, grace, stops at awkward moments, images that come, adoption, reboot.
 
 use super::*;
-use crate::manifest::pod::{Container as Spec, PodId, PullPolicy, Resources, RestartPolicy, Security, Uid};
+use crate::manifest::pod::{Container as Spec, PodId, Uid};
 use crate::pod::status::ContainerState;
 use crate::pod::{Exit, ImageProblem};
 
@@ -10,47 +10,18 @@ fn at(seconds: u64) -> BootTime {
 }
 
 fn spec(index: usize) -> Spec {
-    Spec {
-        name: format!("c{index}"),
-        image: "busybox".into(),
-        pull_policy: PullPolicy::IfNotPresent,
-        command: Vec::new(),
-        args: Vec::new(),
-        env: Vec::new(),
-        working_dir: None,
-        ports: Vec::new(),
-        resources: Resources::default(),
-        security: Security::default(),
-        mounts: Vec::new(),
-    }
+    Spec::plain(&format!("c{index}"), "busybox")
 }
 
 fn machine(containers: usize, grace: u64) -> Machine {
     let pod = Pod {
-        id: PodId { namespace: "default".into(), name: "web-edge7".into() },
-        uid: Uid::parse(&"a".repeat(32)).expect("32 hex digits"),
-        labels: Default::default(),
-        annotations: Default::default(),
-        containers: (0..containers).map(spec).collect(),
-        volumes: Vec::new(),
-        restart_policy: RestartPolicy::Always,
         termination_grace: Duration::from_secs(grace),
-        host_network: false,
-        host_pid: false,
-        host_ipc: false,
-        share_process_namespace: false,
-        host_users: true,
-        fs_group: None,
-        fs_group_change_policy: Default::default(),
-        supplemental_groups: Vec::new(),
-        supplemental_groups_policy: Default::default(),
-        sysctls: Vec::new(),
-        resources: None,
-        priority_class_name: None,
-        hostname: None,
         node_name: "edge7".into(),
-        object: serde_json::Value::Null,
-        source: serde_json::Value::Null,
+        ..Pod::plain(
+            PodId { namespace: "default".into(), name: "web-edge7".into() },
+            Uid::parse(&"a".repeat(32)).expect("32 hex digits"),
+            (0..containers).map(spec).collect(),
+        )
     };
     Machine::new(Arc::new(pod), Settings::default(), at(0))
 }

@@ -12,11 +12,10 @@ use rustix::mount::{
 
 use super::{Child, copy_up, process};
 use crate::sys::inroot::{self, Kind, Links};
-use crate::sys::mount::{set_attributes, set_propagation};
+use crate::sys::mount::{READ_ONLY, set_attributes, set_propagation};
 use crate::sys::step::{Inherit, MountChange, MountOption, Propagation, PropagationKind, Slot, Step};
 
 /// `MOUNT_ATTR_*`.
-const RDONLY: u64 = 0x1;
 const NOSUID_NODEV_NOEXEC: u64 = 0x2 | 0x4 | 0x8;
 
 impl Child<'_> {
@@ -114,7 +113,7 @@ impl Child<'_> {
         if let Some(empty) = &self.empty {
             return attach(copy(empty.as_fd(), false)?.as_fd(), target.as_fd());
         }
-        let empty = new_mount(c"tmpfs", options, RDONLY | NOSUID_NODEV_NOEXEC)?;
+        let empty = new_mount(c"tmpfs", options, READ_ONLY | NOSUID_NODEV_NOEXEC)?;
         attach(empty.as_fd(), target.as_fd())?;
         self.empty = Some(empty);
         Ok(())
@@ -123,14 +122,14 @@ impl Child<'_> {
     pub(super) fn make_read_only(&self, path: &CStr) -> Result<(), Errno> {
         let Some(target) = self.pin(path)? else { return Ok(()) };
         let tree = copy(target.as_fd(), true)?;
-        set_attributes(tree.as_fd(), RDONLY, 0, true)?;
+        set_attributes(tree.as_fd(), READ_ONLY, 0, true)?;
         attach(tree.as_fd(), target.as_fd())
     }
 }
 
 /// The root's own mount.
 pub(super) fn make_read_only(root: BorrowedFd<'_>) -> Result<(), Errno> {
-    set_attributes(root, RDONLY, 0, false)
+    set_attributes(root, READ_ONLY, 0, false)
 }
 
 pub(super) fn propagate(mount: BorrowedFd<'_>, propagation: Propagation) -> Result<(), Errno> {
