@@ -150,6 +150,13 @@ struct Instance {
     orphan: bool,
 }
 
+/// The names that are asked whether their Pods are still wanted.
+enum Touched {
+    All,
+    /// One may stand here more than once.
+    These(Vec<PodId>),
+}
+
 impl Set {
     /// `sources`: all there are. A Pod that was adopted and that no file claims is stopped when each of them has been listed.
     /// `max_pods`: no limit when `None`.
@@ -167,6 +174,7 @@ impl Set {
     /// Takes one event and says what follows from it, in order.
     pub fn step(&mut self, event: SetEvent) -> Vec<SetCommand> {
         let mut commands = Vec::new();
+        let touched = self.touched(&event);
         match event {
             SetEvent::Restored { origin, pods } => self.restored(origin, pods),
             SetEvent::Adopted { pod, stopping } => self.adopted(pod, stopping),
@@ -177,11 +185,26 @@ impl Set {
             SetEvent::Unlistable { source } => self.release(source),
             SetEvent::PodGone { uid } => self.pod_gone(&uid, &mut commands),
         }
-        self.stop_unwanted(&mut commands);
+        self.stop_unwanted(touched, &mut commands);
         self.start_wanted(&mut commands);
         self.names.retain(|_, name| !name.claimants.is_empty() || name.instance.is_some());
         self.report_new(&mut commands);
         commands
+    }
+
+    /// Whose names an event may make unwanted. With a thousand Pods, not all are asked whenever one file changes.
+    fn touched(&self, event: &SetEvent) -> Touched {
+        let ids = |pods: &[Arc<Pod>]| pods.iter().map(|pod| pod.id.clone()).collect::<Vec<_>>();
+        let asked_by = |origin: &Origin| self.files.get(origin).map_or_else(Vec::new, |file| ids(&file.pods));
+        Touched::These(match event {
+            SetEvent::Restored { origin, pods } | SetEvent::FileRead { origin, pods } => {
+                [asked_by(origin), ids(pods)].concat()
+            }
+            SetEvent::FileBroken { origin, .. } | SetEvent::FileGone { origin } => asked_by(origin),
+            SetEvent::Adopted { pod, .. } => vec![pod.id.clone()],
+            SetEvent::PodGone { .. } => Vec::new(),
+            SetEvent::Listed { .. } | SetEvent::Unlistable { .. } => return Touched::All,
+        })
     }
 
     /// Every problem there is now.
@@ -330,10 +353,13 @@ impl Set {
         (!file.held).then_some((origin, pod))
     }
 
-    fn stop_unwanted(&mut self, commands: &mut Vec<SetCommand>) {
-        let unwanted = |(id, name): (&PodId, &Name)| Some((id.clone(), self.why_stop(id, name)?));
-        let unwanted: Vec<_> = self.names.iter().filter_map(unwanted).collect();
-        for (id, why) in unwanted {
+    fn stop_unwanted(&mut self, touched: Touched, commands: &mut Vec<SetCommand>) {
+        let touched = match touched {
+            Touched::All => self.names.keys().cloned().collect(),
+            Touched::These(ids) => ids,
+        };
+        for id in touched {
+            let Some(why) = self.names.get(&id).and_then(|name| self.why_stop(&id, name)) else { continue };
             if let Some(instance) = self.names.get_mut(&id).and_then(|name| name.instance.as_mut()) {
                 instance.stopping = true;
                 commands.push(SetCommand::Stop { uid: instance.pod.uid.clone(), why });
@@ -375,14 +401,15 @@ impl Set {
 
     /// A Pod that is being stopped still has its place.
     fn has_place(&self) -> bool {
-        let taken = self.names.values().filter(|name| name.instance.is_some()).count();
-        self.max_pods.is_none_or(|max| taken < max as usize)
+        let taken = || self.names.values().filter(|name| name.instance.is_some()).count();
+        self.max_pods.is_none_or(|max| taken() < max as usize)
     }
 
     fn broken_files(&self) -> Vec<Problem> {
         let broken = |(origin, file): (&Origin, &File)| {
+            let message = file.broken.clone()?;
             let keeps = file.pods.iter().map(|pod| pod.id.clone()).collect();
-            Some(Problem::Broken { origin: origin.clone(), message: file.broken.clone()?, keeps })
+            Some(Problem::Broken { origin: origin.clone(), message, keeps })
         };
         self.files.iter().filter_map(broken).collect()
     }

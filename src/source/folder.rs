@@ -26,6 +26,8 @@ pub struct Source {
     names: Names,
     watch: Watch,
     files: BTreeMap<OsString, Known>,
+    /// Those that are not [`State::Quiet`]: with a thousand files, nearly all are.
+    restless: BTreeSet<OsString>,
     rescan_every: Duration,
     next_rescan: Duration,
     /// What the folder was last reported to suffer from.
@@ -81,6 +83,7 @@ impl Source {
             names,
             watch,
             files: BTreeMap::new(),
+            restless: BTreeSet::new(),
             rescan_every: rescan_every.max(SHORTEST_RESCAN),
             next_rescan: now,
             trouble: None,
@@ -100,8 +103,12 @@ impl Source {
             Listed::Due(at) => Some(at),
             Listed::NotYet | Listed::Told => None,
         };
-        let files = self.files.values().filter_map(|known| known.state.due());
+        let files = self.restless().filter_map(|(_, known)| known.state.due());
         files.chain(listing).fold(self.next_rescan, Duration::min)
+    }
+
+    fn restless(&self) -> impl Iterator<Item = (&OsString, &Known)> {
+        self.restless.iter().filter_map(|name| self.files.get_key_value(name))
     }
 
     /// Takes what inotify has to say, does what is due, and tells what came of it.
@@ -188,8 +195,10 @@ impl Source {
 
     /// Nothing can be said of any file until the folder is back; then all are compared.
     fn folder_trouble(&mut self, error: FolderError, changes: &mut Vec<Change>) {
-        for known in self.files.values_mut() {
-            known.is_out_of_sight();
+        for name in std::mem::take(&mut self.restless) {
+            if let Some(known) = self.files.get_mut(&name) {
+                known.is_out_of_sight();
+            }
         }
         if let Listed::Due(_) = self.listed {
             self.listed = Listed::NotYet;
@@ -226,7 +235,7 @@ impl Source {
     fn do_what_is_due(&mut self, now: Duration, changes: &mut Vec<Change>) {
         let is_due = |known: &Known| known.state.due().is_some_and(|at| at <= now);
         let due: BTreeSet<_> =
-            self.files.iter().filter(|(_, known)| is_due(known)).map(|(name, _)| name.clone()).collect();
+            self.restless().filter(|(_, known)| is_due(known)).map(|(name, _)| name.clone()).collect();
         // A file that is missing is looked for once more; what is found is read before anything is said to be gone.
         self.look_at(due, now, changes);
         self.tell_gone(now, changes);
@@ -235,15 +244,15 @@ impl Source {
 
     fn tell_gone(&mut self, now: Duration, changes: &mut Vec<Change>) {
         let waiting: Vec<_> = self
-            .files
-            .values()
-            .filter_map(|known| match known.state {
+            .restless()
+            .filter_map(|(_, known)| match known.state {
                 State::Waiting { at, stamp, .. } => Some((at, stamp)),
                 State::Quiet | State::Missing { .. } => None,
             })
             .collect();
-        let folder = &self.folder;
-        self.files.retain(|name, known| {
+        let Source { folder, files, restless, .. } = self;
+        restless.retain(|name| {
+            let Some(known) = files.get_mut(name) else { return false };
             let State::Missing { at } = &mut known.state else { return true };
             if *at > now {
                 return true;
@@ -257,6 +266,7 @@ impl Source {
             if known.told {
                 changes.push(Change::Gone { file: folder.join(name) });
             }
+            files.remove(name);
             false
         });
     }
@@ -275,6 +285,25 @@ impl Source {
     }
 
     fn look(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        name: &OsStr,
+        reread: Reread,
+        now: Duration,
+        changes: &mut Vec<Change>,
+    ) {
+        self.examine(folder, name, reread, now, changes);
+        match self.files.get(name).map(|known| known.state) {
+            None | Some(State::Quiet) => {
+                self.restless.remove(name);
+            }
+            Some(State::Waiting { .. } | State::Missing { .. }) => {
+                self.restless.insert(name.to_owned());
+            }
+        }
+    }
+
+    fn examine(
         &mut self,
         folder: BorrowedFd<'_>,
         name: &OsStr,
