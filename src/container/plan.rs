@@ -29,6 +29,7 @@ pub use setting::{Setting, Stdio};
 pub use sysctls::path as sysctl_path;
 
 use super::seccomp;
+use crate::sys::spawner::Steps;
 use crate::sys::step::{Filter, Propagation, PropagationKind, Slot, Step};
 
 /// The steps of the child, ready to be taken. Printed, it is one step a line.
@@ -146,6 +147,16 @@ fn propagation(name: &str) -> Result<PropagationKind, PlanError> {
 /// Duplicates, so that what the caller holds stays open.
 fn duplicate(kind: LinuxNamespaceType, fd: &OwnedFd) -> Result<OwnedFd, PlanError> {
     fd.try_clone().map_err(|cause| PlanError::Namespace { kind, cause })
+}
+
+impl Steps for Plan {
+    fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    fn slots(&self) -> usize {
+        self.slots
+    }
 }
 
 impl fmt::Display for Plan {

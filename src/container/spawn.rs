@@ -2,13 +2,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::AtomicU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::plan::Plan;
 use crate::sys::clone::{self, Birth};
 use crate::sys::report::{self, ParentEnd, Said};
+use crate::sys::spawner::Spawner;
 use crate::sys::step::Step;
 
 /// Whose child the container becomes.
@@ -94,10 +96,51 @@ pub fn spawn(
     // The child alone decides when the report ends.
     drop(theirs);
     let mut spawned = Spawned { pid, pidfd, report: Report(report) };
-    if plan.steps.iter().any(|step| matches!(step, Step::Fork { .. })) {
+    if plan.is_followed() {
         spawned.follow(plan, parent)?;
     }
     Ok(spawned)
+}
+
+/// As [`spawn`], for a process with much memory and many descriptors: the child of the caller's parent is made by one of
+/// the spawner's threads ([`Spawner`]), at a cost that does not depend on what the caller holds.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_by(
+    spawner: &Spawner,
+    plan: &Arc<Plan>,
+    cgroup: BorrowedFd<'_>,
+    pid_out: &'static AtomicU32,
+) -> Result<Spawned, SpawnError> {
+    let (report, theirs) = report::pair().map_err(SpawnError::Report)?;
+    let steps = Arc::clone(plan);
+    spawner
+        .spawn(steps, plan.namespaces, cgroup, report.child_end(&theirs), pid_out)
+        .map_err(SpawnError::Clone)?;
+    drop(theirs);
+    let pidfd = match report.hear(true) {
+        Ok(Some((Said::Born, Some(pidfd)))) => pidfd,
+        Ok(Some((Said::NotBorn { errno }, _))) => {
+            return Err(SpawnError::Clone(io::Error::from_raw_os_error(errno)));
+        }
+        Ok(_) => return Err(StartError::Gone.into()),
+        Err(error) => return Err(StartError::Unreadable(error.kind()).into()),
+    };
+    let mut spawned = Spawned { pid: 0, pidfd, report: Report(report) };
+    if plan.is_followed() {
+        spawned.follow(plan, Parent::CallersParent)?;
+    } else {
+        spawned.pid = pid_out.load(Ordering::Acquire);
+    }
+    Ok(spawned)
+}
+
+impl Plan {
+    /// Whether its first process is replaced by another.
+    fn is_followed(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Fork { .. }))
+    }
 }
 
 impl Spawned {
@@ -149,7 +192,7 @@ impl Report {
             Ok(Some((Said::Created, _))) => Ok(Some(Progress::Created)),
             Ok(Some((Said::Ready, _))) => Ok(Some(Progress::Ready)),
             Ok(Some((Said::Failed { step, errno }, _))) => Err(plan.explain(step, errno)),
-            Ok(Some((Said::Forked { .. }, _))) => Err(StartError::Gone),
+            Ok(Some((Said::Forked { .. } | Said::Born | Said::NotBorn { .. }, _))) => Err(StartError::Gone),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(StartError::Unreadable(error.kind())),
         }

@@ -1,6 +1,6 @@
 //! A worker's first moments: everything is opened, what was there before is taken over, what is missing is made.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::{self, DirBuilder, File};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{FlockOperation, fcntl_lock};
 
+use super::deadlines::Deadlines;
 use super::exec::Execs;
 use super::folders::Folders;
 use super::images::Images;
@@ -30,6 +31,7 @@ use crate::logs::{Holding, Policy, Pump};
 use crate::pod::machine::Settings;
 use crate::pod::set::{Origin, Set, SetEvent};
 use crate::source::Source;
+use crate::sys::spawner::Spawner;
 
 /// Threads that unpack images: one for each core of the machines this is for. More only fight for the disk.
 const IMPORT_THREADS: usize = 2;
@@ -62,6 +64,8 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         set: Set::new(&[FILES], options.config.max_pods),
         pods: BTreeMap::new(),
         numbers: HashMap::new(),
+        deadlines: Deadlines::default(),
+        unsaved: BTreeSet::new(),
         last_number: 0,
         events: VecDeque::new(),
         begun: VecDeque::new(),
@@ -74,6 +78,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         chatty: Default::default(),
         start_journal: StartJournal::open(&options.folders.start_journal())
             .context("open the start journal")?,
+        spawner: Spawner::default(),
         settings: Settings::default(),
         reign,
         requests,
@@ -83,6 +88,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         trash_again: false,
         imports: Tasks::new(IMPORT_THREADS).context("make the tasks")?,
         disk: Tasks::new(1).context("make the tasks")?,
+        later_at: None,
         not_enforced,
         unacknowledged: None,
         sweep_at: None,

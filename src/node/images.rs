@@ -37,6 +37,14 @@ pub struct Images {
     /// Containers whose image may be among those that are being imported.
     waiting: Vec<(PodNumber, Index)>,
     accounts: HashMap<Digest, Rc<Accounts>>,
+    /// What was found, as long as nothing was written into the store: a container that is started again reads no record.
+    found: HashMap<String, Arc<Image>>,
+}
+
+/// Why an image cannot even be looked for.
+enum FindError {
+    Name(String),
+    Store(String),
 }
 
 /// An image's `/etc/passwd` and `/etc/group`.
@@ -48,7 +56,8 @@ struct Accounts {
 impl Images {
     pub fn open(dir: &Path, folder: Option<&Path>) -> Result<Images> {
         let store = Store::open(dir)?;
-        let store_watch = watch(store.refs_dir(), WatchMask::MOVED_TO)?;
+        let store_watch =
+            watch(store.refs_dir(), WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE)?;
         Ok(Images {
             store,
             folder: folder.map(Folder::new),
@@ -58,6 +67,7 @@ impl Images {
             failed: HashMap::new(),
             waiting: Vec::new(),
             accounts: HashMap::new(),
+            found: HashMap::new(),
         })
     }
 
@@ -87,6 +97,31 @@ impl Images {
         )?)
     }
 
+    /// The image that a reference, as a manifest has it, names now.
+    fn find(&mut self, text: &str) -> Result<Option<Arc<Image>>, FindError> {
+        if let Some(image) = self.found.get(text) {
+            return Ok(Some(Arc::clone(image)));
+        }
+        let reference = text.parse::<Reference>().map_err(|error| FindError::Name(error.to_string()))?;
+        let found = self.store.find(&reference);
+        let found = found.map_err(|error| FindError::Store(format!("{:#}", anyhow::Error::from(error))))?;
+        let image = found.map(Arc::new);
+        if let Some(image) = &image {
+            self.found.insert(text.to_owned(), Arc::clone(image));
+        }
+        Ok(image)
+    }
+
+    /// Forgets what was known of a store that has changed since; says whether it has.
+    fn heed_store(&mut self) -> bool {
+        let changed = drain(&mut self.store_watch);
+        if changed {
+            self.accounts.clear();
+            self.found.clear();
+        }
+        changed
+    }
+
     /// The image that a container was started from, whatever its reference names by now.
     pub fn of_run(&self, container: &Container, id: &str) -> Result<Image> {
         Ok(self.store.load(container.image.parse::<Reference>()?, &id.parse::<Digest>()?)?)
@@ -103,12 +138,12 @@ impl Images {
         Ok(candidates)
     }
 
-    fn missing_message(&self, reference: &Reference) -> String {
+    fn missing_message(&self, name: &str) -> String {
         let mut message = match &self.folder {
             Some(folder) => {
-                format!("image {reference} is neither in the store nor in {}", folder.path().display())
+                format!("image {name} is neither in the store nor in {}", folder.path().display())
             }
-            None => format!("image {reference} is not in the store: bring it with `podkeep load`"),
+            None => format!("image {name} is not in the store: bring it with `podkeep load`"),
         };
         let mut failures: Vec<&String> = self.failed.values().map(|(_, why)| why).collect();
         failures.sort();
@@ -125,33 +160,34 @@ impl Worker {
         let Some(run) = self.pods.get(&number) else { return };
         let Some(spec) = run.pod().containers.get(container) else { return };
         let (text, policy) = (spec.image.clone(), spec.pull_policy);
+        // What came a moment ago counts, whether or not the loop has heard of it.
+        self.images_arrived();
         let missing = |problem, message| Event::ImageMissing { container, problem, message };
-        let event = match text.parse::<Reference>() {
-            Err(error) => missing(ImageProblem::InvalidName, error.to_string()),
-            Ok(reference) => match self.images.store.find(&reference) {
-                Ok(Some(image)) => self.image_found(number, container, image),
-                Ok(None) => {
-                    self.import_new();
-                    if !self.images.importing.is_empty() {
-                        self.images.waiting.push((number, container));
-                        return;
-                    }
-                    let problem = match policy {
-                        PullPolicy::Never => ImageProblem::NeverPull,
-                        PullPolicy::Always | PullPolicy::IfNotPresent => ImageProblem::Missing,
-                    };
-                    missing(problem, self.images.missing_message(&reference))
+        let event = match self.images.find(&text) {
+            Ok(Some(image)) => self.image_found(number, container, image),
+            Ok(None) => {
+                self.import_new();
+                if !self.images.importing.is_empty() {
+                    self.images.waiting.push((number, container));
+                    return;
                 }
-                Err(error) => missing(ImageProblem::Unreadable, format!("{:#}", anyhow::Error::from(error))),
-            },
+                let problem = match policy {
+                    PullPolicy::Never => ImageProblem::NeverPull,
+                    PullPolicy::Always | PullPolicy::IfNotPresent => ImageProblem::Missing,
+                };
+                let name = text.parse::<Reference>().map_or(text, |reference| reference.to_string());
+                missing(problem, self.images.missing_message(&name))
+            }
+            Err(FindError::Name(message)) => missing(ImageProblem::InvalidName, message),
+            Err(FindError::Store(message)) => missing(ImageProblem::Unreadable, message),
         };
         self.tell(number, event);
     }
 
-    fn image_found(&mut self, number: PodNumber, container: Index, image: Image) -> Event {
+    fn image_found(&mut self, number: PodNumber, container: Index, image: Arc<Image>) -> Event {
         let image_id = image.id.to_string();
         if let Some(run) = self.pods.get_mut(&number) {
-            run.containers[container].image = Some(Arc::new(image));
+            run.containers[container].image = Some(image);
         }
         Event::ImageReady { container, image_id }
     }
@@ -223,11 +259,11 @@ impl Worker {
         }
     }
 
-    /// A reference was written into the store.
+    /// References were written into the store, or removed from it.
     pub fn images_arrived(&mut self) {
-        drain(&mut self.images.store_watch);
-        self.images.accounts.clear();
-        self.events.extend(self.pods.keys().map(|number| (*number, Event::ImagesChanged)));
+        if self.images.heed_store() {
+            self.events.extend(self.pods.keys().map(|number| (*number, Event::ImagesChanged)));
+        }
     }
 }
 
@@ -241,8 +277,12 @@ fn changed_at(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// What exactly happened does not matter: everything is looked at again.
-fn drain(inotify: &mut Inotify) {
+/// What exactly happened does not matter: everything is looked at again. Says whether anything has.
+fn drain(inotify: &mut Inotify) -> bool {
     let mut buffer = [0; 4096];
-    while inotify.read_events(&mut buffer).is_ok_and(|mut events| events.next().is_some()) {}
+    let mut happened = false;
+    while inotify.read_events(&mut buffer).is_ok_and(|mut events| events.next().is_some()) {
+        happened = true;
+    }
+    happened
 }

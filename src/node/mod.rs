@@ -9,6 +9,7 @@ mod begin;
 mod carry_out;
 mod clear;
 pub mod clock;
+mod deadlines;
 mod exec;
 pub mod folders;
 mod good_manifests;

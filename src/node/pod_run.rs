@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use super::poller::Registration;
 use super::state::{SavedRun, SavedState};
-use crate::cgroup::Group;
+use crate::cgroup::{Group, PodLimits};
 use crate::container::{Namespaces, Plan, Report};
 use crate::image::Image;
 use crate::logs::{ContainerLog, Fifo, Stream};
+use crate::manifest::pod::QosClass;
 use crate::manifest::{Pod, Uid};
 use crate::pod::event::Index;
 use crate::pod::{BootTime, Event, Machine};
@@ -57,8 +58,9 @@ pub struct PodRun {
     pub group: Option<Group>,
     /// In the order of the Pod's containers.
     pub containers: Vec<ContainerRun>,
-    /// Its state has changed since it was last saved.
-    pub dirty: bool,
+    pub qos: QosClass,
+    /// What its containers ask for together, in thousandths of a core.
+    pub cpu_request_milli: u64,
 }
 
 /// What is open for one container.
@@ -86,7 +88,7 @@ pub struct Process {
 
 /// A process between clone and exec.
 pub struct Starting {
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     pub report: Watched<Report>,
 }
 
@@ -118,7 +120,10 @@ pub struct Watched<T> {
 impl PodRun {
     pub fn new(machine: Machine) -> PodRun {
         let containers = machine.pod().containers.iter().map(|_| ContainerRun::default()).collect();
-        PodRun { machine, namespaces: Namespaces::default(), group: None, containers, dirty: true }
+        let qos = machine.pod().qos_class();
+        let cpu_request_milli = PodLimits::of(machine.pod(), None).cpu_request_milli;
+        let namespaces = Namespaces::default();
+        PodRun { machine, namespaces, group: None, containers, qos, cpu_request_milli }
     }
 
     pub fn pod(&self) -> &Arc<Pod> {

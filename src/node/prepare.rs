@@ -16,7 +16,7 @@ use super::user_ids;
 use super::worker::{Done, Worker};
 use crate::cgroup::{PodCgroupName, PodLimits, Tree};
 use crate::container::{IdRange, Lsm, Mappings, Namespaces, PodNamespaces};
-use crate::manifest::pod::QosClass;
+use crate::manifest::pod::{QosClass, Volume, VolumeKind};
 use crate::manifest::{Pod, Uid};
 use crate::pod::Event;
 use crate::{sys, volume};
@@ -54,24 +54,30 @@ pub fn namespace_key(uid: &Uid, kind: &str) -> String {
 }
 
 impl Worker {
-    /// Makes folders, volumes and namespaces beside the loop.
-    pub fn prepare(&mut self, number: PodNumber) {
-        let Some(run) = self.pods.get(&number) else { return };
+    /// Makes folders, volumes and namespaces: beside the loop where that could take long.
+    pub fn prepare(&mut self, number: PodNumber) -> Result<()> {
+        let Some(run) = self.pods.get(&number) else { return Ok(()) };
         let (pod, folders) = (run.pod().clone(), self.options.folders.clone());
         // Taken over: the namespaces are there.
         let prepared = own_namespaces(&pod).next().is_some() && has_namespaces(&pod, &run.namespaces);
         let ids_per_pod = self.options.config.user_ids_per_pod;
         let taken_over = run.group.is_some();
         let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
-        self.work.add(move || {
+        let at_once = is_quick(&pod);
+        let job = move || {
             let admitted = if taken_over { Ok(()) } else { admit(&pod, &allowed_sysctls) };
             let result = admitted.and_then(|()| prepare_folder(&pod, &folders, ids_per_pod));
             let result = result.and_then(|ids| match prepared {
                 true => Ok(None),
                 false => namespaces(&pod, ids).map(Some),
             });
-            Done::Prepared { pod: number, result: result.map_err(|error| format!("{error:#}")) }
-        });
+            result.map_err(|error| format!("{error:#}"))
+        };
+        if at_once {
+            return self.pod_prepared(number, job());
+        }
+        self.work.add(move || Done::Prepared { pod: number, result: job() });
+        Ok(())
     }
 
     /// Takes over what [`prepare`](Self::prepare) made, and makes the cgroup.
@@ -98,10 +104,11 @@ impl Worker {
             }
             make_group(run, &self.cgroups, pids_max)
         });
+        let qos = run.qos;
         let event = match made {
             Ok(()) => {
                 self.hold_namespaces(number)?;
-                self.weigh_classes();
+                self.weigh_class(qos);
                 Event::Prepared
             }
             Err(message) => {
@@ -113,15 +120,16 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives the QoS classes their shares of the processor: what the Pods in them ask for together.
-    pub fn weigh_classes(&self) {
-        // BestEffort asks for nothing and has the least weight from the start.
-        for qos in [QosClass::Guaranteed, QosClass::Burstable] {
-            let pods = self.pods.values().filter(|run| run.group.is_some() && run.pod().qos_class() == qos);
-            let asked = pods.map(|run| PodLimits::of(run.pod(), None).cpu_request_milli);
-            if let Err(error) = self.cgroups.weigh_class(qos, asked.fold(0, u64::saturating_add)) {
-                log::warn!("{:#}", anyhow::Error::from(error));
-            }
+    /// Gives a QoS class its share of the processor: what the Pods in it ask for together.
+    pub fn weigh_class(&self, qos: QosClass) {
+        // It asks for nothing and has the least weight from the start.
+        if qos == QosClass::BestEffort {
+            return;
+        }
+        let pods = self.pods.values().filter(|run| run.group.is_some() && run.qos == qos);
+        let asked = pods.map(|run| run.cpu_request_milli).fold(0, u64::saturating_add);
+        if let Err(error) = self.cgroups.weigh_class(qos, asked) {
+            log::warn!("{:#}", anyhow::Error::from(error));
         }
     }
 
@@ -186,7 +194,9 @@ impl Worker {
         }
         self.trash_again = false;
         let trash = self.options.folders.trash();
-        self.trash.add(move || Done::TrashEmptied(empty(&trash).map_err(|error| format!("{error:#}"))));
+        self.trash
+            .add_for_later(move || Done::TrashEmptied(empty(&trash).map_err(|error| format!("{error:#}"))));
+        self.not_now();
     }
 
     /// The trash was emptied, or as much of it as could be.
@@ -199,6 +209,14 @@ impl Worker {
             self.empty_trash();
         }
     }
+}
+
+/// Whether nothing that this Pod needs can hang or wait for others: a hostPath may lie on a dead server, a new network
+/// namespace waits for those that are being destroyed (the kernel's rtnl lock), ids of users are written to disk.
+/// For what is quick, the way to a thread and back would be the longer part.
+fn is_quick(pod: &Pod) -> bool {
+    let local = |volume: &Volume| matches!(volume.kind, VolumeKind::EmptyDir { .. });
+    pod.host_network && pod.host_users && pod.volumes.iter().all(local)
 }
 
 /// A Pod that was taken over is not asked again: what runs is left to run.
@@ -239,9 +257,8 @@ fn make_group(run: &mut PodRun, cgroups: &Tree, pids_max: Option<u64>) -> Result
     let pod = run.pod();
     let name = PodCgroupName::new(&pod.id, &pod.uid);
     let limits = PodLimits::of(pod, pids_max);
-    let group = cgroups
-        .pod(pod.qos_class(), &name, &limits)
-        .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+    let group =
+        cgroups.pod(run.qos, &name, &limits).map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
     run.group = Some(group);
     Ok(())
 }

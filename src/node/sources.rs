@@ -116,6 +116,8 @@ impl Worker {
         let number = PodNumber(self.last_number);
         let commands = run.machine.begin();
         self.numbers.insert(run.uid().clone(), number);
+        self.deadlines.set(number, run.machine.deadline());
+        self.unsaved.insert(number);
         self.pods.insert(number, run);
         self.begun.extend(commands.into_iter().map(|command| (number, command)));
         number

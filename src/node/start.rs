@@ -22,8 +22,7 @@ use super::worker::Worker;
 use crate::cgroup::Controller;
 use crate::config::Config;
 use crate::container::{
-    self, Bind, IdRange, ImageConfig, Lsm, Overlay, Parent, Plan, Recipe, ResolvedUser, Root, Setting,
-    Spawned, Stdio,
+    self, Bind, IdRange, ImageConfig, Lsm, Overlay, Plan, Recipe, ResolvedUser, Root, Setting, Spawned, Stdio,
 };
 use crate::container::{resources, seccomp};
 use crate::image::Image;
@@ -183,11 +182,12 @@ impl Worker {
     }
 
     fn spawn(&mut self, number: PodNumber, container: Index, attempt: u32, plan: Plan) -> Result<()> {
+        let plan = Arc::new(plan);
         let keeper = self.reign.keeper;
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let group = run.containers[container].group.as_ref().context("the container has no cgroup")?;
         let pid_out = self.start_journal.begin(run.uid(), container, attempt, keeper);
-        let spawned = container::spawn(&plan, Some(group.dir()), Parent::CallersParent, Some(pid_out))?;
+        let spawned = container::spawn_by(&self.spawner, &plan, group.dir(), pid_out)?;
         let Spawned { pid, pidfd, report } = spawned;
         let stop_signal = run.containers[container].image.as_ref().and_then(|i| i.config.stop_signal.clone());
         let process = Process {

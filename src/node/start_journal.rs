@@ -14,7 +14,8 @@ use crate::sys::shared_map::SharedMap;
 
 /// A page with one entry: only one container is being cloned at a time.
 pub struct StartJournal {
-    page: SharedMap,
+    /// Mapped as long as the worker lives: the kernel stores into it whatever becomes of who asked.
+    page: &'static SharedMap,
 }
 
 /// A process that was made and perhaps never written down.
@@ -38,11 +39,11 @@ const KEEPER_START: std::ops::Range<usize> = 8..10;
 
 impl StartJournal {
     pub fn open(path: &Path) -> io::Result<StartJournal> {
-        Ok(StartJournal { page: SharedMap::open(path)? })
+        Ok(StartJournal { page: Box::leak(Box::new(SharedMap::open(path)?)) })
     }
 
     /// Says what is about to be cloned, and where the kernel shall store the PID.
-    pub fn begin(&self, uid: &Uid, container: Index, attempt: u32, keeper: KeeperId) -> &AtomicU32 {
+    pub fn begin(&self, uid: &Uid, container: Index, attempt: u32, keeper: KeeperId) -> &'static AtomicU32 {
         self.clear();
         let words = self.page.half_words();
         for (word, digits) in words[UID].iter().zip(uid.as_str().as_bytes().chunks(8)) {

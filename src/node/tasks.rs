@@ -38,11 +38,21 @@ impl<R: Send + 'static> Tasks<R> {
         Ok(Self { shared: Arc::new(Shared { queue, idle: Condvar::new(), wake, max_threads }) })
     }
 
-    /// Queues a job. If no thread can be had for it now, it is done here: late is better than never.
+    /// Queues a job.
     pub fn add(&self, job: impl FnOnce() -> R + Send + 'static) {
+        self.add_for_later(job);
+        self.go();
+    }
+
+    /// Queues a job that no thread is woken for: it is done after the next [`Tasks::go`] or [`Tasks::add`], in its turn.
+    pub fn add_for_later(&self, job: impl FnOnce() -> R + Send + 'static) {
+        self.shared.lock().jobs.push_back(Box::new(job));
+    }
+
+    /// Sees to it that what is queued is done. If no thread can be had for it now, it is done here: late is better than never.
+    pub fn go(&self) {
         let mut queue = self.shared.lock();
-        queue.jobs.push_back(Box::new(job));
-        if queue.threads >= self.shared.max_threads {
+        if queue.jobs.is_empty() || queue.threads >= self.shared.max_threads {
             return;
         }
         queue.threads += 1;
@@ -64,6 +74,7 @@ impl<R: Send + 'static> Tasks<R> {
 
     /// Waits until nothing is queued or under way.
     pub fn finish(&self) {
+        self.go();
         let mut queue = self.shared.lock();
         while queue.threads > 0 {
             queue = self.shared.idle.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -115,5 +126,16 @@ mod tests {
         lane.finish();
         assert_eq!(lane.results(), (0..100).collect::<Vec<_>>());
         assert!(lane.results().is_empty());
+    }
+
+    #[test]
+    fn what_is_for_later_waits_and_keeps_its_turn() {
+        let lane = Tasks::new(1).unwrap();
+        lane.add_for_later(|| 1);
+        assert_eq!(lane.shared.lock().threads, 0);
+        lane.add(|| 2);
+        lane.add_for_later(|| 3);
+        lane.finish();
+        assert_eq!(lane.results(), [1, 2, 3]);
     }
 }

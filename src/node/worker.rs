@@ -1,15 +1,16 @@
 //! The worker's loop and what it holds.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 
 use super::begin;
 use super::clock;
+use super::deadlines::Deadlines;
 use super::exec::{Begun, Execs};
 use super::folders::Folders;
 use super::images::Images;
@@ -32,6 +33,11 @@ use crate::pod::machine::Settings;
 use crate::pod::set::{Set, SetEvent};
 use crate::pod::{BootTime, Command, Event};
 use crate::source::Source;
+use crate::sys::spawner::Spawner;
+
+/// How long the disk waits for what was changed. A start takes a few milliseconds, and a thread that syncs meanwhile
+/// takes processor and file system away from it.
+const LATER: Duration = Duration::from_millis(50);
 
 /// What `podkeep run` asks of the worker.
 pub struct Options {
@@ -84,6 +90,9 @@ pub struct Worker {
     pub set: Set,
     pub pods: BTreeMap<PodNumber, PodRun>,
     pub numbers: HashMap<Uid, PodNumber>,
+    pub deadlines: Deadlines,
+    /// Their state has changed since it was last saved.
+    pub unsaved: BTreeSet<PodNumber>,
     pub last_number: u32,
     pub events: Events,
     /// What machines that were just added asked for first.
@@ -98,6 +107,7 @@ pub struct Worker {
     pub policy: Policy,
     pub chatty: Chatty,
     pub start_journal: StartJournal,
+    pub spawner: Spawner,
     pub settings: Settings,
     pub reign: Reign,
     pub requests: Requests,
@@ -112,6 +122,8 @@ pub struct Worker {
     pub imports: Tasks<Done>,
     /// Writes to disk, one by one and in order.
     pub disk: Tasks<Done>,
+    /// When what can wait (`disk`, `trash`) is done: never on the way from a change to what it starts.
+    pub later_at: Option<BootTime>,
     pub not_enforced: Vec<String>,
     /// The highest exit that was taken in and is not acknowledged.
     pub unacknowledged: Option<u64>,
@@ -249,22 +261,23 @@ impl Worker {
     }
 
     fn deadline(&self) -> Option<BootTime> {
-        let pods = self.pods.values().filter_map(|run| run.machine.deadline());
         let source = self.ending.is_none().then(|| BootTime::from(self.source.deadline()));
-        pods.chain(source).chain(self.sweep_at).min()
+        self.deadlines.first().into_iter().chain(source).chain(self.sweep_at).chain(self.later_at).min()
     }
 
     fn pass_time(&mut self) {
         let now = clock::now();
-        let due = |run: &PodRun| run.machine.deadline().is_some_and(|at| at <= now);
-        let ticks: Vec<_> =
-            self.pods.iter().filter(|(_, run)| due(run)).map(|(number, _)| (*number, Event::Tick)).collect();
-        self.events.extend(ticks);
+        self.events.extend(self.deadlines.due(now).map(|number| (number, Event::Tick)));
         if self.ending.is_none() && BootTime::from(self.source.deadline()) <= now {
             self.read_source();
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep_logs();
+        }
+        if self.later_at.is_some_and(|at| at <= now) {
+            self.later_at = None;
+            self.disk.go();
+            self.trash.go();
         }
     }
 
@@ -273,7 +286,8 @@ impl Worker {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let before = run.machine.survival();
         let commands = run.machine.step(event, clock::now());
-        run.dirty = true;
+        self.unsaved.insert(number);
+        self.deadlines.set(number, run.machine.deadline());
         let after = run.machine.survival();
         let gone = run.machine.is_gone();
         if before != after && !gone {
@@ -294,7 +308,9 @@ impl Worker {
         let uid = run.uid().clone();
         log::info!("{}: gone", run.pod().id);
         self.numbers.remove(&uid);
-        self.weigh_classes();
+        self.deadlines.set(number, None);
+        self.unsaved.remove(&number);
+        self.weigh_class(run.qos);
         self.sweep_logs();
         let commands = self.set.step(SetEvent::PodGone { uid });
         // Its manifest still asks for a Pod that is stopped with all others.
@@ -304,7 +320,7 @@ impl Worker {
     }
 
     /// What the last worker wrote down for the next boot may be of a step that it did not live to save.
-    pub fn renew_survival(&self, number: PodNumber) {
+    pub fn renew_survival(&mut self, number: PodNumber) {
         let Some(run) = self.pods.get(&number) else { return };
         let survival = run.machine.survival();
         if state::load_survival(&self.options.folders, run.uid()).as_ref() != Some(&survival) {
@@ -312,31 +328,50 @@ impl Worker {
         }
     }
 
-    fn save_survival(&self, number: PodNumber, survival: crate::pod::machine::Survival) {
+    fn save_survival(&mut self, number: PodNumber, survival: crate::pod::machine::Survival) {
         let Some(run) = self.pods.get(&number) else { return };
         let (folders, uid) = (self.options.folders.clone(), run.uid().clone());
-        self.disk.add(move || {
+        self.disk.add_for_later(move || {
             Done::Finished(state::save_survival(&folders, &uid, &survival).map_err(|error| error.to_string()))
         });
+        self.not_now();
+    }
+
+    /// What was queued for later is done soon.
+    pub fn not_now(&mut self) {
+        self.later_at.get_or_insert_with(|| clock::now() + LATER);
     }
 
     /// Says whether everything is written down.
     fn save_states(&mut self) -> bool {
-        let folders = &self.options.folders;
-        let dirty = self.pods.values_mut().filter(|run| run.dirty);
+        let unsaved: Vec<_> = self.unsaved.iter().copied().collect();
         // Every one is tried, whatever became of those before it.
-        dirty.map(|run| save_state(folders, run)).filter(|saved| !saved).count() == 0
+        unsaved.into_iter().filter(|number| !self.save_state_of(*number)).count() == 0
     }
 
     /// Writes down how one Pod stands; says whether that is done.
     pub fn save_state_of(&mut self, number: PodNumber) -> bool {
-        self.pods.get_mut(&number).is_some_and(|run| save_state(&self.options.folders, run))
+        let Some(run) = self.pods.get(&number) else { return false };
+        match state::save_state(&self.options.folders, run.uid(), &run.saved()) {
+            Ok(()) => {
+                self.unsaved.remove(&number);
+                true
+            }
+            Err(error) => {
+                log::error!("{}: a new worker could not take it over: {error}", run.pod().id);
+                false
+            }
+        }
     }
 
     /// Saves or forgets the last good version of a manifest, in the order of the calls.
-    pub fn on_disk(&self, job: impl FnOnce(&std::path::Path) -> Result<(), state::Error> + Send + 'static) {
+    pub fn on_disk(
+        &mut self,
+        job: impl FnOnce(&std::path::Path) -> Result<(), state::Error> + Send + 'static,
+    ) {
         let dir = self.options.folders.good_manifests();
-        self.disk.add(move || Done::Finished(job(&dir).map_err(|error| error.to_string())));
+        self.disk.add_for_later(move || Done::Finished(job(&dir).map_err(|error| error.to_string())));
+        self.not_now();
     }
 
     fn is_done(&self) -> bool {
@@ -385,12 +420,4 @@ impl Worker {
             taken_at_wall: std::time::SystemTime::now(),
         }
     }
-}
-
-fn save_state(folders: &Folders, run: &mut PodRun) -> bool {
-    let saved = state::save_state(folders, run.uid(), &run.saved());
-    run.dirty = saved.is_err();
-    saved
-        .inspect_err(|error| log::error!("{}: a new worker could not take it over: {error}", run.pod().id))
-        .is_ok()
 }

@@ -22,6 +22,8 @@ use std::sync::atomic::AtomicU32;
 use rustix::io::Errno;
 use rustix::process::chdir;
 
+pub(super) use namespaces::set_host_name;
+
 use super::inroot::{self, Kind, Links};
 use super::report::{ChildEnd, Said};
 use super::step::{Slot, Step};

@@ -18,5 +18,6 @@ pub mod report;
 pub mod sealed;
 pub mod shared_map;
 pub mod signal;
+pub mod spawner;
 pub mod step;
 pub mod wait;

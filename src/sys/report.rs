@@ -2,7 +2,9 @@
 //! `SOCK_SEQPACKET` pair, whose end means that exec happened.
 //!
 //! ```text
-//! child → parent   Failed {step, errno}   the last word: the process ends
+//! child → parent   Born + pidfd           the first word of one that shares its parent's memory
+//!                  NotBorn {errno}        said for it: it could not be cloned
+//!                  Failed {step, errno}   the last word: the process ends
 //!                  Forked {pid} + pidfd   the process has been replaced by another, which says the rest
 //!                  Created                waits for a word: hooks
 //!                  Ready                  waits for the start
@@ -21,6 +23,8 @@ use rustix::net::{
     recv, recvmsg, send, socketpair,
 };
 
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+
 use super::child::check;
 
 /// Bytes of one record.
@@ -29,6 +33,8 @@ const LENGTH: usize = 8;
 const FORKED: u32 = u32::MAX;
 const CREATED: u32 = u32::MAX - 1;
 const READY: u32 = u32::MAX - 2;
+const BORN: u32 = u32::MAX - 3;
+const NOT_BORN: u32 = u32::MAX - 4;
 
 /// One record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +49,10 @@ pub enum Said {
     },
     Created,
     Ready,
+    Born,
+    NotBorn {
+        errno: i32,
+    },
 }
 
 impl Said {
@@ -52,6 +62,8 @@ impl Said {
             Said::Forked { pid } => (FORKED, pid as i32),
             Said::Created => (CREATED, 0),
             Said::Ready => (READY, 0),
+            Said::Born => (BORN, 0),
+            Said::NotBorn { errno } => (NOT_BORN, errno),
         };
         (u64::from(word) | u64::from(value as u32) << 32).to_le_bytes()
     }
@@ -63,6 +75,8 @@ impl Said {
             FORKED => Said::Forked { pid: value },
             CREATED => Said::Created,
             READY => Said::Ready,
+            BORN => Said::Born,
+            NOT_BORN => Said::NotBorn { errno: value as i32 },
             step => Said::Failed { step, errno: value as i32 },
         }
     }
@@ -165,6 +179,13 @@ impl ChildEnd {
         let _ = send(own, &said.to_bytes(), SendFlags::NOSIGNAL);
     }
 
+    /// Says that the calling process is there. Its parent's pidfd of it would be in a table that nobody reads.
+    pub(super) fn announce(&self) {
+        if let Ok(own) = pidfd_open(getpid(), PidfdFlags::empty()) {
+            self.hand_over(Said::Born, own.as_fd());
+        }
+    }
+
     pub(super) fn hand_over(&self, said: Said, fd: BorrowedFd<'_>) {
         let _ = send_descriptor(self.own, &said.to_bytes(), fd);
     }
@@ -230,6 +251,8 @@ mod tests {
             Said::Forked { pid: 4_194_304 },
             Said::Created,
             Said::Ready,
+            Said::Born,
+            Said::NotBorn { errno: libc::EAGAIN },
         ];
         let (parent, theirs) = pair().unwrap();
         let child = parent.child_end(&theirs);

@@ -69,6 +69,9 @@ impl SharedMap {
 // SAFETY: the mapping belongs to no thread, and all access goes through atomics.
 unsafe impl Send for SharedMap {}
 
+// SAFETY: as above.
+unsafe impl Sync for SharedMap {}
+
 impl Drop for SharedMap {
     fn drop(&mut self) {
         // SAFETY: the address and length are those that `mmap` gave, and no reference outlives `self`.

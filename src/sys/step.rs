@@ -6,7 +6,7 @@ mod sentence;
 mod strings;
 
 use std::ffi::CString;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 pub use strings::StringArray;
@@ -357,5 +357,21 @@ pub struct Filter {
 impl std::fmt::Debug for Filter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Filter({} instructions, flags {:#x})", self.instructions.len(), self.flags)
+    }
+}
+
+impl Step {
+    /// The descriptor that the step uses of those that were open before the clone.
+    pub(super) fn descriptor(&self) -> Option<RawFd> {
+        let fd = match self {
+            Step::JoinNamespace { namespace, .. } => namespace,
+            Step::JoinProcess { pidfd, .. } => pidfd,
+            Step::Redirect { from, .. } | Step::AwaitStart { from } => from,
+            Step::OpenSource { map: Some(map), .. } | Step::MapLayers { map, .. } => &map.user_namespace,
+            Step::OpenTerminal { socket, .. } => socket,
+            Step::ExecuteFile { program, .. } => program,
+            _ => return None,
+        };
+        Some(fd.as_raw_fd())
     }
 }

@@ -1,7 +1,5 @@
-//! Making namespaces that no container is in yet: a process is cloned into them, held until they are opened, and let go.
-//!
-//! A process rather than a thread that unshares: a user namespace cannot be made by one thread of several, and what belongs
-//! to the new user namespace (net, ipc, uts) must be made from within.
+//! Making namespaces that no container is in yet. This thread makes them and comes back out; where they shall belong to a new
+//! user namespace, which one thread of several cannot make, a process is cloned into them, held until they are opened, and let go.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -12,6 +10,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::{Mappings, Namespaces, mapping};
 use crate::sys::clone::{self, Birth};
+use crate::sys::namespace;
 use crate::sys::report::{self, ParentEnd, Said};
 use crate::sys::step::Step;
 
@@ -22,6 +21,8 @@ pub enum NamespaceError {
     Report(#[source] io::Error),
     #[error("clone a process into new namespaces: {0}")]
     Clone(#[source] io::Error),
+    #[error("make new namespaces: {0}")]
+    Make(#[source] io::Error),
     #[error("{step}: {cause}")]
     Step { step: String, cause: io::Error },
     #[error("the process that holds the new namespaces has gone")]
@@ -61,20 +62,32 @@ impl Namespaces {
             return Ok(Namespaces::default());
         }
 
-        let held = Held::start(flags, steps(wanted)?)?;
-        if let Some(mappings) = &wanted.mappings {
-            mappings.write(held.pid()).map_err(|cause| NamespaceError::User(Box::new(cause)))?;
-        }
+        let steps = steps(wanted)?;
+        let Some(mappings) = &wanted.mappings else { return make_here(flags, &steps) };
+        let held = Held::start(flags, steps)?;
+        mappings.write(held.pid()).map_err(|cause| NamespaceError::User(Box::new(cause)))?;
         held.finish()?;
         let open = |is_own: bool, name| is_own.then(|| held.open(name)).transpose();
         Ok(Namespaces {
-            user: open(wanted.mappings.is_some(), "user")?,
+            user: Some(held.open("user")?),
             net: open(!wanted.host_network, "net")?,
             ipc: open(!wanted.host_ipc, "ipc")?,
             uts: open(wanted.hostname.is_some(), "uts")?,
             ..Namespaces::default()
         })
     }
+}
+
+/// Without a user namespace of their own: by this thread.
+fn make_here(flags: u64, steps: &[Step]) -> Result<Namespaces, NamespaceError> {
+    let made = namespace::make(flags, steps).map_err(|failed| match failed {
+        namespace::MakeError::Step { index, errno } => NamespaceError::Step {
+            step: steps.get(index).map_or_else(String::new, Step::to_string),
+            cause: errno.into(),
+        },
+        namespace::MakeError::Make(errno) => NamespaceError::Make(errno.into()),
+    })?;
+    Ok(Namespaces { net: made.net, ipc: made.ipc, uts: made.uts, ..Namespaces::default() })
 }
 
 /// What is done inside, once the user namespace has its maps.

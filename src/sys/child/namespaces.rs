@@ -43,7 +43,7 @@ pub(super) fn become_root() -> Result<(), Errno> {
     set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
 }
 
-pub(super) fn set_host_name(name: &CStr) -> Result<(), Errno> {
+pub(in crate::sys) fn set_host_name(name: &CStr) -> Result<(), Errno> {
     // SAFETY: the kernel reads as many bytes as the string has.
     check(unsafe { libc::syscall(libc::SYS_sethostname, name.as_ptr(), name.count_bytes()) }).map(drop)
 }
