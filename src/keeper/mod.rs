@@ -262,6 +262,8 @@ impl Keeper {
                 }
             } else if let Some(worker) = &mut self.worker {
                 worker.queue(Message::Exit(exit), None);
+                // Now, not when all children have been asked: with a thousand of them that takes a while.
+                worker.send_pending()?;
             }
         }
         Ok(None)

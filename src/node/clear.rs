@@ -59,6 +59,10 @@ impl Worker {
         let Some(group) = run.containers.get(container).and_then(|c| c.group.as_ref()) else {
             return self.cleared(number, container);
         };
+        // The rule: its first process was the only one, and nothing can come into an empty cgroup but a command.
+        if !self.execs.is_starting(number, container) && group.populated().is_ok_and(|populated| !populated) {
+            return self.cleared(number, container);
+        }
         // Watched before it is killed, so that the change cannot be missed.
         let events = match group.events() {
             Ok(events) => events,

@@ -152,7 +152,7 @@ fn layers_are_named_from_the_top_down() {
         panic!("no root");
     };
     assert_eq!(layers_dir.to_str(), Ok("/var/lib/podkeep/layers"));
-    assert_eq!(options.to_str(), Ok("lowerdir=b:a,upperdir=/pod/upper,workdir=/pod/work,index=off"));
+    assert_eq!(options.to_str(), Ok("lowerdir=b:a,upperdir=/pod/upper,workdir=/pod/work,index=off,volatile"));
 }
 
 #[test]
