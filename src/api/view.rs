@@ -234,7 +234,7 @@ impl StateView {
             reason: end.reason().to_owned(),
             exit_code: end.exit.code(),
             signal,
-            message: end.start_error.clone(),
+            message: end.start_error.clone().or_else(|| end.cause.clone()),
             started_at: end.started_at.map(|at| moment(at, node)),
             finished_at: moment(end.finished_at, node),
         }

@@ -149,7 +149,7 @@ impl Group {
     }
 
     /// Makes the group of that name unless it is there.
-    pub(super) fn ensure(&self, name: impl AsRef<OsStr>) -> Result<Group, Error> {
+    pub fn ensure(&self, name: impl AsRef<OsStr>) -> Result<Group, Error> {
         let name = name.as_ref();
         match self.make(name) {
             Err(Error::Make { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {

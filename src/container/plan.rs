@@ -7,6 +7,7 @@ mod exec;
 mod identity;
 mod mount_options;
 mod mounts;
+mod pause;
 mod process;
 mod refused;
 mod report;
@@ -24,6 +25,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
 pub use error::PlanError;
 pub use exec::{ExecSetting, Target, exec_plan, hook_plan};
+pub use pause::pause_plan;
 pub use root::{Overlay, Root};
 pub use setting::{Setting, Stdio};
 pub use sysctls::path as sysctl_path;
@@ -98,7 +100,7 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
     if start.is_some() {
         steps.push(Step::FindProgram { candidates: candidates.clone() });
     }
-    steps.push(Step::CloseDescriptors { keep: preserve_fds, start: start_number });
+    steps.push(Step::CloseDescriptors { keep: preserve_fds, later: start_number });
     let identity = identity::steps(process, seccomp)?;
     steps.extend(identity.steps);
     steps.extend(start.map(|from| Step::AwaitStart { from }));

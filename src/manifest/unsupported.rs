@@ -42,7 +42,6 @@ const ROWS: &[Row] = &[
     not_yet("spec.hostAliases", &[]),
     not_yet("spec.hostnameOverride", &[]),
     not_yet("spec.setHostnameAsFQDN", &["false"]),
-    not_yet("spec.shareProcessNamespace", &["false"]),
     not_yet("spec.subdomain", &[]),
     not_yet("spec.securityContext.seLinuxChangePolicy", &[]),
     not_yet("spec.containers.*.env.*.valueFrom", &[]),

@@ -22,7 +22,10 @@ impl Worker {
     pub fn process_ended(&mut self, exit: KeeperExit) {
         self.unacknowledged = Some(exit.seq);
         let Some(&(number, container)) = self.processes.get(&exit.pid) else {
-            return self.exec_ended(exit);
+            if !self.was_pause(exit.pid) {
+                self.exec_ended(exit);
+            }
+            return;
         };
         let Some(run) = self.pods.get(&number) else { return };
         let Some(process) = run.containers.get(container).and_then(|c| c.process.as_ref()) else { return };
@@ -33,6 +36,7 @@ impl Worker {
         self.processes.remove(&exit.pid);
         // What it reported before it ended comes first.
         self.read_report(number, container);
+        self.notice_end_of_pause(number);
         self.tell(number, Event::Exited { container, exit: exit_of(exit.how) });
     }
 
@@ -49,6 +53,7 @@ impl Worker {
         let ended = status_of_zombie(process.run.pid, process.run.start_time)
             .or_else(|| pidfd::exit_status(fd.as_fd()));
         let exit = ended.map_or(Exit::Unknown, exit_of);
+        self.notice_end_of_pause(number);
         self.tell(number, Event::Exited { container, exit });
     }
 

@@ -16,6 +16,7 @@ mod good_manifests;
 mod images;
 pub mod offline;
 mod output;
+mod pause;
 mod pod_run;
 mod poller;
 mod prepare;

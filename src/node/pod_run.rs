@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::pause::Pause;
 use super::poller::Registration;
 use super::state::{SavedRun, SavedState};
 use crate::cgroup::{Group, PodLimits};
@@ -42,6 +43,8 @@ pub enum Key {
     Output(PodNumber, Index, Stream),
     /// `cgroup.events` of a container that is being cleared.
     Emptied(PodNumber, Index),
+    /// `cgroup.events` of a pause process that was ended.
+    PauseEmptied(PodNumber),
     /// The pidfd of a process that is not the keeper's child.
     Adopted(PodNumber, Index),
     /// Who asked for a command (of this PID) in a container: gone, most likely.
@@ -56,6 +59,10 @@ pub struct PodRun {
     pub machine: Machine,
     pub namespaces: Namespaces,
     pub group: Option<Group>,
+    /// Where the Pod's containers share their PID namespace: the first process of that.
+    pub pause: Option<Pause>,
+    /// `cgroup.events` of the pause process, while it is being ended.
+    pub pause_ending: Option<Watched<OwnedFd>>,
     /// In the order of the Pod's containers.
     pub containers: Vec<ContainerRun>,
     pub qos: QosClass,
@@ -122,8 +129,16 @@ impl PodRun {
         let containers = machine.pod().containers.iter().map(|_| ContainerRun::default()).collect();
         let qos = machine.pod().qos_class();
         let cpu_request_milli = PodLimits::of(machine.pod(), None).cpu_request_milli;
-        let namespaces = Namespaces::default();
-        PodRun { machine, namespaces, group: None, containers, qos, cpu_request_milli }
+        PodRun {
+            machine,
+            namespaces: Namespaces::default(),
+            group: None,
+            pause: None,
+            pause_ending: None,
+            containers,
+            qos,
+            cpu_request_milli,
+        }
     }
 
     pub fn pod(&self) -> &Arc<Pod> {

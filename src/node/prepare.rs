@@ -148,6 +148,14 @@ impl Worker {
 
     /// Gives back everything of a Pod but its logs: its folder in the lane of the writes to it, so that none comes after.
     pub fn release(&mut self, number: PodNumber) -> Result<()> {
+        match self.end_pause(number) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) => {
+                self.released(number, Err(format!("{error:#}")));
+                return Ok(());
+            }
+        }
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         for (_, name) in NAMESPACES {
             self.link.drop_held(&namespace_key(run.uid(), name)).context("give up a namespace")?;

@@ -1,7 +1,7 @@
 //! From a container of the manifest to a process.
 
 use std::fs::{self, DirBuilder};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -22,7 +22,8 @@ use super::worker::Worker;
 use crate::cgroup::Controller;
 use crate::config::Config;
 use crate::container::{
-    self, Bind, IdRange, ImageConfig, Lsm, Overlay, Plan, Recipe, ResolvedUser, Root, Setting, Spawned, Stdio,
+    self, Bind, IdRange, ImageConfig, Lsm, Namespaces, Overlay, Plan, Recipe, ResolvedUser, Root, Setting,
+    Spawned, Stdio,
 };
 use crate::container::{resources, seccomp};
 use crate::image::Image;
@@ -49,7 +50,11 @@ impl Worker {
             Ok(false) => {}
             Err(error) => return Ok(Err((StartFailure::Create, format!("{error:#}")))),
         }
-        let plan = match self.plan(number, container, attempt, &ingredients) {
+        let pid_namespace = match self.shared_pid_namespace(number) {
+            Ok(namespace) => namespace,
+            Err(error) => return Ok(Err((StartFailure::Create, format!("{error:#}")))),
+        };
+        let plan = match self.plan(number, container, attempt, &ingredients, pid_namespace) {
             Ok(plan) => plan,
             Err(error) => return Ok(Err((StartFailure::Create, format!("{error:#}")))),
         };
@@ -95,6 +100,7 @@ impl Worker {
         container: Index,
         attempt: u32,
         ingredients: &Ingredients,
+        pid_namespace: Option<OwnedFd>,
     ) -> Result<Plan> {
         let folders = &self.options.folders;
         let run = self.pods.get(&number).context("the Pod is gone")?;
@@ -121,6 +127,7 @@ impl Worker {
         let oci = self.container_spec(ingredients, container, group.path(), resources)?;
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
+        let namespaces = Namespaces { pid: pid_namespace, ..namespaces };
         let plan = container::plan(&oci, Setting::new(Root::Overlay(root), namespaces, stdio))?;
         container::limit_devices(&oci, group.dir())?;
         let c = &mut run.containers[container];
@@ -241,18 +248,23 @@ pub struct Ingredients {
     pub user: ResolvedUser,
 }
 
-/// As low as this process may make another one's: without CAP_SYS_RESOURCE no lower than its own.
 fn oom_score_adj(pod: &Pod, container: &Container) -> i32 {
-    static MEMORY_AND_LOWEST: LazyLock<(u64, i32)> = LazyLock::new(|| {
+    static MEMORY: LazyLock<u64> = LazyLock::new(|| {
         let host = rustix::system::sysinfo();
-        let memory = host.totalram.saturating_mul(host.mem_unit.into());
+        host.totalram.saturating_mul(host.mem_unit.into())
+    });
+    resources::oom_score_adj(pod, container, *MEMORY).max(lowest_oom_score_adj())
+}
+
+/// As low as this process may make another one's: without CAP_SYS_RESOURCE no lower than its own.
+pub fn lowest_oom_score_adj() -> i32 {
+    static LOWEST: LazyLock<i32> = LazyLock::new(|| {
         let may_lower = rustix::thread::capabilities(None)
             .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE));
         let own = || fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok();
-        (memory, if may_lower { -1000 } else { own().unwrap_or(0) })
+        if may_lower { -1000 } else { own().unwrap_or(0) }
     });
-    let (memory, lowest) = *MEMORY_AND_LOWEST;
-    resources::oom_score_adj(pod, container, memory).max(lowest)
+    *LOWEST
 }
 
 /// The profile that the container is to have; a file of the node's `seccomp` folder if it names one.

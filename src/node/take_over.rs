@@ -11,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::clear::{exit_of, is_end_of};
 use super::clock;
 use super::output::fifo_key;
+use super::pause::Pause;
 use super::pod_run::{Key, Output, PodNumber, PodRun, Process, Watched};
 use super::poller::Interest;
 use super::prepare::{namespace_key, own_namespaces};
@@ -78,6 +79,9 @@ impl Worker {
         let pod = Arc::clone(run.pod());
         let name = PodCgroupName::new(&pod.id, &pod.uid);
         run.group = self.cgroups.existing_pod(pod.qos_class(), &name)?;
+        // Before any end of a container is told, which may come of its end.
+        self.find_pause(number)?;
+        let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         run.namespaces = namespaces(&pod.uid, held, run);
         self.hold_namespaces(number)?;
         for container in 0..pod.containers.len() {
@@ -258,7 +262,8 @@ fn open_process(run: SavedRun) -> Process {
 fn namespaces(uid: &Uid, held: &mut Held, run: &PodRun) -> Namespaces {
     let alive = |process: &&Process| process.pidfd.is_some();
     let mut processes = run.containers.iter().filter_map(|c| c.process.as_ref());
-    let pid = processes.find(alive).map(|process| process.run.pid);
+    let pause = run.pause.as_ref().map(Pause::pid);
+    let pid = processes.find(alive).map(|process| process.run.pid).or(pause);
     let mut namespaces = Namespaces::default();
     for (kind, name) in own_namespaces(run.pod()) {
         let from_process = || fs::File::open(format!("/proc/{}/ns/{name}", pid?)).ok().map(OwnedFd::from);

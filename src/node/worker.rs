@@ -200,6 +200,7 @@ impl Worker {
             Key::Report(number, container) => self.read_report(number, container),
             Key::Output(number, container, stream) => self.pump(number, container, stream)?,
             Key::Emptied(number, container) => self.cgroup_changed(number, container)?,
+            Key::PauseEmptied(number) => self.pause_group_changed(number)?,
             Key::Adopted(number, container) => self.adopted_process_ended(number, container),
             Key::ExecAsker(pid) => self.exec_asker_spoke(pid),
         }

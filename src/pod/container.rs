@@ -13,6 +13,8 @@ use crate::manifest::pod::RestartPolicy;
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(2);
 /// How often the word is renewed while it lasts.
 pub(super) const STUCK_AGAIN: Duration = Duration::from_secs(10);
+/// signal(7): the same on every machine.
+const SIGKILL: u8 = 9;
 
 /// Where a container stands. Each stage holds what only that stage knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +84,9 @@ pub(super) struct Container {
     /// The end of the run before that one.
     pub before_last: Option<Termination>,
     pub image_id: Option<String>,
+    /// Why the kernel is ending its current run, where something else than the run itself is the reason.
+    #[serde(default)]
+    doom: Option<String>,
     /// It has been tried at least once: containers behind it need not wait any more.
     pub tried: bool,
     crash: BackOff,
@@ -100,6 +105,7 @@ impl Container {
             last: None,
             before_last: None,
             image_id: None,
+            doom: None,
             tried: false,
             crash: BackOff::default(),
             image: BackOff::default(),
@@ -156,6 +162,14 @@ impl Container {
         self.stage = Stage::Running { pid, since: now, ending: None };
     }
 
+    /// What runs now ends for this reason, as soon as the kernel gets to it. What is only being started may be a new run
+    /// already, which that does not concern.
+    pub fn will_end_for(&mut self, reason: &str) {
+        if matches!(self.stage, Stage::Running { .. }) {
+            self.doom = Some(reason.to_owned());
+        }
+    }
+
     /// Whether a process of this run is more than was known when the state was saved.
     pub fn missed(&self, attempt: u32) -> bool {
         match self.stage {
@@ -193,6 +207,7 @@ impl Container {
             exit: Exit::Unknown,
             oom_killed: false,
             start_error: None,
+            cause: self.doom.take(),
             started_at,
             finished_at: now,
         };
@@ -207,7 +222,9 @@ impl Container {
             Stage::Running { since, .. } => Some(since),
             _ => None,
         };
-        let end = Termination { exit, oom_killed: false, start_error, started_at, finished_at: now };
+        // It may have ended by itself just before.
+        let cause = self.doom.take().filter(|_| matches!(exit, Exit::Signal(SIGKILL) | Exit::Unknown));
+        let end = Termination { exit, oom_killed: false, start_error, cause, started_at, finished_at: now };
         self.stage = Stage::Clearing { end, diagnose_at: now + STUCK_AFTER, stuck: None };
     }
 

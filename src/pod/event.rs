@@ -47,6 +47,11 @@ pub enum Event {
         container: Index,
         exit: Exit,
     },
+    /// The pause process, first of the PID namespace that the Pod's containers share, has ended, and with it the kernel ends
+    /// all that run: told before the first [`Event::Exited`] that comes of it.
+    PauseEnded {
+        message: String,
+    },
     /// The rest of the container's cgroup has ended too; its cgroup, root file system and pipes are gone.
     Cleared {
         container: Index,

@@ -211,6 +211,7 @@ impl Machine {
                 self.start_failed(container, failure, message, now, &mut todo);
             }
             Event::Exited { container, exit } => self.exited(container, exit, now, &mut todo),
+            Event::PauseEnded { message } => self.pause_ended(&message),
             Event::Cleared { container, oom_killed } => self.cleared(container, oom_killed),
             Event::Stuck { container, processes } => self.stuck(container, processes),
             Event::Released => self.released(),
@@ -312,6 +313,13 @@ impl Machine {
         let Some(c) = self.container_in(container, alive) else { return };
         c.ended(exit, None, now);
         todo.push(Command::Clear { container });
+    }
+
+    /// Nothing is to be done: the kernel has done it, and each container's end comes by itself.
+    fn pause_ended(&mut self, message: &str) {
+        for c in &mut self.state.containers {
+            c.will_end_for(message);
+        }
     }
 
     fn cleared(&mut self, container: Index, oom_killed: bool) {

@@ -51,6 +51,9 @@ pub struct Termination {
     pub oom_killed: bool,
     /// Why exec never happened, where it did not.
     pub start_error: Option<String>,
+    /// Why it was ended from outside of it, where that is known.
+    #[serde(default)]
+    pub cause: Option<String>,
     /// `None` where the process never existed, or nobody saw it start.
     pub started_at: Option<BootTime>,
     pub finished_at: BootTime,

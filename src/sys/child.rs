@@ -40,7 +40,7 @@ pub(super) struct Birthright<'a> {
 pub(super) fn run(steps: &[Step], birthright: Birthright<'_>) -> ! {
     let Birthright { slots, report, pid_out } = birthright;
     let mut child =
-        Child { slots, report, pid_out, start: None, root: None, null: None, empty: None, entered: false };
+        Child { slots, report, pid_out, later: None, root: None, null: None, empty: None, entered: false };
     child.report.close_parents_end();
     for (index, step) in steps.iter().enumerate() {
         if let Err(errno) = child.take(step) {
@@ -71,8 +71,9 @@ struct Child<'a> {
     /// Where a failure is told.
     report: ChildEnd,
     pid_out: Option<&'a AtomicU32>,
-    /// Where the byte that starts the program comes from, once it has been moved out of the way.
-    start: Option<RawFd>,
+    /// What the last steps need: where the byte that starts the program comes from, or the program. Once it has been
+    /// moved out of the way.
+    later: Option<RawFd>,
     /// The container's root, once opened.
     root: Option<OwnedFd>,
     /// The container's `/dev/null`, once verified.
@@ -87,6 +88,7 @@ impl Child<'_> {
     fn take(&mut self, step: &Step) -> Result<(), Errno> {
         match step {
             Step::ResetSignals => process::reset_signals(),
+            Step::IgnoreChildren => process::ignore_children(),
             Step::LimitResource(limit) => process::limit_resource(*limit),
             Step::AdjustOomScore { value } => process::adjust_oom_score(value),
             Step::SetIoPriority(priority) => process::set_io_priority(*priority),
@@ -95,7 +97,7 @@ impl Child<'_> {
             Step::SetUmask(mask) => process::set_umask(*mask),
             Step::SetPersonality(number) => process::set_personality(*number),
             Step::Redirect { from, to } => process::redirect(from.as_raw_fd(), *to as RawFd),
-            Step::CloseDescriptors { keep, start } => self.close_descriptors(*keep, *start),
+            Step::CloseDescriptors { keep, later } => self.close_descriptors(*keep, *later),
 
             Step::JoinNamespace { namespace, .. } => namespaces::join(namespace.as_fd()),
             Step::JoinProcess { pidfd, namespaces } => namespaces::join_process(pidfd.as_fd(), *namespaces),
@@ -164,7 +166,8 @@ impl Child<'_> {
                 Err(execute::execute(candidates, arguments, environment))
             }
             Step::ExecuteFile { program, arguments } => {
-                Err(execute::execute_file(program.as_raw_fd(), arguments))
+                let program = self.later.unwrap_or(program.as_raw_fd());
+                Err(execute::execute_file(program, arguments))
             }
         }
     }
@@ -199,7 +202,7 @@ impl Child<'_> {
     }
 
     fn await_start(&mut self, from: RawFd) -> Result<(), Errno> {
-        let from = self.start.unwrap_or(from);
+        let from = self.later.unwrap_or(from);
         self.report.say(Said::Ready);
         // SAFETY: opened before the clone, or the copy that `close_descriptors` made.
         let from = unsafe { BorrowedFd::borrow_raw(from) };
@@ -214,18 +217,18 @@ impl Child<'_> {
         }
     }
 
-    /// Closes everything but the standard streams, those to keep and, moved behind them, the report and the start's.
+    /// Closes everything but the standard streams, those to keep and, moved behind them, the report and what is needed later.
     ///
     /// Marking them close-on-exec is too late: execve resolves the program, its `#!` interpreter and its loader first,
     /// and `/proc/self/fd/N/..` of one that leads to the host's files leads out of the root (CVE-2024-21626).
-    fn close_descriptors(&mut self, keep: u32, start: Option<RawFd>) -> Result<(), Errno> {
+    fn close_descriptors(&mut self, keep: u32, later: Option<RawFd>) -> Result<(), Errno> {
         let first = 3 + keep as RawFd;
         // By way of two numbers beyond, so that neither takes the other's place.
         let report = process::duplicate_from(self.report.number(), first + 2)?;
-        let start = start.map(|start| process::duplicate_from(start, first + 2)).transpose()?;
+        let later = later.map(|later| process::duplicate_from(later, first + 2)).transpose()?;
         self.report.move_to(process::duplicate_to(report, first)?);
-        self.start = start.map(|start| process::duplicate_to(start, first + 1)).transpose()?;
-        process::close_from(first + 1 + RawFd::from(self.start.is_some()))
+        self.later = later.map(|later| process::duplicate_to(later, first + 1)).transpose()?;
+        process::close_from(first + 1 + RawFd::from(self.later.is_some()))
     }
 
     /// Once entered, it stays so: a second step of the kind is for the directory that only the final user may enter.

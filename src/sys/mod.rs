@@ -12,6 +12,7 @@ pub mod interface;
 pub mod lease;
 pub mod mount;
 pub mod namespace;
+pub mod pause;
 pub mod pidfd;
 pub mod remove_tree;
 pub mod report;

@@ -20,6 +20,8 @@ pub struct Slot(pub usize);
 pub enum Step {
     /// All signals to their default, none blocked: what the node ignores or handles is no business of a container.
     ResetSignals,
+    /// The kernel reaps children that end, instead of the process: SIGCHLD is ignored, over exec too.
+    IgnoreChildren,
     LimitResource(ResourceLimit),
     /// `/proc/self/oom_score_adj`: to lower it needs CAP_SYS_RESOURCE in the host's user namespace.
     AdjustOomScore {
@@ -192,11 +194,11 @@ pub enum Step {
         path: CString,
     },
     MakeRootReadOnly,
-    /// All but the standard streams, the report, and as many as `keep` says from 3 on; `start` is the number of the one
-    /// that a later [`Step::AwaitStart`] reads from.
+    /// All but the standard streams, the report, and as many as `keep` says from 3 on; `later` is the number of the one
+    /// that a later [`Step::AwaitStart`] or [`Step::ExecuteFile`] needs.
     CloseDescriptors {
         keep: u32,
-        start: Option<RawFd>,
+        later: Option<RawFd>,
     },
     SetPersonality(u32),
     /// Drops all capabilities from the bounding set but these (bit n is capability n).

@@ -102,6 +102,12 @@ fn a_pod_with_ids_of_its_own_may_see_all_of_its_proc() {
 }
 
 #[test]
+fn containers_may_share_their_processes_with_ids_of_their_own_too() {
+    let pod = pod("hostUsers: false, shareProcessNamespace: true, ", "");
+    assert!(pod.share_process_namespace && !pod.host_users && !pod.host_pid);
+}
+
+#[test]
 fn what_kubernetes_refuses_is_refused() {
     let cases = [
         (

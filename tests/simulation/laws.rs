@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use podkeep::pod::status::ContainerState;
-use podkeep::pod::{BootTime, Command, Event};
+use podkeep::pod::{BootTime, Command, Event, Exit};
 
 use super::ledger::Ledger;
 use super::processes::Group;
@@ -51,6 +51,31 @@ impl World {
             // Broken by a `message` that says only what the Pod as a whole waits for: found.
             assert!(said, "what resists SIGKILL is said");
         }
+    }
+
+    /// Which containers run, as far as the machine knows.
+    pub fn running(&self) -> Vec<bool> {
+        self.machine.status().containers.iter().map(|c| c.pid.is_some()).collect()
+    }
+
+    pub fn check_cause(&self, event: &Event, ran: &[bool]) {
+        let Event::Exited { container, exit } = *event else { return };
+        let status = self.machine.status();
+        let ContainerState::Terminated(end) = &status.containers[container].state else { return };
+        let Some(group) = &self.groups[container] else { return };
+        if !ran[container] || group.run.attempt != self.machine.attempt(container) {
+            // The end of an earlier run, which a new worker makes up for.
+            return;
+        }
+        let killed = matches!(exit, Exit::Signal(9) | Exit::Unknown);
+        let known = end.cause.is_some();
+        // Broken by a `will_end_for` that does nothing, and by `#[serde(skip)]` on the doom: both found.
+        assert!(known || !(killed && group.told_of_doom), "why it ended is not forgotten");
+        // Broken by an `ended` that leaves the doom for the next run: found.
+        assert!(
+            !known || (killed && group.doomed),
+            "what ends for another reason is not said to end for this one"
+        );
     }
 
     pub fn check_asked(&mut self, command: &Command) {

@@ -18,6 +18,14 @@ pub struct Group {
     pub killed: Option<BootTime>,
     /// Somebody has asked which process resists, or a worker's death explains why nobody has.
     pub asked_about: bool,
+    /// The kernel is ending it together with the first process of its PID namespace.
+    pub doomed: bool,
+    /// The machine has been told so while it knew that this runs.
+    pub told_of_doom: bool,
+}
+
+pub fn pause_ended() -> Event {
+    Event::PauseEnded { message: "its first process has ended".into() }
 }
 
 impl World {
@@ -31,9 +39,31 @@ impl World {
         let longest = self.random.pick(&[0, 1, 30, 900, 2000]);
         let life = if exec_fails { Duration::ZERO } else { self.random.up_to(longest) };
         self.ends.push((self.now + life, container, run.pid));
-        let group = Group { run, exit: None, exec_fails, signalled: None, killed: None, asked_about: false };
-        self.groups[container] = Some(group);
+        self.groups[container] = Some(Group {
+            run,
+            exit: None,
+            exec_fails,
+            signalled: None,
+            killed: None,
+            asked_about: false,
+            doomed: false,
+            told_of_doom: false,
+        });
         exec_fails
+    }
+
+    /// The first process of the PID namespace that all containers share ends.
+    pub fn pause_ends(&mut self) {
+        for container in 0..self.groups.len() {
+            let end = self.soon(5);
+            let Some(group) = &mut self.groups[container] else { continue };
+            if !group.doomed && group.exit.is_none() {
+                self.ends.push((end, container, group.run.pid));
+            }
+            // Also what had just been killed and nobody has heard of: nobody can tell that apart.
+            group.doomed = true;
+        }
+        self.happens(pause_ended());
     }
 
     /// The first process of a container ends while a worker is there.
@@ -66,6 +96,7 @@ impl World {
         check_asked_about(group, self.now);
         let exit = match group.killed {
             Some(_) => Exit::Signal(9),
+            None if group.doomed => Exit::Signal(9),
             None if group.exec_fails => Exit::Code(1),
             None => by_itself,
         };

@@ -6,6 +6,7 @@ use podkeep::pod::machine::{Settings, Survival};
 use podkeep::pod::{Command, Event, Exit, Machine};
 
 use super::ledger::Ledger;
+use super::processes::pause_ended;
 use super::world::{Run, World};
 
 impl World {
@@ -86,10 +87,16 @@ impl World {
         self.ledgers.clone_from(&self.saved.ledgers);
         self.stopping = self.saved.stopping;
         self.ledgers.iter_mut().for_each(|ledger| ledger.free(self.now));
+        self.groups.iter_mut().flatten().for_each(|group| group.told_of_doom = false);
     }
 
     /// Ends of processes, also those that the last worker knew of; and that nobody wants the Pod any more.
     fn tell_what_was_missed(&mut self) {
+        let mut groups = self.groups.iter().flatten().peekable();
+        // With one that came later, the first process of its namespace is there again.
+        if groups.peek().is_some() && groups.all(|group| group.doomed) {
+            self.answers.push((self.now, pause_ended()));
+        }
         for container in 0..self.records.len() {
             let Some(run) = self.records[container] else { continue };
             let group = self.groups[container].as_ref().filter(|group| group.run == run);

@@ -38,9 +38,15 @@ impl World {
         self.note(&event);
         let counts = self.counts();
         let survival = self.machine.survival();
+        let running = self.running();
+        if let Event::PauseEnded { .. } = event {
+            let told = self.groups.iter_mut().zip(&running).filter(|(_, running)| **running);
+            told.filter_map(|(group, _)| group.as_mut()).for_each(|group| group.told_of_doom = true);
+        }
         let commands = self.machine.step(event.clone(), self.now);
         self.check_counts(&counts, &event);
         self.check_status(&event);
+        self.check_cause(&event, &running);
         for command in &commands {
             self.check_asked(command);
         }

@@ -114,6 +114,7 @@ impl World {
                 0 => self.take_over(),
                 1 => self.reboot(),
                 2..4 => self.happens(Event::ImagesChanged),
+                4 => self.pause_ends(),
                 _ => self.pass_time(),
             }
         }
@@ -133,6 +134,7 @@ impl World {
                 0..4 => self.take_over(),
                 4 => self.reboot(),
                 5 => self.happens(Event::ImagesChanged),
+                6 => self.pause_ends(),
                 _ => self.pass_time(),
             }
         }

@@ -49,6 +49,8 @@ pub enum PlanError {
     TimeOffset(String),
     #[error("{0} is out of range")]
     Range(&'static str),
+    #[error("make the program of the pause process: {0}")]
+    Pause(#[source] std::io::Error),
     #[error("the seccomp profile: {0}")]
     Seccomp(#[from] SeccompError),
 }

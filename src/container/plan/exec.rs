@@ -79,7 +79,7 @@ pub fn exec_plan(process: &Process, target: &Target, setting: ExecSetting) -> Re
         steps.push(Step::OpenPrivateProc { slot: PROC });
         steps.extend(labels);
     }
-    steps.push(Step::CloseDescriptors { keep: preserve_fds, start: None });
+    steps.push(Step::CloseDescriptors { keep: preserve_fds, later: None });
     let identity = identity::steps(process, target.seccomp.clone())?;
     steps.extend(identity.steps);
     steps.extend(identity.last);
@@ -113,7 +113,7 @@ pub fn hook_plan(
             steps.push(Step::BecomeRoot);
         }
     }
-    steps.push(Step::CloseDescriptors { keep: 0, start: None });
+    steps.push(Step::CloseDescriptors { keep: 0, later: None });
     let path = text::absolute("the path of a hook", hook.path())?;
     let arguments = match hook.args().as_deref() {
         None | Some([]) => StringArray::new(vec![path.clone()]),

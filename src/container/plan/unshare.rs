@@ -71,6 +71,16 @@ pub(super) fn entrance(linux: &Linux, namespaces: &Namespaces) -> Result<Entranc
     Ok(Entrance { forks, time_offsets })
 }
 
+/// For a process that is the first one of a new PID namespace, which belongs to the user namespace that it joins.
+pub(super) fn first_of_its_pid_namespace(namespaces: &Namespaces) -> Entrance {
+    let made = LinuxNamespaceType::Pid as u64;
+    let forks = match namespaces.user {
+        Some(_) => Forks { birth: 0, inside: Some(made) },
+        None => Forks { birth: made, inside: None },
+    };
+    Entrance { forks, time_offsets: None }
+}
+
 /// As `/proc/self/timens_offsets` takes them (time_namespaces(7)).
 fn offsets(linux: &Linux) -> Result<CString, PlanError> {
     let mut lines = String::new();

@@ -166,3 +166,35 @@ fn a_run_that_began_and_ended_unseen_counts_for_the_back_off() {
     machine.step(Event::Cleared { container: 0, oom_killed: false }, at(4));
     assert_eq!(machine.deadline(), Some(at(14)));
 }
+
+#[test]
+fn the_end_of_the_pause_process_is_the_reason_of_the_ends_that_come_of_it_and_of_no_other() {
+    let mut machine = machine(2, 30);
+    machine.step(Event::Prepared, at(0));
+    for container in 0..2 {
+        machine.step(ready(container), at(0));
+        machine.step(Event::Started { container, pid: 7 }, at(0));
+    }
+    machine.step(Event::PauseEnded { message: "gone".into() }, at(1));
+    let killed = |container| Event::Exited { container, exit: Exit::Signal(9) };
+    assert_eq!(machine.step(killed(0), at(1)), [Command::Clear { container: 0 }]);
+    // The second had ended by itself, just before.
+    machine.step(Event::Exited { container: 1, exit: Exit::Code(0) }, at(1));
+    let causes = |machine: &Machine| {
+        let cause = |c: &crate::pod::status::ContainerStatus| match &c.state {
+            ContainerState::Terminated(end) => end.cause.clone(),
+            _ => None,
+        };
+        machine.status().containers.iter().map(cause).collect::<Vec<_>>()
+    };
+    assert_eq!(causes(&machine), [Some("gone".to_owned()), None]);
+    // It runs again, and is killed by somebody else.
+    assert_eq!(
+        machine.step(Event::Cleared { container: 0, oom_killed: false }, at(1)),
+        [Command::FindImage { container: 0 }]
+    );
+    machine.step(ready(0), at(1));
+    machine.step(Event::Started { container: 0, pid: 8 }, at(1));
+    machine.step(killed(0), at(2));
+    assert_eq!(causes(&machine), [None, None]);
+}

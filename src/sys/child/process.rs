@@ -13,21 +13,31 @@ use crate::sys::step::{ResourceLimit, SchedulerAttributes};
 const SIGNAL_SET: usize = 8;
 
 pub(super) fn reset_signals() -> Result<(), Errno> {
-    // All zero is the default action; the kernel's `struct sigaction` is at most this long.
-    let default = [0u64; 4];
+    for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+        set_action(signal, libc::SIG_DFL)?;
+    }
     let none = 0u64;
     let nowhere = std::ptr::null_mut::<u64>();
-    for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
-        // SAFETY: reads `default`, writes nothing.
-        let result =
-            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), nowhere, SIGNAL_SET) };
-        check(result)?;
-    }
     let how = libc::SIG_SETMASK;
     // SAFETY: reads `none`, writes nothing.
     let result = unsafe {
         libc::syscall(libc::SYS_rt_sigprocmask, how, std::ptr::from_ref(&none), nowhere, SIGNAL_SET)
     };
+    check(result).map(drop)
+}
+
+/// Who ignores SIGCHLD has no zombies (sigaction(2)): the kernel lets a child go as soon as it has ended.
+pub(super) fn ignore_children() -> Result<(), Errno> {
+    set_action(libc::SIGCHLD, libc::SIG_IGN)
+}
+
+fn set_action(signal: c_int, action: libc::sighandler_t) -> Result<(), Errno> {
+    // The handler stands first; the kernel's `struct sigaction` is at most this long.
+    let action = [action as u64, 0, 0, 0];
+    let nowhere = std::ptr::null_mut::<u64>();
+    // SAFETY: reads `action`, writes nothing.
+    let result =
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), nowhere, SIGNAL_SET) };
     check(result).map(drop)
 }
 

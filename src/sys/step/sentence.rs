@@ -9,6 +9,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::ResetSignals => f.write_str("reset signals"),
+            Step::IgnoreChildren => f.write_str("ignore SIGCHLD"),
             Step::LimitResource(limit) => {
                 write!(f, "limit {} to {}", resource(limit.resource), limit.soft)
             }
