@@ -89,7 +89,7 @@ qemu_arguments() {
   qemu=(
     qemu-system-x86_64 -accel "$(accelerator)" -cpu max -smp 2 -m "$memory" -nodefaults -display none -no-reboot
     -kernel "$kernel/vmlinuz" -initrd "$run_folder/initrd"
-    -append "console=ttyS0 quiet panic=-1"
+    -append "console=ttyS0 quiet panic=-1 ${parameters[*]}"
     -device virtio-serial-pci
   )
   add_port stdout "/dev/fd/$guest_stdout"
