@@ -122,7 +122,9 @@ impl Worker {
         let oci = self.container_spec(ingredients, container, group.path(), resources)?;
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
-        let plan = container::plan(&oci, Setting::new(Root::Overlay(root), namespaces, stdio))?;
+        let mut setting = Setting::new(Root::Overlay(root), namespaces, stdio);
+        setting.keyring = Some(keyring(pod, &spec.name));
+        let plan = container::plan(&oci, setting)?;
         container::limit_devices(&oci, group.dir())?;
         let c = &mut run.containers[container];
         c.group = Some(group);
@@ -276,6 +278,11 @@ fn seccomp_profile(
             Ok(Some(Arc::new(profile)))
         }
     }
+}
+
+/// What the container's session keyring is called; every process in it has that one, as with containerd and runc.
+pub fn keyring(pod: &Pod, container: &str) -> String {
+    format!("_ses.{}/{container}", pod.uid)
 }
 
 /// The machine's security modules.

@@ -40,7 +40,8 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode> {
     let preserve_fds = handed_on.tell(&mut process);
     let process: Process = process.context("exec needs a process")?;
     let target = Target::new(pidfd, &spec)?;
-    let plan = exec_plan(&process, &target, ExecSetting { stdio, preserve_fds })?;
+    let keyring = record.keyring.clone();
+    let plan = exec_plan(&process, &target, ExecSetting { stdio, preserve_fds, keyring })?;
     if global.debug {
         say(global, Level::Debug, &format!("the steps of a process in {}:\n{plan}", entry.id));
     }

@@ -136,6 +136,12 @@ fn terminal_size(rows: u64, columns: u64) -> Result<TerminalSize, PlanError> {
     }
 }
 
+/// Inside of the user namespace, if there is one: each has names of its own.
+pub(super) fn keyring(name: Option<String>) -> Result<Option<Step>, PlanError> {
+    let name = name.map(|name| text::c_string("keyring", &name)).transpose()?;
+    Ok(name.map(|name| Step::JoinKeyring { name }))
+}
+
 /// Files of a procfs: what AppArmor and SELinux shall confine the process by once it executes its program.
 pub(super) const APPARMOR_AT_EXEC: &CStr = c"thread-self/attr/apparmor/exec";
 pub(super) const SELINUX_AT_EXEC: &CStr = c"thread-self/attr/exec";
