@@ -162,4 +162,25 @@ mod tests {
         assert_eq!(sum_if_all([Some(1), None].into_iter()), None);
         assert_eq!(sum_if_all([Some(u64::MAX), Some(2)].into_iter()), Some(u64::MAX));
     }
+
+    #[test]
+    fn a_pods_huge_pages_are_those_of_its_containers_unless_it_says_otherwise() {
+        let sums = |of_pod: &str| {
+            let container = |name, bytes| {
+                format!(
+                    "{{name: {name}, image: i:1, resources: {{limits: {{cpu: 1, hugepages-2Mi: {bytes}}}}}}}"
+                )
+            };
+            let text = format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: a}}, spec: {{{of_pod} containers: [{}, {}]}}}}",
+                container("b", "4Mi"),
+                container("c", "2Mi")
+            );
+            let manifest = crate::manifest::decode(std::path::Path::new("a.yaml"), text.as_bytes(), "n");
+            hugepages(&manifest.unwrap_or_else(|errors| panic!("{errors:?}")).pods[0])
+        };
+        assert_eq!(sums(""), [("2Mi".to_owned(), 6 << 20)].into());
+        let own = "resources: {limits: {cpu: 4, hugepages-2Mi: 8Mi}},";
+        assert_eq!(sums(own), [("2Mi".to_owned(), 8 << 20)].into());
+    }
 }
