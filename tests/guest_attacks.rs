@@ -2,7 +2,10 @@
 //! list: what other tests try stands there, not here.
 //!
 //! Run with `scripts/vm test guest_attacks`; anywhere else these tests fail.
+//! Guest: --root debian
 
+#[path = "guest_attacks/before_exec.rs"]
+mod before_exec;
 #[allow(dead_code, reason = "another test's harness")]
 #[path = "guest_container/harness.rs"]
 mod bench;

@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources, Spec};
 use podkeep::cgroup::{
-    ContainerLimits, Error, Group, PodCgroupName, PodLimits, Settings, Tree, open_existing, open_or_make,
-    populated_in,
+    ContainerLimits, Error, Group, PodCgroupName, PodLimits, Settings, Tree, huge_page_limits, open_existing,
+    open_or_make, populated_in,
 };
 use podkeep::container::{limit_devices, resources};
 use podkeep::manifest::pod::QosClass;
@@ -41,6 +41,7 @@ fn limits_are_written() {
         cpu_limit_milli: Some(1500),
         memory_limit: Some(64 * MIB),
         pids_max: Some(100),
+        huge_pages: huge_page_limits(&[("2Mi".to_owned(), 4 * MIB)].into()),
     };
     let pod = tree.pod(QosClass::Burstable, &name("web"), &limits).unwrap();
     assert_eq!(pod.path(), Path::new("/podkeep-test-limits/burstable/default_web_01234567"));
@@ -48,6 +49,11 @@ fn limits_are_written() {
     assert_eq!(read(&pod, "cpu.max"), "150000 100000");
     assert_eq!(read(&pod, "memory.max"), (64 * MIB).to_string());
     assert_eq!(read(&pod, "pids.max"), "100");
+    for (file, limit) in
+        [("2MB.max", 4 * MIB), ("2MB.rsvd.max", 4 * MIB), ("1GB.max", 0), ("1GB.rsvd.max", 0)]
+    {
+        assert_eq!(read(&pod, &format!("hugetlb.{file}")), limit.to_string(), "{file}");
+    }
 
     let limits =
         ContainerLimits { cpu_request_milli: 250, cpu_limit_milli: Some(10), memory_limit: Some(32 * MIB) };
@@ -383,13 +389,12 @@ fn a_group_can_be_asked_for_by_any_path_but_one_that_leads_up() {
     let name = "a_group_can_be_asked_for_by_any_path_but_one_that_leads_up";
     let script = format!("exec {} --exact {name} --nocapture", this_test.display());
     assert!(shell_in(&inside, &script).env(INSIDE, "1").status().unwrap().success());
-    assert!(inside.join("id").is_dir() && inside.join("x/y").is_dir());
+    assert!(inside.join("id").is_dir());
     open_existing(Path::new("/podkeep-test-path")).unwrap().unwrap().remove().unwrap();
 }
 
 fn make_groups_from_inside() {
-    let (group, missing) = open_or_make(None, "id").unwrap();
-    assert_eq!(group.path(), Path::new("/podkeep-test-path/inside/id"));
+    let (group, missing) = open_or_make(Some(Path::new("/podkeep-test-path/inside/id")), "x").unwrap();
     assert_eq!(missing, ["cpu", "memory", "pids", "io", "cpuset", "hugetlb", "rdma"]);
     // Found with this test: cpu, turned on alone in a group with processes, makes those below `domain invalid`.
     assert_eq!(read(&group, "cgroup.type"), "domain");
@@ -401,8 +406,15 @@ fn make_groups_from_inside() {
     assert!(unmet[0].starts_with("memory.max = 4096") && unmet[1].starts_with("pids.max = 9"), "{unmet:?}");
     assert!(!at(&group, "pids.max").exists());
     group.freeze(true).unwrap();
-    let (group, _) = open_or_make(Some(Path::new("x/y")), "id").unwrap();
-    assert_eq!(group.path(), Path::new("/podkeep-test-path/inside/x/y"));
+    // Found with this test: below the caller's own group, no limit held that a relative path was to have.
+    for (path, expected) in
+        [(None, "/podkeep-test-id"), (Some("podkeep-test-path/x"), "/podkeep-test-path/x")]
+    {
+        let (group, missing) = open_or_make(path.map(Path::new), "podkeep-test-id").unwrap();
+        assert_eq!(group.path(), Path::new(expected));
+        assert!(!missing.iter().any(|name| ["cpu", "memory", "pids"].contains(&&**name)), "{missing:?}");
+        group.remove().unwrap();
+    }
 }
 
 #[test]

@@ -363,6 +363,69 @@ fn limits_are_there_from_the_start_and_can_be_changed() {
     assert_eq!((file("pids.max"), file("memory.max")), ("30".to_owned(), "33554432".to_owned()));
 }
 
+/// Found here: device rules were passed over in silence, and so was the check.
+#[test]
+fn an_update_that_cannot_be_heeded_changes_nothing_and_says_so() {
+    let mut bench = Bench::new();
+    let own = json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}]);
+    bench.config["linux"]["resources"] = json!({"memory": {"limit": 64 << 20}, "devices": own});
+    bench.script("touch /ready; sleep 1000");
+    bench.create("web").ok();
+    bench.call(&["start", "web"]).ok();
+    wait_until("it uses memory", || bench.root("ready").exists());
+    let limit = || fs::read_to_string(format!("{CGROUP}/memory.max")).unwrap().trim().to_owned();
+    let update = |resources: serde_json::Value| {
+        let input = bench.path("resources.json");
+        fs::write(&input, resources.to_string()).unwrap();
+        bench.call(&["update", "--resources", input.to_str().unwrap(), "web"])
+    };
+    let other = json!([{"allow": true, "access": "rwm"}]);
+    update(json!({"devices": other, "memory": {"limit": 32 << 20}}))
+        .fails_with(1, "device rules cannot be changed");
+    let check = json!({"memory": {"limit": 4096, "checkBeforeUpdate": true}});
+    update(check).fails_with(1, "memory.limit: 4096 is no more than what is used now");
+    let check = json!({"memory": {"limit": -1, "swap": 4096, "checkBeforeUpdate": true}});
+    update(check).fails_with(1, "memory.swap: 4096 is no more than what is used now");
+    assert_eq!(limit(), (64 << 20).to_string());
+    // As containerd hands it back.
+    update(json!({"devices": own, "memory": {"limit": 32 << 20, "checkBeforeUpdate": true}})).ok();
+    assert_eq!(limit(), (32 << 20).to_string());
+}
+
+#[test]
+fn a_weight_goes_where_the_scheduler_of_the_disk_looks() {
+    assert!(Command::new("modprobe").arg("bfq").status().unwrap().success());
+    let mut bench = Bench::new();
+    bench.config["linux"]["resources"] = json!({"blockIO": {"weight": 500}});
+    bench.create("web").ok();
+    let weight = fs::read_to_string(format!("{CGROUP}/io.bfq.weight")).unwrap();
+    assert_eq!(weight, "default 500\n");
+}
+
+#[test]
+fn a_container_has_a_session_keyring_that_its_processes_share() {
+    let mut bench = Bench::new();
+    bench.script("cat /proc/keys >/keys; touch /ready; sleep 1000");
+    bench.create("web").ok();
+    bench.call(&["start", "web"]).ok();
+    wait_until("it has looked", || bench.root("ready").exists());
+    let ring = |keys: &str, id: &str| {
+        let name = format!("_ses.{id}:");
+        let line = keys.lines().find(|line| line.contains(&name))?;
+        Some(line.split_whitespace().next()?.to_owned())
+    };
+    let of_first = ring(&fs::read_to_string(bench.root("keys")).unwrap(), "web");
+    assert!(of_first.is_some());
+    assert_eq!(ring(&bench.call(&["exec", "web", "cat", "/proc/keys"]).ok(), "web"), of_first);
+    bench.call(&["delete", "--force", "web"]).ok();
+
+    bench.script("cat /proc/keys");
+    bench.save();
+    let bundle = bench.path("bundle");
+    let said = bench.call(&["run", "--no-new-keyring", "--bundle", bundle.to_str().unwrap(), "plain"]);
+    assert_eq!(ring(&said.ok(), "plain"), None);
+}
+
 #[test]
 fn stats_and_processes_are_told() {
     let mut bench = Bench::new();

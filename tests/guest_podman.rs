@@ -3,10 +3,15 @@
 //! Run with `scripts/vm test guest_podman`; anywhere else these tests fail.
 //! Guest: --root debian
 
-use std::fs;
+#[path = "harness/traces.rs"]
+mod traces;
+
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+/// Where `podkeep oci` keeps what it knows, unless `--root` says otherwise.
+const RUNTIME_FILES: &str = "/run/podkeep/oci";
 
 /// podman with a storage of its own, and the name under which podkeep is an OCI runtime.
 struct Podman {
@@ -61,14 +66,6 @@ impl Podman {
     fn image(&self) -> String {
         self.ok(&["images", "--quiet"])
     }
-
-    /// What of the container the host still has.
-    fn traces(&self, id: &str) -> Vec<String> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let mounts = mounts.lines().filter(|line| line.contains(id)).map(str::to_owned);
-        let groups = cgroups_of(id, Path::new("/sys/fs/cgroup"));
-        mounts.chain(groups).collect()
-    }
 }
 
 impl Drop for Podman {
@@ -79,18 +76,6 @@ impl Drop for Podman {
         let storage = self.dir.path().join("storage/overlay");
         let _ = rustix::mount::unmount(&storage, rustix::mount::UnmountFlags::DETACH);
     }
-}
-
-fn cgroups_of(id: &str, below: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(below).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
-        let path = entry.path();
-        if path.to_string_lossy().contains(id) {
-            found.push(path.display().to_string());
-        }
-        found.extend(cgroups_of(id, &path));
-    }
-    found
 }
 
 #[test]
@@ -130,7 +115,7 @@ fn a_container_runs_is_looked_into_stops_and_is_removed() {
     );
     assert_eq!(podman.ok(&["logs", "c1"]), "up\nbye");
     podman.ok(&["rm", "c1"]);
-    assert_eq!(podman.traces(&id), Vec::<String>::new());
+    assert_eq!(traces::of(Path::new(RUNTIME_FILES), &id), Vec::<String>::new());
 }
 
 #[test]

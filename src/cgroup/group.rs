@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::Error;
 use super::controllers::{self, Controller, Controllers};
+use super::huge_pages::HugePageLimit;
 use super::interface::Directory;
 use super::limits::{PodLimits, cpu_max, cpu_weight};
 use super::settings::Settings;
@@ -191,7 +192,14 @@ impl Group {
         self.weigh(limits.cpu_request_milli)?;
         self.limit_cpu(limits.cpu_limit_milli)?;
         self.limit(Controller::Memory, "memory.max", limits.memory_limit)?;
-        self.limit(Controller::Pids, "pids.max", limits.pids_max)
+        self.limit(Controller::Pids, "pids.max", limits.pids_max)?;
+        for HugePageLimit { size, bytes } in &limits.huge_pages {
+            // What is reserved too: past `max` alone, a process is killed by SIGBUS at its first access.
+            for file in ["max", "rsvd.max"] {
+                self.limit(Controller::Hugetlb, &format!("hugetlb.{size}.{file}"), Some(*bytes))?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes `cpu.weight` for a request in thousandths of a core.

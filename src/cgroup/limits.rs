@@ -3,6 +3,9 @@
 //! The rules are the kubelet's, save that `cpu.weight` has one formula at every level (the kubelet writes its old linear
 //! one for Pods and QoS classes, so that its two levels disagree).
 
+use std::collections::BTreeMap;
+
+use super::huge_pages::{HugePageLimit, huge_page_limits};
 use crate::manifest::{Container, Pod};
 
 /// The period of `cpu.max` in microseconds (`cpuCFSQuotaPeriod`, default 100 ms).
@@ -39,7 +42,7 @@ impl ContainerLimits {
 }
 
 /// The limits of a Pod: what its containers share. What the manifest says of the Pod itself goes first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodLimits {
     /// Thousandths of a core: the sum of the containers' requests.
     pub cpu_request_milli: u64,
@@ -49,6 +52,8 @@ pub struct PodLimits {
     pub memory_limit: Option<u64>,
     /// Processes and threads together: the node's `podPidsLimit`.
     pub pids_max: Option<u64>,
+    /// The sum, for each size.
+    pub huge_pages: Vec<HugePageLimit>,
 }
 
 impl PodLimits {
@@ -64,8 +69,21 @@ impl PodLimits {
             cpu_limit_milli: own.and_then(|own| own.limits.cpu_milli).or_else(cpu),
             memory_limit: own.and_then(|own| own.limits.memory).or_else(memory),
             pids_max,
+            huge_pages: huge_page_limits(&hugepages(pod)),
         }
     }
+}
+
+/// By the size of a page, in bytes.
+fn hugepages(pod: &Pod) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (size, bytes) in pod.containers.iter().flat_map(|container| &container.resources.limits.hugepages) {
+        let sum: &mut u64 = sums.entry(size.clone()).or_default();
+        *sum = sum.saturating_add(*bytes);
+    }
+    let own = pod.resources.iter().flat_map(|own| &own.limits.hugepages);
+    sums.extend(own.map(|(size, bytes)| (size.clone(), *bytes)));
+    sums
 }
 
 fn sum_if_all(mut limits: impl Iterator<Item = Option<u64>>) -> Option<u64> {
@@ -143,5 +161,26 @@ mod tests {
         assert_eq!(sum_if_all([Some(1), Some(2)].into_iter()), Some(3));
         assert_eq!(sum_if_all([Some(1), None].into_iter()), None);
         assert_eq!(sum_if_all([Some(u64::MAX), Some(2)].into_iter()), Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_pods_huge_pages_are_those_of_its_containers_unless_it_says_otherwise() {
+        let sums = |of_pod: &str| {
+            let container = |name, bytes| {
+                format!(
+                    "{{name: {name}, image: i:1, resources: {{limits: {{cpu: 1, hugepages-2Mi: {bytes}}}}}}}"
+                )
+            };
+            let text = format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: a}}, spec: {{{of_pod} containers: [{}, {}]}}}}",
+                container("b", "4Mi"),
+                container("c", "2Mi")
+            );
+            let manifest = crate::manifest::decode(std::path::Path::new("a.yaml"), text.as_bytes(), "n");
+            hugepages(&manifest.unwrap_or_else(|errors| panic!("{errors:?}")).pods[0])
+        };
+        assert_eq!(sums(""), [("2Mi".to_owned(), 6 << 20)].into());
+        let own = "resources: {limits: {cpu: 4, hugepages-2Mi: 8Mi}},";
+        assert_eq!(sums(own), [("2Mi".to_owned(), 8 << 20)].into());
     }
 }

@@ -4,16 +4,19 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path};
 
-use super::mount::{self, Mount};
+use super::mount::Mount;
 use super::tree::open_top;
 use super::{Controller, Error, Group};
 
 /// Opens the group for the container `id`, made with all groups above it unless they are there, and says which
 /// controllers it has to do without.
 ///
-/// An absolute path begins at the cgroup2 mount, a relative one at the cgroup of the calling process; without any,
-/// the group is `id` there. Controllers are turned on from the top down as far as the kernel lets us: a group with
-/// processes of its own cannot hand any on, so below a populated one all of them are missing.
+/// Every path begins at the cgroup2 mount, whether it is absolute or not; without any, the group is `id` there. That is
+/// crun's way. The specification leaves it open, and below the calling process's own group, which has processes and so
+/// hands no controllers on, no limit would hold; runc takes the group above that one, which may be somebody else's.
+///
+/// Controllers are turned on from the top down as far as the kernel lets us: a group with processes of its own cannot hand
+/// any on, so below a populated one all of them are missing.
 ///
 /// Whether the group is in use already is for the caller to ask ([`Group::populated`]).
 ///
@@ -22,15 +25,10 @@ use super::{Controller, Error, Group};
 pub fn open_or_make(cgroups_path: Option<&Path>, id: &str) -> Result<(Group, Vec<String>), Error> {
     let mount = Mount::find()?;
     let asked = cgroups_path.unwrap_or(Path::new(id));
-    let mut names = match asked.is_absolute() {
-        true => Vec::new(),
-        false => names_below(&mount, &mount::own_cgroup()?)?,
-    };
-    let wanted = plain_names(asked)?;
-    if wanted.is_empty() {
+    let names = plain_names(asked)?;
+    if names.is_empty() {
         return Err(Error::BadPath(asked.to_owned()));
     }
-    names.extend(wanted);
     let group = make(open_top(&mount)?, &names)?;
     let missing =
         Controller::ALL.into_iter().filter(|c| !group.has(*c)).map(|c| c.as_str().to_owned()).collect();

@@ -14,6 +14,8 @@ pub struct Setting {
     pub file: String,
     /// What one write(2) hands to the kernel.
     pub value: String,
+    /// A file and a value that say the same, written in its place where the kernel has that file.
+    pub rather: Option<(String, String)>,
 }
 
 /// Settings in the order in which [`Group::apply`] writes them.
@@ -22,7 +24,18 @@ pub struct Settings(Vec<Setting>);
 
 impl Settings {
     pub fn push(&mut self, controller: Option<Controller>, file: impl Into<String>, value: impl ToString) {
-        self.0.push(Setting { controller, file: file.into(), value: value.to_string() });
+        self.0.push(Setting { controller, file: file.into(), value: value.to_string(), rather: None });
+    }
+
+    /// As [`Settings::push`], for what some kernels have another file for: that comes first, with its value.
+    pub fn push_rather(
+        &mut self,
+        controller: Controller,
+        [rather, file]: [&str; 2],
+        [first, value]: [String; 2],
+    ) {
+        let rather = Some((rather.to_owned(), first));
+        self.0.push(Setting { controller: Some(controller), file: file.to_owned(), value, rather });
     }
 
     pub fn iter(&self) -> std::slice::Iter<'_, Setting> {
@@ -56,7 +69,13 @@ impl Group {
             .try_for_each(|setting| self.set(setting))
     }
 
-    fn set(&self, Setting { file, value, .. }: &Setting) -> Result<(), Error> {
+    fn set(&self, Setting { file, value, rather, .. }: &Setting) -> Result<(), Error> {
+        if let Some((file, value)) = rather {
+            match self.directory().write(file, value) {
+                Err(Error::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                written => return written,
+            }
+        }
         match self.directory().write(file, value) {
             Err(Error::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 // A kernel without swap (CONFIG_SWAP, `swapaccount=0`) has no such file, and nothing to limit.

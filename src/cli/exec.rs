@@ -13,8 +13,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::tcgetwinsize;
 
 use super::args::{ExecArgs, NodeArgs};
+use super::attend::{self, Outcome};
 use super::pods;
-use super::relay::{Attending, End, Outcome, Way};
+use super::relay::{End, Relay, Way};
 use super::terminal::{Attached, Signals};
 use crate::api::client;
 use crate::api::exec::{Ask, Ended, Path, Refused};
@@ -52,8 +53,9 @@ fn run(options: &ExecArgs, node: &NodeArgs) -> Result<u8> {
     let connection = send(node, &path, &ask, &streams.theirs)?;
     // As long as these were open here, the ends of the others would never come.
     drop(streams.theirs);
-    let attending = Attending::new(connection, signals, streams.ways, streams.attached, options.stdin)?;
-    match attending.run()? {
+    let relay = Relay::new(streams.ways);
+    let command = attend::Command::new(connection, signals, relay, streams.attached, options.stdin)?;
+    match command.attend()? {
         Outcome::Answer(answer) => read(&answer),
         Outcome::Signal(signal) => Ok(128 + signal),
         Outcome::NoAnswer => {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod attend;
 mod completions;
 mod exec;
 mod images;

@@ -1,10 +1,10 @@
-//! What goes back and forth between our standard streams and a command elsewhere, until its end is told.
+//! What goes back and forth between our standard streams and a process elsewhere: through pipes, or through a terminal of
+//! its own.
 //!
-//! One loop over descriptors, no thread.
+//! No thread: whoever waits for the process does so by [`Relay::step`], which moves bytes meanwhile.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -12,7 +12,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::stdio::{stderr, stdin, stdout};
 
-use super::terminal::{Attached, RawInput, Signals, follow_size};
+use super::terminal::{RawInput, follow_size};
 
 /// Most bytes in one read or write: what poll calls ready for writing takes as many without blocking (`PIPE_BUF`).
 const PIECE: usize = 4096;
@@ -20,14 +20,84 @@ const PIECE: usize = 4096;
 /// What Ctrl-D is on a terminal.
 const END_OF_INPUT: &[u8] = &[4];
 
-/// How a command ended, as far as it is known here.
-pub enum Outcome {
-    /// All that came over the connection.
-    Answer(Vec<u8>),
-    /// We were told to end.
-    Signal(u8),
-    /// The connection was closed without an answer.
-    NoAnswer,
+/// All the ways of one process.
+#[derive(Default)]
+pub struct Relay {
+    ways: Vec<Way>,
+    terminal: Option<Terminal>,
+}
+
+struct Terminal {
+    master: Rc<OwnedFd>,
+    /// Ours is as it was again when this goes.
+    _raw: Option<RawInput>,
+}
+
+impl Relay {
+    /// Without ways, it only waits.
+    pub fn new(ways: Vec<Way>) -> Relay {
+        Relay { ways, terminal: None }
+    }
+
+    /// The process has a terminal, whose master end this is: what comes from it is printed, it follows the size of ours and, if
+    /// `types`, it gets what is typed.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn attach(&mut self, master: OwnedFd, types: bool) -> io::Result<()> {
+        let master = Rc::new(nonblocking(master)?);
+        if types {
+            let way = Way::new(End::Stdin, End::Own(Rc::clone(&master)));
+            self.ways.push(Way { last: END_OF_INPUT, ..way });
+        }
+        self.ways.push(Way::new(End::Own(Rc::clone(&master)), End::Stdout));
+        follow_size(master.as_fd());
+        self.terminal = Some(Terminal { master, _raw: RawInput::begin()? });
+        Ok(())
+    }
+
+    /// Gives the process's terminal the size of ours; whether it has one.
+    pub fn follow_size(&self) -> bool {
+        self.terminal.as_ref().map(|terminal| follow_size(terminal.master.as_fd())).is_some()
+    }
+
+    /// Waits until something can be read or written, does so, and says which of `others` are ready.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn step(&mut self, others: &[BorrowedFd<'_>]) -> io::Result<Vec<bool>> {
+        let mut fds: Vec<_> =
+            others.iter().map(|other| PollFd::from_borrowed_fd(*other, PollFlags::IN)).collect();
+        // One that has come to its end is left out: a closed pipe would be ready all the time.
+        let mut places = Vec::with_capacity(self.ways.len());
+        for way in &self.ways {
+            places.push(way.wanted().map(|(fd, flags)| {
+                fds.push(PollFd::from_borrowed_fd(fd, flags));
+                fds.len() - 1
+            }));
+        }
+        wait(&mut fds)?;
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        for (way, place) in self.ways.iter_mut().zip(places) {
+            if place.is_some_and(|place| ready[place]) {
+                way.turn()?;
+            }
+        }
+        Ok(ready[..others.len()].to_vec())
+    }
+
+    /// Whether more may come from the process.
+    pub fn has_output(&self) -> bool {
+        self.ways.iter().any(Way::is_output)
+    }
+
+    /// Passes on what has come from the process by now. Others may still have the other ends open: nobody waits for them.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.ways.iter_mut().filter(|way| way.is_output()).try_for_each(Way::drain)
+    }
 }
 
 /// One side of a [`Way`].
@@ -42,8 +112,7 @@ pub enum End {
 impl End {
     /// Full or empty, it does not stop the loop.
     pub fn own(fd: OwnedFd) -> io::Result<End> {
-        fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
-        Ok(End::Own(Rc::new(fd)))
+        Ok(End::Own(Rc::new(nonblocking(fd)?)))
     }
 }
 
@@ -144,131 +213,9 @@ impl Way {
     }
 }
 
-/// A command that is waited for.
-pub struct Attending {
-    /// `None` once it is closed.
-    connection: Option<UnixStream>,
-    answer: Vec<u8>,
-    signals: Signals,
-    ways: Vec<Way>,
-    /// Where the terminal will come from.
-    attached: Option<Attached>,
-    /// Whether what is typed goes to the terminal.
-    types: bool,
-    terminal: Option<(Rc<OwnedFd>, Option<RawInput>)>,
-}
-
-impl Attending {
-    /// # Errors
-    /// The kernel's.
-    pub fn new(
-        connection: UnixStream,
-        signals: Signals,
-        ways: Vec<Way>,
-        attached: Option<Attached>,
-        types: bool,
-    ) -> io::Result<Attending> {
-        connection.set_nonblocking(true)?;
-        let (connection, answer) = (Some(connection), Vec::new());
-        Ok(Attending { connection, answer, signals, ways, attached, types, terminal: None })
-    }
-
-    /// Until the command's end is told or, where nobody will tell it any more, its output has ended.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn run(mut self) -> io::Result<Outcome> {
-        loop {
-            let ready = self.wait()?;
-            if let Some(signal) = self.heed_signals()? {
-                return Ok(Outcome::Signal(signal));
-            }
-            for (way, ready) in self.ways.iter_mut().zip(ready.ways) {
-                if ready {
-                    way.turn()?;
-                }
-            }
-            if ready.terminal {
-                self.take_terminal()?;
-            }
-            self.read_answer()?;
-            let is_closed = self.connection.is_none();
-            if is_closed && !self.answer.is_empty() {
-                // Sent before the command began, so it is there now if it ever was.
-                self.take_terminal()?;
-                self.ways.iter_mut().filter(|way| way.is_output()).try_for_each(Way::drain)?;
-                return Ok(Outcome::Answer(self.answer));
-            }
-            if is_closed && self.attached.is_none() && !self.ways.iter().any(Way::is_output) {
-                return Ok(Outcome::NoAnswer);
-            }
-        }
-    }
-
-    fn wait(&self) -> io::Result<Ready> {
-        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        fds.extend(self.connection.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
-        let terminal = fds.len();
-        fds.extend(self.attached.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
-        // One that has come to its end is left out: a closed pipe would be ready all the time.
-        let mut places = Vec::with_capacity(self.ways.len());
-        for way in &self.ways {
-            places.push(way.wanted().map(|(fd, flags)| {
-                fds.push(PollFd::from_borrowed_fd(fd, flags));
-                fds.len() - 1
-            }));
-        }
-        wait(&mut fds)?;
-        let is_ready = |place: usize| !fds[place].revents().is_empty();
-        let ways = places.into_iter().map(|place| place.is_some_and(is_ready)).collect();
-        Ok(Ready { terminal: self.attached.is_some() && is_ready(terminal), ways })
-    }
-
-    /// A signal that ends us: the node then hangs up on the command. To a terminal, what is typed says it, and its size follows
-    /// ours.
-    fn heed_signals(&self) -> io::Result<Option<u8>> {
-        while let Some(signal) = self.signals.next()? {
-            match (signal, &self.terminal) {
-                (libc::SIGWINCH, Some((master, _))) => follow_size(master.as_fd()),
-                (libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM, _) => {
-                    return Ok(Some(signal as u8));
-                }
-                _ => {}
-            }
-        }
-        Ok(None)
-    }
-
-    /// The command's terminal has come, or never will.
-    fn take_terminal(&mut self) -> io::Result<()> {
-        let Some(attached) = self.attached.take() else { return Ok(()) };
-        let Ok(master) = attached.receive() else { return Ok(()) };
-        let End::Own(master) = End::own(master)? else { return Ok(()) };
-        if self.types {
-            let way = Way::new(End::Stdin, End::Own(Rc::clone(&master)));
-            self.ways.push(Way { last: END_OF_INPUT, ..way });
-        }
-        self.ways.push(Way::new(End::Own(Rc::clone(&master)), End::Stdout));
-        follow_size(master.as_fd());
-        self.terminal = Some((master, RawInput::begin()?));
-        Ok(())
-    }
-
-    fn read_answer(&mut self) -> io::Result<()> {
-        let Some(connection) = &mut self.connection else { return Ok(()) };
-        match connection.read_to_end(&mut self.answer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            // Closed in the middle, as by a worker that was killed: nothing more will come.
-            _ => self.connection = None,
-        }
-        Ok(())
-    }
-}
-
-/// What can be done without waiting.
-struct Ready {
-    terminal: bool,
-    ways: Vec<bool>,
+fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
+    fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
+    Ok(fd)
 }
 
 fn wait(fds: &mut [PollFd<'_>]) -> io::Result<()> {
@@ -281,7 +228,7 @@ fn wait(fds: &mut [PollFd<'_>]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::io::Write;
+    use std::io::{Read, Write};
 
     use super::*;
 

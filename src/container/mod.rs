@@ -20,7 +20,7 @@ pub mod user;
 
 pub use devices::{DeviceError, limit_devices};
 pub use hooks::{HookError, HookProblem, run_hooks};
-pub use lsm::Lsm;
+pub use lsm::{Lsm, is_apparmor_profile_loaded};
 pub use namespaces::{JoinError, Mappings, NamespaceError, Namespaces, PodNamespaces, user_namespace};
 pub use plan::{
     ExecSetting, Overlay, Plan, PlanError, Root, Setting, Stdio, Target, exec_plan, hook_plan, pause_plan,

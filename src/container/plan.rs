@@ -54,7 +54,7 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
     refused::check(spec)?;
     let process = spec.process().as_ref().ok_or(PlanError::Missing("process"))?;
     let linux = spec.linux().as_ref().ok_or(PlanError::Missing("linux"))?;
-    let Setting { root, namespaces, stdio, preserve_fds, start, hooks, pivot } = setting;
+    let Setting { root, namespaces, stdio, preserve_fds, start, hooks, pivot, keyring } = setting;
     let seccomp = filter(linux)?;
     let entrance = unshare::entrance(linux, &namespaces)?;
     let in_user_namespace = namespaces.user.is_some();
@@ -73,6 +73,7 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
     let outside = root.outside.into_iter().chain(mounts.outside).collect();
     steps.extend(unshare::steps(entrance, namespaces, outside));
     steps.extend(unshare::names(spec, &forks)?);
+    steps.extend(process::keyring(keyring)?);
     if unshare::is_new(linux, LinuxNamespaceType::Cgroup) {
         steps.push(Step::NewCgroupNamespace);
     }

@@ -155,18 +155,24 @@ fn limit_io(settings: &mut Settings, block: &LinuxBlockIo) -> Result<(), Resourc
     let leaf = block.leaf_weight().into_iter().chain(devices().filter_map(|device| device.leaf_weight()));
     refuse_v1([(leaf.into_iter().any(|weight| weight != 0), "blockIO.leafWeight")])?;
     if let Some(weight) = block.weight().filter(|weight| *weight != 0) {
-        settings.push(Some(Controller::Io), "io.weight", io_weight(weight)?);
+        weigh(settings, "", weight)?;
     }
     for device in devices() {
         if let Some(weight) = device.weight().filter(|weight| *weight != 0) {
-            let value = format!("{}:{} {}", device.major(), device.minor(), io_weight(weight)?);
-            settings.push(Some(Controller::Io), "io.weight", value);
+            weigh(settings, &format!("{}:{} ", device.major(), device.minor()), weight)?;
         }
     }
     throttle(settings, "rbps", block.throttle_read_bps_device());
     throttle(settings, "wbps", block.throttle_write_bps_device());
     throttle(settings, "riops", block.throttle_read_iops_device());
     throttle(settings, "wiops", block.throttle_write_iops_device());
+    Ok(())
+}
+
+/// The BFQ scheduler has a file of its own, with v1's values, and does not heed `io.weight`.
+fn weigh(settings: &mut Settings, device: &str, weight: u16) -> Result<(), ResourceError> {
+    let values = [format!("{device}{weight}"), format!("{device}{}", io_weight(weight)?)];
+    settings.push_rather(Controller::Io, ["io.bfq.weight", "io.weight"], values);
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::pod_run::{Key, PodNumber, PodRun};
 use super::poller::{Interest, Registration};
-use super::start::Ingredients;
+use super::start::{self, Ingredients};
 use super::tasks::Tasks;
 use super::worker::{Done, Worker};
 use crate::container::{
@@ -187,7 +187,8 @@ impl Worker {
         let process = process(&spec, command, &streams)?;
         let cgroup = group.dir().try_clone_to_owned().context("duplicate the cgroup's descriptor")?;
         let pidfd = pidfd.try_clone().context("duplicate the process's descriptor")?;
-        Ok(Ready { target: Target::new(pidfd, &spec)?, process, stdio: stdio(streams), cgroup })
+        let keyring = start::keyring(run.pod(), &run.pod().containers[container].name);
+        Ok(Ready { target: Target::new(pidfd, &spec)?, process, stdio: stdio(streams), cgroup, keyring })
     }
 
     fn ingredients_of_run(&mut self, number: PodNumber, container: Index) -> Result<Ingredients> {
@@ -347,14 +348,15 @@ struct Ready {
     process: Process,
     stdio: Stdio,
     cgroup: OwnedFd,
+    keyring: String,
 }
 
 impl Ready {
     /// Clones the process and waits until it has become the command.
     fn join(self, name: &str) -> Result<(u32, OwnedFd), ExecError> {
         let failed = |cause: anyhow::Error| ExecError::Failed { container: name.to_owned(), cause };
-        let Ready { target, process, stdio, cgroup } = self;
-        let setting = ExecSetting { stdio, preserve_fds: 0 };
+        let Ready { target, process, stdio, cgroup, keyring } = self;
+        let setting = ExecSetting { stdio, preserve_fds: 0, keyring: Some(keyring) };
         let plan = container::exec_plan(&process, &target, setting).map_err(|error| failed(error.into()))?;
         let (spawned, progress) = match spawn(&plan, &cgroup) {
             Ok(both) => both,

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 use rustix::thread::CapabilitySet;
 
@@ -29,7 +29,7 @@ use crate::container::{resources, seccomp};
 use crate::image::Image;
 use crate::keeper::start_time;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
-use crate::manifest::pod::{SeccompProfile, VolumeKind};
+use crate::manifest::pod::{AppArmorProfile, SeccompProfile, VolumeKind};
 use crate::manifest::{Container, Pod};
 use crate::pod::event::Index;
 use crate::pod::{Event, StartFailure};
@@ -128,7 +128,9 @@ impl Worker {
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
         let namespaces = Namespaces { pid: pid_namespace, ..namespaces };
-        let plan = container::plan(&oci, Setting::new(Root::Overlay(root), namespaces, stdio))?;
+        let mut setting = Setting::new(Root::Overlay(root), namespaces, stdio);
+        setting.keyring = Some(keyring(pod, &spec.name));
+        let plan = container::plan(&oci, setting)?;
         container::limit_devices(&oci, group.dir())?;
         let c = &mut run.containers[container];
         c.group = Some(group);
@@ -170,7 +172,7 @@ impl Worker {
             seccomp: seccomp_profile(spec, &self.options.config, folders)?,
             ids,
             shm: volume::shared_memory(&folders.pod(&pod.uid)),
-            lsm: Lsm::of_this_host(),
+            lsm: lsm(spec)?,
         };
         Ok(container::spec(&recipe)?)
     }
@@ -288,6 +290,25 @@ fn seccomp_profile(
             Ok(Some(Arc::new(profile)))
         }
     }
+}
+
+/// What the container's session keyring is called; every process in it has that one, as with containerd and runc.
+pub fn keyring(pod: &Pod, container: &str) -> String {
+    format!("_ses.{}/{container}", pod.uid)
+}
+
+/// The machine's security modules.
+///
+/// # Errors
+/// When the container wants a profile that is not there: the kernel would say so too late for another try.
+fn lsm(container: &Container) -> Result<Lsm> {
+    let lsm = Lsm::of_this_host();
+    if let (true, Some(AppArmorProfile::Localhost(name))) = (lsm.apparmor, &container.security.apparmor)
+        && container::is_apparmor_profile_loaded(name) == Some(false)
+    {
+        bail!("the AppArmor profile {name} is not loaded: apparmor_parser loads it, aa-status lists what is");
+    }
+    Ok(lsm)
 }
 
 fn make_fifo(

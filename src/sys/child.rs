@@ -94,6 +94,7 @@ impl Child<'_> {
             Step::SetIoPriority(priority) => process::set_io_priority(*priority),
             Step::SetScheduler(attributes) => process::set_scheduler(attributes),
             Step::NewSession => process::new_session(),
+            Step::JoinKeyring { name } => process::join_keyring(name),
             Step::SetUmask(mask) => process::set_umask(*mask),
             Step::SetPersonality(number) => process::set_personality(*number),
             Step::Redirect { from, to } => process::redirect(from.as_raw_fd(), *to as RawFd),

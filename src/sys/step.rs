@@ -31,6 +31,10 @@ pub enum Step {
     SetIoPriority(i32),
     SetScheduler(Box<SchedulerAttributes>),
     NewSession,
+    /// The session keyring of that name, made unless it is there: not the caller's (keyctl(2)).
+    JoinKeyring {
+        name: CString,
+    },
     /// `kind` is for the sentence only.
     JoinNamespace {
         kind: &'static str,

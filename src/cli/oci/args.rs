@@ -112,7 +112,7 @@ pub struct CreateArgs {
     /// Move the root instead of pivoting to it: for a host whose root is an initramfs
     #[arg(long)]
     pub no_pivot: bool,
-    /// Accepted; no keyring is ever made
+    /// Leave the container the caller's session keyring
     #[arg(long)]
     pub no_new_keyring: bool,
 }

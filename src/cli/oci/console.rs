@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::Process;
 
-use crate::cli::terminal::{Attached, Relay};
+use crate::cli::relay::Relay;
+use crate::cli::terminal::Attached;
 use crate::container::Stdio;
 
 /// Where the other end of a terminal comes to.
@@ -51,6 +52,8 @@ impl Socket {
     /// When nothing has come.
     pub fn relay(self) -> Result<Relay> {
         let master = self.0.receive().context("receive the terminal")?;
-        Relay::new(master).context("pass on what is typed")
+        let mut relay = Relay::default();
+        relay.attach(master, true).context("pass on what is typed")?;
+        Ok(relay)
     }
 }

@@ -14,7 +14,8 @@ use super::state::{Record, Status};
 use super::store::Store;
 use super::{bundle, console, descriptors, group, process};
 use crate::cgroup;
-use crate::cli::terminal::{self, Signals};
+use crate::cli::attend;
+use crate::cli::terminal::Signals;
 use crate::container::{self, ExecSetting, Parent, Plan, SpawnError, Spawned, Target, exec_plan};
 
 pub fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode> {
@@ -40,7 +41,8 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode> {
     let preserve_fds = handed_on.tell(&mut process);
     let process: Process = process.context("exec needs a process")?;
     let target = Target::new(pidfd, &spec)?;
-    let plan = exec_plan(&process, &target, ExecSetting { stdio, preserve_fds })?;
+    let keyring = record.keyring.clone();
+    let plan = exec_plan(&process, &target, ExecSetting { stdio, preserve_fds, keyring })?;
     if global.debug {
         say(global, Level::Debug, &format!("the steps of a process in {}:\n{plan}", entry.id));
     }
@@ -48,9 +50,9 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode> {
     spawned.report.next(&plan)?;
     descriptors::write_pid(args.pid_file.as_deref(), spawned.pid)?;
     let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
-    let relay = socket.map(console::Socket::relay).transpose()?;
-    let ended = terminal::attend(spawned.pidfd.as_fd(), &signals, relay);
-    Ok(ExitCode::from(terminal::exit_code(ended.context("wait for the process's end")?)))
+    let relay = socket.map(console::Socket::relay).transpose()?.unwrap_or_default();
+    let ended = attend::child(spawned.pidfd.as_fd(), &signals, relay);
+    Ok(ExitCode::from(attend::exit_code(ended.context("wait for the process's end")?)))
 }
 
 fn check(status: Status, ignore_paused: bool) -> Result<()> {

@@ -87,6 +87,9 @@ fn launch_in(
     setting.start = start;
     setting.hooks = hooks::has_create(&spec);
     setting.pivot = !args.no_pivot;
+    // runc's name for it.
+    let keyring = (!args.no_new_keyring).then(|| format!("_ses.{}", entry.id));
+    setting.keyring = keyring.clone();
     let plan = container::plan(&spec, setting)?;
     if global.debug {
         say(global, Level::Debug, &format!("the steps of {}:\n{plan}", entry.id));
@@ -105,6 +108,7 @@ fn launch_in(
         cgroup: group.path().to_owned(),
         creating: true,
         annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        keyring,
     };
     entry.save(&record)?;
     record.creating = false;

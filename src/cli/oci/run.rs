@@ -9,7 +9,8 @@ use super::args::{Global, RunArgs};
 use super::bundle::Bundle;
 use super::launch::{Launched, When, launch};
 use super::{console, delete, descriptors, hooks};
-use crate::cli::terminal::{self, Signals};
+use crate::cli::attend;
+use crate::cli::terminal::Signals;
 
 pub fn run(global: &Global, args: RunArgs) -> Result<ExitCode> {
     let RunArgs { mut create, detach, keep } = args;
@@ -37,7 +38,7 @@ fn attend(
     socket: Option<console::Socket>,
 ) -> Result<ExitCode> {
     let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
-    let relay = socket.map(console::Socket::relay).transpose()?;
-    let ended = terminal::attend(launched.spawned.pidfd.as_fd(), signals, relay);
-    Ok(ExitCode::from(terminal::exit_code(ended.context("wait for the container's end")?)))
+    let relay = socket.map(console::Socket::relay).transpose()?.unwrap_or_default();
+    let ended = attend::child(launched.spawned.pidfd.as_fd(), signals, relay);
+    Ok(ExitCode::from(attend::exit_code(ended.context("wait for the container's end")?)))
 }

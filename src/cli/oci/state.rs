@@ -31,6 +31,9 @@ pub struct Record {
     /// Its process is there, but `create` has not come to its end: hooks may run.
     pub creating: bool,
     pub annotations: BTreeMap<String, String>,
+    /// The name of its session keyring; `None` where it has its maker's.
+    #[serde(default)]
+    pub keyring: Option<String>,
 }
 
 /// One process, and no other that gets the same PID later.
@@ -171,6 +174,7 @@ mod tests {
             cgroup: "/x".into(),
             creating: false,
             annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            keyring: None,
         };
         let id = "web".parse().unwrap();
         let json = State::new(&id, &record, Status::Stopped).to_json().unwrap();

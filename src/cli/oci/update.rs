@@ -6,13 +6,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, Spec};
 
 use super::args::{Global, UpdateArgs};
 use super::group;
 use super::log::{Level, say};
 use super::state::Status;
 use super::store::Store;
+use crate::cgroup::Stats;
 use crate::container::resources;
 
 pub fn update(global: &Global, args: &UpdateArgs) -> Result<ExitCode> {
@@ -25,7 +26,9 @@ pub fn update(global: &Global, args: &UpdateArgs) -> Result<ExitCode> {
         Some(path) => read(path)?,
         None => typed(args),
     };
+    refuse_other_devices(&wanted, &entry.spec()?)?;
     let group = group::expect(&record)?;
+    check_usage(&wanted, &group.stats()?)?;
     let settings = resources::settings(&wanted)?;
     group.apply(&settings)?;
     for limit in settings.unmet(&group) {
@@ -41,11 +44,39 @@ fn read(path: &Path) -> Result<LinuxResources> {
     } else {
         text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
     }
-    let mut wanted: LinuxResources =
-        serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
-    // The filter of devices is made with the container and stays as it is: as in runc, rules are not for `update`.
-    wanted.set_devices(None);
-    Ok(wanted)
+    serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))
+}
+
+/// The filter of devices is made with the container and stays. Engines hand all of its resources back with what is new, so its
+/// own rules are no reason to refuse.
+fn refuse_other_devices(wanted: &LinuxResources, spec: &Spec) -> Result<()> {
+    let own = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let own = own.and_then(|own| own.devices().as_deref()).unwrap_or_default();
+    match wanted.devices().as_deref() {
+        None | Some([]) => Ok(()),
+        Some(rules) if rules == own => Ok(()),
+        Some(_) => bail!(
+            "device rules cannot be changed: which devices a container may open is settled when it is made"
+        ),
+    }
+}
+
+/// `memory.checkBeforeUpdate`: no limit that would have the container killed at once.
+fn check_usage(wanted: &LinuxResources, used: &Stats) -> Result<()> {
+    let Some(memory) = wanted.memory().as_ref().filter(|m| m.check_before_update() == Some(true)) else {
+        return Ok(());
+    };
+    let limits = [
+        ("limit", memory.limit(), used.memory.usage.usage),
+        // Both are memory and swap together.
+        ("swap", memory.swap(), used.memory.swap.usage),
+    ];
+    for (name, limit, used) in limits {
+        if limit.is_some_and(|limit| limit > 0 && limit as u64 <= used) {
+            bail!("memory.{name}: {} is no more than what is used now ({used})", limit.unwrap_or(0));
+        }
+    }
+    Ok(())
 }
 
 /// Only what was typed: the rest stays as it is.

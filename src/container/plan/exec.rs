@@ -46,6 +46,8 @@ impl Target {
 pub struct ExecSetting {
     pub stdio: Stdio,
     pub preserve_fds: u32,
+    /// As [`Setting::keyring`](super::Setting::keyring): the container's.
+    pub keyring: Option<String>,
 }
 
 /// Where the private procfs stands.
@@ -56,7 +58,7 @@ const PROC: Slot = Slot(0);
 /// # Errors
 /// As [`plan()`](super::plan()).
 pub fn exec_plan(process: &Process, target: &Target, setting: ExecSetting) -> Result<Plan, PlanError> {
-    let ExecSetting { stdio, preserve_fds } = setting;
+    let ExecSetting { stdio, preserve_fds, keyring } = setting;
     let labels = process::labels(process, PROC)?;
     let candidates = super::command::candidates(process)?;
     let (redirections, from_dev) = process::streams(process, stdio, false)?;
@@ -70,6 +72,7 @@ pub fn exec_plan(process: &Process, target: &Target, setting: ExecSetting) -> Re
     if target.has(LinuxNamespaceType::User) {
         steps.push(Step::BecomeRoot);
     }
+    steps.extend(process::keyring(keyring)?);
     steps.push(Step::OpenRoot { at: c"/".to_owned() });
     steps.push(Step::NewSession);
     steps.extend(redirections);

@@ -1,5 +1,6 @@
 //! What the process is given beside its identity: limits, priorities, streams, labels.
 
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::{
@@ -135,22 +136,28 @@ fn terminal_size(rows: u64, columns: u64) -> Result<TerminalSize, PlanError> {
     }
 }
 
+/// Inside of the user namespace, if there is one: each has names of its own.
+pub(super) fn keyring(name: Option<String>) -> Result<Option<Step>, PlanError> {
+    let name = name.map(|name| text::c_string("keyring", &name)).transpose()?;
+    Ok(name.map(|name| Step::JoinKeyring { name }))
+}
+
+/// Files of a procfs: what AppArmor and SELinux shall confine the process by once it executes its program.
+pub(super) const APPARMOR_AT_EXEC: &CStr = c"thread-self/attr/apparmor/exec";
+pub(super) const SELINUX_AT_EXEC: &CStr = c"thread-self/attr/exec";
+
 /// Labels take effect at exec.
 pub(super) fn labels(process: &Process, proc: Slot) -> Result<Vec<Step>, PlanError> {
     let mut steps = Vec::new();
-    let mut write = |path: &str, value: &str| -> Result<(), PlanError> {
-        steps.push(Step::WriteProc {
-            proc,
-            path: text::c_string("label", path)?,
-            value: text::c_string("label", value)?,
-        });
+    let mut write = |path: &CStr, value: &str| -> Result<(), PlanError> {
+        steps.push(Step::WriteProc { proc, path: path.to_owned(), value: text::c_string("label", value)? });
         Ok(())
     };
     if let Some(profile) = process.apparmor_profile().as_deref().filter(|profile| !profile.is_empty()) {
-        write("thread-self/attr/apparmor/exec", &format!("exec {profile}"))?;
+        write(APPARMOR_AT_EXEC, &format!("exec {profile}"))?;
     }
     if let Some(label) = process.selinux_label().as_deref().filter(|label| !label.is_empty()) {
-        write("thread-self/attr/exec", label)?;
+        write(SELINUX_AT_EXEC, label)?;
     }
     Ok(steps)
 }

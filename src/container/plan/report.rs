@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::Plan;
+use super::process::{APPARMOR_AT_EXEC, SELINUX_AT_EXEC};
 use crate::container::spawn::StartError;
 use crate::sys::step::Step;
 
@@ -28,8 +29,11 @@ fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
         (Step::OpenSource { map: Some(_), .. } | Step::MapLayers { .. }, Errno::EINVAL) => {
             Some("its file system cannot show its files as another user's on this kernel")
         }
-        (Step::WriteProc { path, .. }, Errno::ENOENT) if path.to_bytes().contains(&b'-') => {
-            Some("this kernel has no such security module, or it is off")
+        (Step::WriteProc { path, .. }, Errno::ENOENT) if path.as_c_str() == APPARMOR_AT_EXEC => {
+            Some("no profile of that name is loaded (aa-status lists those that are), or AppArmor is off")
+        }
+        (Step::WriteProc { path, .. }, Errno::EINVAL) if path.as_c_str() == SELINUX_AT_EXEC => {
+            Some("the SELinux policy that is loaded has no such label, or SELinux is off")
         }
         // podman finds its exit codes 127 and 126 in a runtime's words: these two, in the kernel's own.
         (Step::Execute { .. } | Step::FindProgram { .. }, Errno::ENOENT) => Some(

@@ -20,12 +20,23 @@ pub struct Setting {
     pub hooks: bool,
     /// Without, the root is moved over the host's: for hosts whose root cannot be pivoted.
     pub pivot: bool,
+    /// The name of the session keyring that it has; `None` for the caller's own.
+    pub keyring: Option<String>,
 }
 
 impl Setting {
     /// As a node starts a container: it waits for nothing.
     pub fn new(root: Root, namespaces: Namespaces, stdio: Stdio) -> Setting {
-        Setting { root, namespaces, stdio, preserve_fds: 0, start: None, hooks: false, pivot: true }
+        Setting {
+            root,
+            namespaces,
+            stdio,
+            preserve_fds: 0,
+            start: None,
+            hooks: false,
+            pivot: true,
+            keyring: None,
+        }
     }
 }
 

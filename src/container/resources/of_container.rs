@@ -1,27 +1,16 @@
 //! What a container of a Pod may use, as `linux.resources` say it.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
 
 use oci_spec::runtime::{
     LinuxCpu, LinuxHugepageLimit, LinuxHugepageLimitBuilder, LinuxMemory, LinuxResources,
 };
 
-use crate::cgroup::{CPU_PERIOD_US, ContainerLimits, cpu_quota_us, cpu_shares};
+use crate::cgroup::{
+    CPU_PERIOD_US, ContainerLimits, HugePageLimit, cpu_quota_us, cpu_shares, huge_page_limits,
+};
 use crate::manifest::Container;
 use crate::manifest::pod::{Pod, QosClass};
-use crate::manifest::quantity::Quantity;
-
-/// Sizes of huge pages of this machine in bytes; none come while it runs.
-static PAGE_SIZES: LazyLock<Vec<u64>> = LazyLock::new(|| {
-    let folders = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
-    let kilobytes = folders.filter_map(|folder| {
-        folder.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()
-    });
-    let mut sizes: Vec<u64> = kilobytes.map(|kilobytes| kilobytes * 1024).collect();
-    sizes.sort_unstable();
-    sizes
-});
 
 /// As the kubelet asks for it (`KR/kuberuntime_container_linux.go:generateLinuxContainerResources`).
 ///
@@ -59,29 +48,12 @@ fn memory_limit(bytes: u64) -> LinuxMemory {
     memory
 }
 
-/// Each size that the machine has: none of what is not asked for.
 fn huge_pages(container: &Container) -> Vec<LinuxHugepageLimit> {
-    let asked: HashMap<u64, u64> = container
-        .resources
-        .limits
-        .hugepages
-        .iter()
-        .filter_map(|(size, bytes)| Some((Quantity::parse(size).ok()?.units(), *bytes)))
-        .collect();
-    let limit = |size: &u64| {
-        let bytes = i64::try_from(asked.get(size).copied().unwrap_or(0)).unwrap_or(i64::MAX);
-        LinuxHugepageLimitBuilder::default().page_size(page_size(*size)).limit(bytes).build().ok()
+    let limit = |limit: HugePageLimit| {
+        let bytes = i64::try_from(limit.bytes).unwrap_or(i64::MAX);
+        LinuxHugepageLimitBuilder::default().page_size(limit.size).limit(bytes).build().ok()
     };
-    PAGE_SIZES.iter().filter_map(limit).collect()
-}
-
-/// As the files of the hugetlb controller are named.
-fn page_size(bytes: u64) -> String {
-    match bytes {
-        bytes if bytes % (1 << 30) == 0 => format!("{}GB", bytes >> 30),
-        bytes if bytes % (1 << 20) == 0 => format!("{}MB", bytes >> 20),
-        bytes => format!("{}KB", bytes >> 10),
-    }
+    huge_page_limits(&container.resources.limits.hugepages).into_iter().filter_map(limit).collect()
 }
 
 /// The whole container ends when the kernel kills one of its processes for memory, as with the kubelet
@@ -137,10 +109,5 @@ mod tests {
         for (request, score) in vectors {
             assert_eq!(burstable(request, 4 * gib), score, "{request}");
         }
-    }
-
-    #[test]
-    fn page_sizes_are_named_as_the_kernel_does() {
-        assert_eq!([page_size(2 << 20), page_size(1 << 30), page_size(64 << 10)], ["2MB", "1GB", "64KB"]);
     }
 }

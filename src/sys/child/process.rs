@@ -76,6 +76,23 @@ pub(super) fn new_session() -> Result<(), Errno> {
     rustix::process::setsid().map(drop)
 }
 
+/// A process that comes later joins it by its name, so whoever has its owner's user may search it. That is as runc has it.
+pub(super) fn join_keyring(name: &CStr) -> Result<(), Errno> {
+    const JOIN_SESSION_KEYRING: c_int = 1;
+    const SET_PERMISSIONS: c_int = 5;
+    /// What a new session keyring has (possessor: all; user: view, read, link), and search for its user (linux/key.h).
+    const PERMISSIONS: u32 = 0x3f00_0000 | 0x0013_0000 | 0x0008_0000;
+    // SAFETY: reads a string that outlives the call.
+    let joined = check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) });
+    let keyring = match joined {
+        // A kernel without keys has none that could be seen.
+        Err(Errno::NOSYS) => return Ok(()),
+        joined => joined?,
+    };
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, SET_PERMISSIONS, keyring, PERMISSIONS) }).map(drop)
+}
+
 #[expect(clippy::unnecessary_wraps, reason = "a step like the others")]
 pub(super) fn set_umask(mask: u32) -> Result<(), Errno> {
     rustix::process::umask(Mode::from_raw_mode(mask));

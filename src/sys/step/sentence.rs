@@ -17,6 +17,7 @@ impl fmt::Display for Step {
             Step::SetIoPriority(_) => f.write_str("set the I/O priority"),
             Step::SetScheduler(_) => f.write_str("set the scheduling policy"),
             Step::NewSession => f.write_str("start a session"),
+            Step::JoinKeyring { name } => write!(f, "join the session keyring {}", text(name)),
             Step::JoinNamespace { kind, .. } => write!(f, "join the {kind} namespace"),
             Step::JoinProcess { .. } => f.write_str("join the container's namespaces"),
             Step::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
