@@ -58,6 +58,17 @@ impl ContainerLog {
         &self.path
     }
 
+    /// Makes the file before there is a line for it: a log that is empty is one. An error is met again with the first
+    /// line, and counted there.
+    pub fn begin(&mut self) {
+        let _ = self.end();
+    }
+
+    /// The folder that it lies in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Opens the file if need be and finds its end.
     pub(super) fn end(&mut self) -> io::Result<End> {
         let current = match self.checked()? {

@@ -104,21 +104,19 @@ impl Pump {
         Ok((pump, recovered))
     }
 
-    /// The log of a container's run. The file and its folders are made if that is possible, and else when there is
-    /// something to write: a full disk must not keep a container from starting.
+    /// The log of a container's run. The file and its folders are made by [`ContainerLog::begin`], or when there is
+    /// something to write: neither a slow nor a full disk keeps a container from starting.
     ///
     /// `dir` is the container's folder, see [`container_log_dir`](super::container_log_dir).
     ///
     /// # Errors
     /// [`Error::PathTooLong`]: over about 4,000 bytes.
     pub fn open_log(&self, dir: &Path, restart: u32, policy: Policy) -> Result<ContainerLog, Error> {
-        let mut log = ContainerLog::new(dir, restart, policy);
+        let log = ContainerLog::new(dir, restart, policy);
         let length = log.path().as_os_str().len();
         if length > MAX_PATH {
             return Err(Error::PathTooLong { path: log.path().to_owned(), length, limit: MAX_PATH });
         }
-        // An error here is met again with the first line, and counted there.
-        let _ = log.end();
         Ok(log)
     }
 

@@ -12,12 +12,13 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::deadlines::Deadlines;
 use super::exec::Execs;
-use super::folders::Folders;
+use super::folders::{Folders, WRITABLE};
 use super::images::Images;
 use super::pod_run::Key;
 use super::poller::{Interest, Poller};
 use super::snapshot::{Handle, request_channel};
 use super::sources::FILES;
+use super::spare::Spares;
 use super::start_journal::StartJournal;
 use super::state::{self, KeeperId, Reign};
 use super::take_over::Held;
@@ -88,6 +89,8 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         trash_again: false,
         imports: Tasks::new(IMPORT_THREADS).context("make the tasks")?,
         disk: Tasks::new(1).context("make the tasks")?,
+        spares: Spares::new(options.folders.spare()),
+        spares_taken: false,
         later_at: None,
         not_enforced,
         unacknowledged: None,
@@ -113,6 +116,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
     worker.import_new();
     worker.empty_trash();
     worker.sweep_logs();
+    worker.fill_spares();
     worker.settle()?;
     Ok((handle, worker))
 }
@@ -135,6 +139,7 @@ fn make_folders(folders: &Folders) -> Result<()> {
     make(&folders.root, 0o711)?;
     make(&folders.pods(), 0o700)?;
     make(&folders.trash(), 0o700)?;
+    make(&folders.spare(), 0o700)?;
     make(&folders.run, 0o755)?;
     make(&folders.run_pods(), 0o700)?;
     make(&folders.mount_point(), 0o700)?;
@@ -205,10 +210,18 @@ fn forget_earlier_boot(folders: &Folders) -> Result<()> {
     // What containers of that boot wrote into their root file systems; emptyDirs stay.
     for uid in state::uids_in(&folders.pods())? {
         // A full disk must not keep podkeep from starting: the next start of the Pod makes do with what is there.
-        if let Err(error) =
-            super::prepare::throw_away(&folders.pod(&uid).join("containers"), &folders.trash())
-        {
+        if let Err(error) = throw_away_writable(folders, &folders.pod(&uid)) {
             log::warn!("{error:#}");
+        }
+    }
+    Ok(())
+}
+
+fn throw_away_writable(folders: &Folders, pod: &Path) -> Result<()> {
+    for entry in fs::read_dir(pod).with_context(|| format!("list {}", pod.display()))? {
+        let entry = entry.with_context(|| format!("list {}", pod.display()))?;
+        if entry.file_name().as_encoded_bytes().starts_with(WRITABLE.as_bytes()) {
+            super::prepare::throw_away(&entry.path(), &folders.trash())?;
         }
     }
     Ok(())
@@ -297,6 +310,7 @@ impl Worker {
         if let Err(error) = super::prepare::empty(&folders.trash()) {
             log::warn!("{error:#}");
         }
+        self.spares.clear();
         for folder in [folders.run_pods(), folders.mount_point(), folders.trash()] {
             let _ = fs::remove_dir(folder);
         }

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::manifest::Uid;
 
 /// The folders of one node (design §7).
+/// What the name of a [`Folders::container_run`] begins with, in its Pod's folder.
+pub const WRITABLE: &str = "writable.";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folders {
     /// Images and Pods' state: survives a reboot (`--root-dir`).
@@ -99,6 +102,11 @@ impl Folders {
 
     /// What one run of a container may write to: overlay's upper and work folders.
     pub fn container_run(&self, uid: &Uid, container: &str, attempt: u32) -> PathBuf {
-        self.pod(uid).join("containers").join(container).join(attempt.to_string())
+        self.pod(uid).join(format!("{WRITABLE}{container}.{attempt}"))
+    }
+
+    /// Folders made ahead.
+    pub fn spare(&self) -> PathBuf {
+        self.root.join("spare")
     }
 }

@@ -22,6 +22,7 @@ mod poller;
 mod prepare;
 mod snapshot;
 mod sources;
+mod spare;
 mod start;
 mod start_journal;
 mod state;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -12,6 +11,7 @@ use super::admission;
 use super::folders::Folders;
 use super::pod_run::{PodNumber, PodRun};
 use super::snapshot::unmet_wishes;
+use super::spare::Spares;
 use super::user_ids;
 use super::worker::{Done, Worker};
 use crate::cgroup::{PodCgroupName, PodLimits, Tree};
@@ -20,9 +20,6 @@ use crate::manifest::pod::{QosClass, Volume, VolumeKind};
 use crate::manifest::{Pod, Uid};
 use crate::pod::Event;
 use crate::{sys, volume};
-
-/// Nobody but root looks into a Pod's folder (as in the kubelet).
-const POD_FOLDER_MODE: u32 = 0o750;
 
 /// The namespaces that the containers of a Pod may share, under the names by which the keeper holds them.
 pub const NAMESPACES: [(LinuxNamespaceType, &str); 4] = [
@@ -60,13 +57,14 @@ impl Worker {
         let (pod, folders) = (run.pod().clone(), self.options.folders.clone());
         // Taken over: the namespaces are there.
         let prepared = own_namespaces(&pod).next().is_some() && has_namespaces(&pod, &run.namespaces);
+        let spares = self.spares.clone();
         let ids_per_pod = self.options.config.user_ids_per_pod;
         let taken_over = run.group.is_some();
         let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
         let at_once = is_quick(&pod);
         let job = move || {
             let admitted = if taken_over { Ok(()) } else { admit(&pod, &allowed_sysctls) };
-            let result = admitted.and_then(|()| prepare_folder(&pod, &folders, ids_per_pod));
+            let result = admitted.and_then(|()| prepare_folder(&pod, &folders, &spares, ids_per_pod));
             let result = result.and_then(|ids| match prepared {
                 true => Ok(None),
                 false => namespaces(&pod, ids).map(Some),
@@ -238,13 +236,14 @@ fn admit(pod: &Pod, allowed_sysctls: &[String]) -> Result<()> {
 }
 
 /// The Pod's folder and volumes, and the ids of its user namespace if it has one.
-fn prepare_folder(pod: &Pod, folders: &Folders, ids_per_pod: u32) -> Result<Option<IdRange>> {
+fn prepare_folder(
+    pod: &Pod,
+    folders: &Folders,
+    spares: &Spares,
+    ids_per_pod: u32,
+) -> Result<Option<IdRange>> {
     let folder = folders.pod(&pod.uid);
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(POD_FOLDER_MODE)
-        .create(&folder)
-        .with_context(|| format!("make {}", folder.display()))?;
+    spares.pod(&folder)?;
     let ids = (!pod.host_users).then(|| user_ids::claim(folders, &pod.uid, ids_per_pod)).transpose()?;
     volume::prepare(pod, &folder, ids.map_or(0, |ids| ids.first))?;
     Ok(ids)

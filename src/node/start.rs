@@ -1,8 +1,8 @@
 //! From a container of the manifest to a process.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -16,6 +16,7 @@ use super::output::fifo_key;
 use super::pod_run::{Key, Output, PodNumber, Process, Starting, Watched};
 use super::poller::{Interest, Poller};
 use super::prepare;
+use super::spare::Spares;
 use super::state::SavedRun;
 use super::user_ids;
 use super::worker::Worker;
@@ -34,9 +35,6 @@ use crate::manifest::{Container, Pod};
 use crate::pod::event::Index;
 use crate::pod::{Event, StartFailure};
 use crate::volume;
-
-/// The root of an overlay has its upper folder's mode: everyone may look, as in every image.
-const UPPER_MODE: u32 = 0o755;
 
 impl Worker {
     /// Starts a container. The inner error is the container's, the outer one the worker's.
@@ -104,7 +102,7 @@ impl Worker {
     ) -> Result<Plan> {
         let folders = &self.options.folders;
         let run = self.pods.get(&number).context("the Pod is gone")?;
-        let Ingredients { pod, image, user } = ingredients;
+        let Ingredients { pod, user, .. } = ingredients;
         let spec = &pod.containers[container];
         let pod_group = run.group.as_ref().context("the Pod has no cgroup")?;
         let has_memory = !self.cgroups.missing_controllers().contains(&Controller::Memory);
@@ -114,16 +112,13 @@ impl Worker {
             &pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid),
             &spec.name,
         );
-        if attempt > 0 {
-            prune_restarts(&log_dir, attempt)?;
-        }
         let log = self.pump.open_log(&log_dir, attempt, self.policy)?;
         let ids = (!pod.host_users).then(|| user_ids::of(folders, &pod.uid)).transpose()?;
         let fifo = |stream: Stream| make_fifo(folders, pod, spec, stream, user, ids);
         let (stdout, stderr) = (fifo(Stream::Stdout)?, fifo(Stream::Stderr)?);
         let (out, err) = (stdout.container_end()?, stderr.container_end()?);
         let stdio = Stdio::Streams { stdin: None, stdout: out, stderr: err };
-        let root = make_root(folders, pod, spec, attempt, image, self.images.layers_dir(), ids)?;
+        let root = self.make_root(ingredients, spec, attempt, ids)?;
         let oci = self.container_spec(ingredients, container, group.path(), resources)?;
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
@@ -143,6 +138,33 @@ impl Worker {
         let stderr = watch(&mut self.poller, stderr, Stream::Stderr)?;
         c.output = Some(Output { stdout, stderr, log, lost: 0, lost_said_at: None });
         Ok(plan)
+    }
+
+    /// The image's layers, and above them what this run may write to.
+    fn make_root(
+        &self,
+        ingredients: &Ingredients,
+        container: &Container,
+        attempt: u32,
+        ids: Option<IdRange>,
+    ) -> Result<Overlay> {
+        let folders = &self.options.folders;
+        let run = folders.container_run(&ingredients.pod.uid, &container.name, attempt);
+        self.spares.run(&run)?;
+        let (upper, work) = (run.join("upper"), run.join("work"));
+        if let Some(ids) = ids {
+            for folder in [&upper, &work] {
+                chown(folder, Some(ids.first), Some(ids.first))
+                    .with_context(|| format!("give {} to the Pod's root", folder.display()))?;
+            }
+        }
+        Ok(Overlay {
+            layers_dir: self.images.layers_dir().to_owned(),
+            lower: ingredients.image.layers.clone(),
+            upper,
+            work,
+            mount_at: folders.mount_point(),
+        })
     }
 
     /// Describes a container of a Pod, as it is started in this cgroup.
@@ -214,7 +236,23 @@ impl Worker {
         if self.save_state_of(number) {
             self.start_journal.clear();
         }
+        self.begin_log(number, container, attempt);
+        self.fill_spares();
         Ok(())
+    }
+
+    /// Makes the log's file while the process is on its way: its output waits in the pipe. A disk that takes no file
+    /// loses lines, which is said then; it keeps no container from starting.
+    fn begin_log(&mut self, number: PodNumber, container: Index, attempt: u32) {
+        let Some(run) = self.pods.get_mut(&number) else { return };
+        let name = run.name_of(container);
+        let Some(output) = run.containers.get_mut(container).and_then(|c| c.output.as_mut()) else { return };
+        output.log.begin();
+        if attempt > 0
+            && let Err(error) = prune_restarts(output.log.dir(), attempt)
+        {
+            log::warn!("{name}: {error}");
+        }
     }
 
     /// Takes what a starting process says: nothing and the end if exec has happened, else which step failed.
@@ -325,37 +363,6 @@ fn make_fifo(
     // Ids of the host.
     let first = ids.map_or(0, |ids| ids.first);
     Ok(Fifo::create(&path, first + user.uid, first + user.gid)?)
-}
-
-fn make_root(
-    folders: &Folders,
-    pod: &Pod,
-    container: &Container,
-    attempt: u32,
-    image: &Image,
-    layers_dir: &Path,
-    ids: Option<IdRange>,
-) -> Result<Overlay> {
-    let run = folders.container_run(&pod.uid, &container.name, attempt);
-    let (upper, work) = (run.join("upper"), run.join("work"));
-    for folder in [&upper, &work] {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(UPPER_MODE)
-            .create(folder)
-            .with_context(|| format!("make {}", folder.display()))?;
-        if let Some(ids) = ids {
-            chown(folder, Some(ids.first), Some(ids.first))
-                .with_context(|| format!("give {} to the Pod's root", folder.display()))?;
-        }
-    }
-    Ok(Overlay {
-        layers_dir: layers_dir.to_owned(),
-        lower: image.layers.clone(),
-        upper,
-        work,
-        mount_at: folders.mount_point(),
-    })
 }
 
 fn image_config(image: &Image) -> ImageConfig {

@@ -18,6 +18,7 @@ use super::output::Chatty;
 use super::pod_run::{Events, Key, PodNumber, PodRun};
 use super::poller::Poller;
 use super::snapshot::{Handle, Request, Requests, Snapshot};
+use super::spare::Spares;
 use super::start_journal::StartJournal;
 use super::state::{self, Reign};
 use super::tasks::Tasks;
@@ -122,6 +123,8 @@ pub struct Worker {
     pub imports: Tasks<Done>,
     /// Writes to disk, one by one and in order.
     pub disk: Tasks<Done>,
+    pub spares: Spares,
+    pub spares_taken: bool,
     /// When what can wait (`disk`, `trash`) is done: never on the way from a change to what it starts.
     pub later_at: Option<BootTime>,
     pub not_enforced: Vec<String>,
@@ -277,6 +280,12 @@ impl Worker {
         }
         if self.later_at.is_some_and(|at| at <= now) {
             self.later_at = None;
+            if std::mem::take(&mut self.spares_taken) {
+                let spares = self.spares.clone();
+                self.trash.add_for_later(move || {
+                    Done::Finished(spares.fill().map_err(|error| format!("{error:#}")))
+                });
+            }
             self.disk.go();
             self.trash.go();
         }
@@ -335,6 +344,12 @@ impl Worker {
         self.disk.add_for_later(move || {
             Done::Finished(state::save_survival(&folders, &uid, &survival).map_err(|error| error.to_string()))
         });
+        self.not_now();
+    }
+
+    /// Folders that were made ahead are made again soon.
+    pub fn fill_spares(&mut self) {
+        self.spares_taken = true;
         self.not_now();
     }
 
