@@ -16,7 +16,6 @@ use super::output::fifo_key;
 use super::pod_run::{Key, Output, PodNumber, Process, Starting, Watched};
 use super::poller::{Interest, Poller};
 use super::prepare;
-use super::spare::Spares;
 use super::state::SavedRun;
 use super::user_ids;
 use super::worker::Worker;
