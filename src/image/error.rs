@@ -68,6 +68,12 @@ pub enum Error {
     #[error("an index inside an index inside an index is not followed further than {limit} levels")]
     NestedIndex { limit: usize },
 
+    #[error("layer {diff_id} was removed meanwhile by a clean-up of another process: try again")]
+    LayerGone { diff_id: Digest },
+
+    #[error("given up, since another layer of the image failed")]
+    Cancelled,
+
     #[error("layer {diff_id}")]
     Layer { diff_id: Digest, source: Box<LayerError> },
 
@@ -83,6 +89,12 @@ pub enum Error {
 pub enum LayerError {
     #[error("read the archive")]
     Archive(#[source] io::Error),
+
+    #[error("read the blob")]
+    Blob(#[source] io::Error),
+
+    #[error("keep the blob")]
+    Keep(#[source] io::Error),
 
     #[error("entry {entry:?}")]
     Entry { entry: String, source: EntryError },
@@ -135,6 +147,8 @@ pub enum EntryError {
     AmbiguousSize { header: u64, extended: u64 },
     #[error("sparse files in PAX format cannot be unpacked")]
     PaxSparse,
+    #[error("read its content")]
+    Content(#[source] io::Error),
     #[error("the archive ends after {read} of its {size} bytes")]
     Truncated { read: u64, size: u64 },
     #[error("{action}")]
@@ -142,9 +156,28 @@ pub enum EntryError {
 }
 
 impl Error {
+    /// Whether a layer's bytes are wrong, as against a disk, a network or another layer that failed.
+    pub(super) fn is_in_the_bytes(&self) -> bool {
+        match self {
+            Error::Layer { source, .. } => source.is_in_the_bytes(),
+            _ => false,
+        }
+    }
+
     /// For `map_err`: says what was being done to which path.
     pub(super) fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
         move |source| Error::Io { action, path: path.to_owned(), source: source.into() }
+    }
+}
+
+impl LayerError {
+    /// Whether it would not have come to this with other bytes, so that a blob which is not the expected one explains it.
+    pub(super) fn is_in_the_bytes(&self) -> bool {
+        match self {
+            LayerError::Blob(_) | LayerError::Keep(_) => false,
+            LayerError::Entry { source, .. } => !matches!(source, EntryError::Io { .. }),
+            _ => true,
+        }
     }
 }
 

@@ -7,9 +7,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::folder::stem;
+use super::ingest::{ImageSpec, LayerSpec};
 use super::limits::{MAX_INDEX_DEPTH, MAX_LAYERS};
 use super::platform;
-use super::source::{LayerBlob, Source, blob_name};
+use super::source::{Source, blob_name};
 use super::{Digest, Error, Reference};
 
 /// containerd's and Docker's annotation: always a whole reference.
@@ -19,13 +20,9 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// An image of a source, before its layers are read.
 pub(super) struct Candidate {
-    pub(super) references: Vec<Reference>,
-    /// Digests of its manifest and of the indexes it was chosen from.
-    pub(super) manifests: Vec<Digest>,
-    pub(super) id: Digest,
-    pub(super) config: Vec<u8>,
-    /// The bottom layer first.
-    pub(super) layers: Vec<LayerBlob>,
+    pub(super) image: ImageSpec,
+    /// Where the source has each layer's blob; as many as the image has layers.
+    pub(super) members: Vec<String>,
 }
 
 /// The images of `source` for this machine. `path` names what has no name of its own.
@@ -124,7 +121,7 @@ fn from_descriptor(
             "application/vnd.oci.image.manifest.v1+json"
             | "application/vnd.docker.distribution.manifest.v2+json" => {
                 let manifest = parse(&blob_name(&digest), &bytes)?;
-                return from_manifest(source, reference, manifests, &manifest);
+                return from_manifest(source, reference, manifests, &manifest, bytes);
             }
             other => return Err(media_type(&reference, other)),
         }
@@ -137,6 +134,7 @@ fn from_manifest(
     reference: Reference,
     manifests: Vec<Digest>,
     manifest: &ImageManifest,
+    bytes: Vec<u8>,
 ) -> Result<Candidate, Error> {
     let described = manifest.config();
     let is_config = *described.media_type() == MediaType::ImageConfig
@@ -151,7 +149,10 @@ fn from_manifest(
         let digest = digest_of(layer)?;
         members.push((blob_name(&digest), Some((digest, layer.size()))));
     }
-    candidate(vec![reference], manifests, id, config, members)
+    let mut candidate = candidate(vec![reference], id, config, members)?;
+    candidate.image.manifests = manifests;
+    candidate.image.manifest = Some(bytes);
+    Ok(candidate)
 }
 
 fn media_type(reference: &Reference, media_type: &str) -> Error {
@@ -195,7 +196,7 @@ fn from_docker_item(source: &Source, path: &Path, item: &DockerItem) -> Result<C
     let id = Digest::of(&config);
     check_config_name(&item.config, &id)?;
     let members = item.layers.iter().map(|layer| (layer.clone(), None)).collect();
-    candidate(references, Vec::new(), id, config, members)
+    candidate(references, id, config, members)
 }
 
 /// The configuration's name is its digest: `<hex>.json`, or `blobs/sha256/<hex>`.
@@ -212,7 +213,6 @@ fn check_config_name(name: &str, actual: &Digest) -> Result<(), Error> {
 
 fn candidate(
     references: Vec<Reference>,
-    manifests: Vec<Digest>,
     id: Digest,
     config: Vec<u8>,
     members: Vec<(String, Option<(Digest, u64)>)>,
@@ -228,9 +228,11 @@ fn candidate(
     if members.len() > MAX_LAYERS {
         return Err(Error::TooManyLayers { count: members.len(), limit: MAX_LAYERS });
     }
-    let mut layers = Vec::new();
-    for ((member, expected), diff_id) in members.into_iter().zip(diff_ids) {
-        layers.push(LayerBlob { member, expected, diff_id: diff_id.parse()? });
+    let (mut names, mut layers) = (Vec::new(), Vec::new());
+    for ((member, blob), diff_id) in members.into_iter().zip(diff_ids) {
+        names.push(member);
+        layers.push(LayerSpec { diff_id: diff_id.parse()?, blob });
     }
-    Ok(Candidate { references, manifests, id, config, layers })
+    let image = ImageSpec { references, manifests: Vec::new(), manifest: None, id, config, layers };
+    Ok(Candidate { image, members: names })
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::Digest;
 use super::Error;
 use super::compression::{self, decompress};
-use super::digest::{Digest, HashingReader};
 use super::limits::{LIMITS, MAX_JSON, MAX_MEMBER_LINKS};
 use super::tap::Tap;
 
@@ -24,7 +24,7 @@ pub(super) enum Source {
 
 /// One file of a source.
 pub(super) struct Member {
-    pub(super) reader: Box<dyn Read>,
+    pub(super) reader: Box<dyn Read + Send>,
     /// In bytes.
     pub(super) size: u64,
 }
@@ -252,21 +252,5 @@ impl Read for Slice {
         self.offset += read as u64;
         self.left -= read as u64;
         Ok(read)
-    }
-}
-
-/// Where a layer's bytes are in a source, and what they must be.
-pub(super) struct LayerBlob {
-    pub(super) member: String,
-    /// `None` in a docker-archive, whose layers are known by their diff IDs only.
-    pub(super) expected: Option<(Digest, u64)>,
-    pub(super) diff_id: Digest,
-}
-
-impl LayerBlob {
-    pub(super) fn open(&self, source: &Source) -> Result<HashingReader<BufReader<Box<dyn Read>>>, Error> {
-        let member = source.member(&self.member)?;
-        let member = member.ok_or_else(|| Error::MissingMember { member: self.member.clone() })?;
-        Ok(HashingReader::new(BufReader::with_capacity(1 << 17, member.reader)))
     }
 }

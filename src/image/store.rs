@@ -3,36 +3,36 @@
 //! | below the store's folder | what |
 //! |---|---|
 //! | `layers/<short>/` | one unpacked layer; a base-36 number as name, so that 120 fit into one mount option |
-//! | `diffs/<hex>.json` | which folder holds the layer with this diff ID, and how many bytes its files have |
+//! | `diffs/<hex>.json` | which folder holds the layer with this diff ID, how many bytes its files have, and which blob it was |
+//! | `blobs/<hex>` | a layer's blob as it came: a spare copy, from which the layer can be made again |
+//! | `parts/<hex>` | what has come of a blob that is being downloaded, held by `flock` while somebody does |
 //! | `configs/<hex>.json` | an image's configuration, byte for byte; its digest is the image's ID |
+//! | `manifests/<hex>.json` | an image's manifest, byte for byte |
 //! | `refs/<hash>.json` | one reference and the image it names; written last |
 //! | `sources/<hash>.json` | which file or layout was imported, so that it is not read again |
-//! | `tmp/` | what is being written; emptied when nobody writes |
-//! | `lock` | held by `flock` while something is written |
+//! | `tmp/<writer>/` | what is being written; held by the writer's `flock` |
+//! | `lock` | held by `flock` while something gets its place or loses it |
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::image::ImageConfiguration;
 use rustix::fs::FlockOperation;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use super::limits::MAX_JSON;
+use super::record::{LayerRecord, ReferenceRecord, SourceRecord, Stamp, read_record, read_small};
+use super::writer_folder::WriterFolder;
 use super::{Config, Digest, Error, Image, ImageSummary, Imported, Reference, import, lookup};
-use crate::sys::remove_tree::remove_tree;
 
 /// The images of a node. Cheap to clone; several threads and processes may use one folder at a time.
 #[derive(Clone, Debug)]
 pub struct Store {
     folders: Arc<Folders>,
+    keeps_blobs: bool,
 }
 
 #[derive(Debug)]
@@ -41,67 +41,17 @@ struct Folders {
     layers: PathBuf,
     diffs: PathBuf,
     configs: PathBuf,
+    blobs: PathBuf,
+    parts: PathBuf,
+    manifests: PathBuf,
     refs: PathBuf,
     sources: PathBuf,
     tmp: PathBuf,
 }
 
-/// `refs/<hash>.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct ReferenceRecord {
-    reference: Reference,
-    /// The digest of the configuration.
-    id: Digest,
-    /// The digests under which a reference may ask for this image: its manifest's and those of the indexes above it.
-    #[serde(default)]
-    manifests: Vec<Digest>,
-}
-
-/// `diffs/<hex>.json`.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct LayerRecord {
-    /// The folder in `layers`.
-    pub(super) dir: String,
-    /// Bytes of its files.
-    pub(super) size: u64,
-}
-
-/// `sources/<hash>.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct SourceRecord {
-    stamp: Stamp,
-    references: Vec<Reference>,
-}
-
-/// What changes when a file is written again or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    /// Seconds and nanoseconds of the last change of the content.
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    /// Of the archive itself, or of a layout's `index.json`, which every tool replaces when it adds an image.
-    pub(super) fn of(source: &Path) -> io::Result<Stamp> {
-        let file = if source.is_dir() { source.join("index.json") } else { source.to_owned() };
-        let meta = fs::metadata(file)?;
-        Ok(Stamp {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-        })
-    }
-}
-
-/// An image whose layers and configuration are in the store, about to get its reference.
-pub(super) struct Named {
-    pub(super) reference: Reference,
-    pub(super) id: Digest,
-    pub(super) manifests: Vec<Digest>,
+/// Held while something gets its place in the store or loses it. Ends when it is dropped.
+pub(super) struct Lock {
+    _file: File,
 }
 
 impl Store {
@@ -113,6 +63,9 @@ impl Store {
             layers: below("layers"),
             diffs: below("diffs"),
             configs: below("configs"),
+            blobs: below("blobs"),
+            parts: below("parts"),
+            manifests: below("manifests"),
             refs: below("refs"),
             sources: below("sources"),
             tmp: below("tmp"),
@@ -125,9 +78,14 @@ impl Store {
                 .create(folder)
                 .map_err(Error::io("create", folder))?;
         }
-        let store = Store { folders: Arc::new(folders) };
+        let store = Store { folders: Arc::new(folders), keeps_blobs: true };
         store.remove_leftovers()?;
         Ok(store)
+    }
+
+    /// Whether layers' blobs are kept: for `podkeep save` with the same digests, and to mend a layer without a network. They are by default.
+    pub fn keep_blobs(self, keeps_blobs: bool) -> Store {
+        Store { keeps_blobs, ..self }
     }
 
     /// Brings the images of an OCI layout (a folder), an OCI archive or a docker-archive into the store.
@@ -194,12 +152,16 @@ impl Store {
         lookup::read_file(&self.folders.layers, &image.layers, Path::new(path), limit)
     }
 
-    /// Waits until nobody else writes to the store; writing ends when the file is dropped.
-    pub(super) fn lock(&self) -> Result<File, Error> {
+    /// Waits until nobody else gives places or takes them.
+    pub(super) fn lock(&self) -> Result<Lock, Error> {
         let file = self.open_lock()?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive)
             .map_err(Error::io("lock", &self.folders.root))?;
-        Ok(file)
+        Ok(Lock { _file: file })
+    }
+
+    pub(super) fn keeps_blobs(&self) -> bool {
+        self.keeps_blobs
     }
 
     pub(super) fn tmp_dir(&self) -> &Path {
@@ -213,34 +175,12 @@ impl Store {
             .filter(|record| is_short_name(&record.dir) && self.folders.layers.join(&record.dir).is_dir()))
     }
 
-    /// Moves an unpacked and synced layer from `tmp` to its place. The caller holds the lock.
-    pub(super) fn add_layer(&self, unpacked: &Path, diff_id: &Digest, size: u64) -> Result<(), Error> {
+    /// Moves an unpacked and synced layer to a place, which nobody knows before a record names it. Returns the folder's name.
+    pub(super) fn place_layer(&self, _: &Lock, unpacked: &Path) -> Result<String, Error> {
         let dir = self.next_short_name()?;
         let place = self.folders.layers.join(&dir);
         fs::rename(unpacked, &place).map_err(Error::io("move a layer to", &place))?;
-        sync_dir(&self.folders.layers)?;
-        self.write_record(&self.layer_record(diff_id), &LayerRecord { dir, size })
-    }
-
-    /// Keeps an image's configuration. The caller holds the lock.
-    pub(super) fn add_config(&self, id: &Digest, bytes: &[u8]) -> Result<(), Error> {
-        self.write(&self.config_file(id), bytes)
-    }
-
-    /// Gives an image that is whole in the store its reference. The caller holds the lock.
-    pub(super) fn add_reference(&self, named: Named) -> Result<(), Error> {
-        let Named { reference, id, manifests } = named;
-        self.write_record(&self.reference_record(&reference), &ReferenceRecord { reference, id, manifests })
-    }
-
-    /// Remembers that `source` was imported when it had this `stamp`. The caller holds the lock.
-    pub(super) fn remember(
-        &self,
-        source: &Path,
-        stamp: Stamp,
-        references: Vec<Reference>,
-    ) -> Result<(), Error> {
-        self.write_record(&self.source_record(source), &SourceRecord { stamp, references })
+        Ok(dir)
     }
 
     /// The image of this id, whatever its reference names by now.
@@ -307,52 +247,49 @@ impl Store {
     fn next_short_name(&self) -> Result<String, Error> {
         let layers = &self.folders.layers;
         let mut highest = 0;
-        for entry in fs::read_dir(layers).map_err(Error::io("list", layers))? {
-            let name = entry.map_err(Error::io("list", layers))?.file_name();
+        for name in names_in(layers)? {
             let number = name.to_str().and_then(|name| u32::from_str_radix(name, 36).ok());
             highest = highest.max(number.unwrap_or(0));
         }
         Ok(base36(highest.saturating_add(1)))
     }
 
-    /// Empties `tmp`, unless somebody is writing there now.
+    /// Removes what dead writers left in `tmp`, and layers that no record names: a crash came before the record.
     fn remove_leftovers(&self) -> Result<(), Error> {
-        let lock = self.open_lock()?;
-        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let file = self.open_lock()?;
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(());
         }
-        self.empty_tmp()?;
-        self.move_orphans()?;
-        self.empty_tmp()
+        let lock = Lock { _file: file };
+        let mut leftovers = Vec::new();
+        for name in names_in(&self.folders.tmp)? {
+            leftovers.extend(WriterFolder::of_the_dead(self, &lock, &name)?);
+        }
+        leftovers.extend(self.move_orphans(&lock)?);
+        // Removing takes its time, and nobody has to wait for it.
+        drop(lock);
+        drop(leftovers);
+        Ok(())
     }
 
-    /// A crash between the two steps of [`Store::add_layer`] leaves a folder that no record names, so no image either.
-    fn move_orphans(&self) -> Result<(), Error> {
-        let Folders { layers, diffs, tmp, .. } = &*self.folders;
+    /// Moves layers that no record names into a folder that is removed when it is dropped.
+    fn move_orphans(&self, lock: &Lock) -> Result<Option<WriterFolder>, Error> {
         let mut known = HashSet::new();
-        for entry in fs::read_dir(diffs).map_err(Error::io("list", diffs))? {
-            let path = entry.map_err(Error::io("list", diffs))?.path();
-            known.extend(read_record::<LayerRecord>(&path)?.map(|record| OsString::from(record.dir)));
+        for name in names_in(&self.folders.diffs)? {
+            let record = read_record::<LayerRecord>(&self.folders.diffs.join(name))?;
+            known.extend(record.map(|record| OsString::from(record.dir)));
         }
-        for entry in fs::read_dir(layers).map_err(Error::io("list", layers))? {
-            let name = entry.map_err(Error::io("list", layers))?.file_name();
-            if !known.contains(&name) {
-                let (orphan, aside) = (layers.join(&name), tmp.join(&name));
-                fs::rename(&orphan, &aside).map_err(Error::io("move away", &orphan))?;
-            }
+        let mut orphans = names_in(&self.folders.layers)?;
+        orphans.retain(|name| !known.contains(name));
+        if orphans.is_empty() {
+            return Ok(None);
         }
-        Ok(())
-    }
-
-    /// The caller holds the lock: what lies in `tmp` is nobody else's.
-    pub(super) fn empty_tmp(&self) -> Result<(), Error> {
-        let tmp = &self.folders.tmp;
-        let dir = File::open(tmp).map_err(Error::io("open", tmp))?;
-        for entry in fs::read_dir(tmp).map_err(Error::io("list", tmp))? {
-            let name = entry.map_err(Error::io("list", tmp))?.file_name();
-            remove_tree(dir.as_fd(), &name).map_err(Error::io("remove leftovers from", tmp))?;
+        let aside = WriterFolder::new(self, lock)?;
+        for name in orphans {
+            let orphan = self.folders.layers.join(&name);
+            fs::rename(&orphan, aside.path.join(&name)).map_err(Error::io("move away", &orphan))?;
         }
-        Ok(())
+        Ok(Some(aside))
     }
 
     fn open_lock(&self) -> Result<File, Error> {
@@ -362,65 +299,47 @@ impl Store {
         options.open(&path).map_err(Error::io("open", &path))
     }
 
-    fn write_record(&self, path: &Path, record: &impl Serialize) -> Result<(), Error> {
-        let json = |source| Error::Json { what: path.display().to_string(), source };
-        self.write(path, &serde_json::to_vec_pretty(record).map_err(json)?)
-    }
-
-    /// Writes aside, syncs, renames. The lock makes the name in `tmp` ours.
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let aside = self.folders.tmp.join("record");
-        let mut file = File::create(&aside).map_err(Error::io("create", &aside))?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", &aside))?;
-        fs::rename(&aside, path).map_err(Error::io("rename to", path))?;
-        path.parent().map_or(Ok(()), sync_dir)
-    }
-
-    fn layer_record(&self, diff_id: &Digest) -> PathBuf {
+    pub(super) fn layer_record(&self, diff_id: &Digest) -> PathBuf {
         self.folders.diffs.join(format!("{}.json", diff_id.hex()))
     }
 
-    fn config_file(&self, id: &Digest) -> PathBuf {
+    pub(super) fn config_file(&self, id: &Digest) -> PathBuf {
         self.folders.configs.join(format!("{}.json", id.hex()))
     }
 
+    pub(super) fn blob_file(&self, digest: &Digest) -> PathBuf {
+        self.folders.blobs.join(digest.hex())
+    }
+
+    pub(super) fn part_file(&self, digest: &Digest) -> PathBuf {
+        self.folders.parts.join(digest.hex())
+    }
+
+    pub(super) fn manifest_file(&self, digest: &Digest) -> PathBuf {
+        self.folders.manifests.join(format!("{}.json", digest.hex()))
+    }
+
     /// Named by a hash, since a reference may be longer than a file name.
-    fn reference_record(&self, reference: &Reference) -> PathBuf {
+    pub(super) fn reference_record(&self, reference: &Reference) -> PathBuf {
         self.folders.refs.join(format!("{}.json", Digest::of(reference.canonical().as_bytes()).hex()))
     }
 
-    fn source_record(&self, source: &Path) -> PathBuf {
+    pub(super) fn source_record(&self, source: &Path) -> PathBuf {
         let path = source.canonicalize().unwrap_or_else(|_| source.to_owned());
         self.folders.sources.join(format!("{}.json", Digest::of(path.as_os_str().as_bytes()).hex()))
     }
 }
 
 impl Folders {
-    fn all(&self) -> [&Path; 7] {
-        [&self.root, &self.layers, &self.diffs, &self.configs, &self.refs, &self.sources, &self.tmp]
+    fn all(&self) -> [&Path; 10] {
+        let Folders { root, layers, diffs, configs, blobs, parts, manifests, refs, sources, tmp } = self;
+        [root, layers, diffs, configs, blobs, parts, manifests, refs, sources, tmp].map(PathBuf::as_path)
     }
 }
 
-/// Renames in a folder last only once the folder is synced.
-fn sync_dir(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))
-}
-
-fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
-    let Some(bytes) = read_small(path)? else { return Ok(None) };
-    let json = |source| Error::Json { what: path.display().to_string(), source };
-    serde_json::from_slice(&bytes).map(Some).map_err(json)
-}
-
-/// `None` where there is no such file.
-fn read_small(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(Error::io("open", path))?,
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_JSON).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    Ok(Some(bytes))
+fn names_in(folder: &Path) -> Result<Vec<OsString>, Error> {
+    let names = fs::read_dir(folder).map_err(Error::io("list", folder))?;
+    names.map(|entry| Ok(entry.map_err(Error::io("list", folder))?.file_name())).collect()
 }
 
 fn base36(mut number: u32) -> String {
@@ -439,7 +358,10 @@ fn is_short_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
+    use crate::image::record::Batch;
 
     fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
@@ -459,27 +381,36 @@ mod tests {
     }
 
     #[test]
-    fn opening_removes_leftovers_but_not_under_a_writer() {
+    fn opening_removes_what_dead_writers_left_and_not_under_a_living_one() {
         let (dir, store) = store();
-        let leftover = store.tmp_dir().join("layer");
+        let leftover = store.tmp_dir().join("1-0/layer");
         fs::create_dir_all(leftover.join("deep/er")).unwrap();
-        let lock = store.lock().unwrap();
+        let living = store.begin().unwrap();
+        fs::create_dir(living.folder().join("layer")).unwrap();
         Store::open(&dir.path().join("store")).unwrap();
-        assert!(leftover.exists());
-        drop(lock);
-        Store::open(&dir.path().join("store")).unwrap();
-        assert!(!leftover.exists());
+        assert!(living.folder().join("layer").exists());
+        assert_eq!(fs::read_dir(store.tmp_dir()).unwrap().count(), 1);
+        drop(living);
+        assert_eq!(fs::read_dir(store.tmp_dir()).unwrap().count(), 0);
     }
 
     #[test]
     fn a_layer_without_a_record_is_removed_and_one_with_it_stays() {
         let (dir, store) = store();
         let id = Digest::of(b"layer");
-        fs::create_dir(store.tmp_dir().join("0")).unwrap();
-        store.add_layer(&store.tmp_dir().join("0"), &id, 1).unwrap();
+        let unpacked = store.tmp_dir().join("0");
+        fs::create_dir(&unpacked).unwrap();
+        let record = LayerRecord {
+            dir: store.place_layer(&store.lock().unwrap(), &unpacked).unwrap(),
+            size: 1,
+            blob: None,
+        };
+        let mut batch = Batch::new(store.tmp_dir());
+        batch.put_record(store.layer_record(&id), &record).unwrap();
+        batch.commit().unwrap();
         fs::create_dir(store.layers_dir().join("orphan")).unwrap();
         Store::open(&dir.path().join("store")).unwrap();
-        assert!(store.layer(&id).unwrap().is_some());
+        assert_eq!(store.layer(&id).unwrap(), Some(record));
         assert_eq!(fs::read_dir(store.layers_dir()).unwrap().count(), 1);
     }
 
@@ -496,8 +427,9 @@ mod tests {
         let (_dir, store) = store();
         let reference: Reference = "web".parse().unwrap();
         let id = Digest::of(b"what it should be");
-        store.add_config(&id, b"what it is").unwrap();
-        store.add_reference(Named { reference: reference.clone(), id, manifests: Vec::new() }).unwrap();
+        fs::write(store.config_file(&id), "what it is").unwrap();
+        let record = ReferenceRecord { reference: reference.clone(), id, manifests: Vec::new() };
+        fs::write(store.reference_record(&reference), serde_json::to_vec(&record).unwrap()).unwrap();
         assert!(matches!(store.find(&reference), Err(Error::Damaged { .. })));
         assert_eq!(store.find(&"other".parse().unwrap()).unwrap(), None);
     }

@@ -122,7 +122,7 @@ impl Tree {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR);
         let mut file = File::from(file.map_err(EntryError::io("create"))?);
-        let read = copy(content, &mut file, &mut self.chunk).map_err(EntryError::io("write"))?;
+        let read = copy(content, &mut file, &mut self.chunk)?;
         if read != size {
             return Err(EntryError::Truncated { read, size });
         }
@@ -298,22 +298,22 @@ fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
 }
 
 /// Chunks of zeros become holes. Returns how many bytes there were.
-fn copy(content: &mut impl Read, file: &mut File, chunk: &mut [u8]) -> io::Result<u64> {
+fn copy(content: &mut impl Read, file: &mut File, chunk: &mut [u8]) -> Result<u64, EntryError> {
     let mut total = 0;
     loop {
         let read = match content.read(chunk) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
+            other => other.map_err(EntryError::Content)?,
         };
         if read == 0 {
-            file.set_len(total)?;
+            file.set_len(total).map_err(EntryError::io("write"))?;
             return Ok(total);
         }
         total += read as u64;
         if chunk[..read].iter().all(|byte| *byte == 0) {
-            file.seek(SeekFrom::Start(total))?;
+            file.seek(SeekFrom::Start(total)).map_err(EntryError::io("write"))?;
         } else {
-            file.write_all(&chunk[..read])?;
+            file.write_all(&chunk[..read]).map_err(EntryError::io("write"))?;
         }
     }
 }
