@@ -33,6 +33,7 @@ pub(super) struct LayerSpec {
 }
 
 /// An image whose layers are in the store or have been brought by the same [`Writing`].
+#[derive(Clone, Debug)]
 pub(super) struct ImageSpec {
     pub(super) references: Vec<Reference>,
     /// Digests of the indexes it was chosen from, from the top, and of its manifest, which stands last.

@@ -19,9 +19,11 @@ mod manifest;
 mod part;
 mod pax;
 mod platform;
+mod pull;
 mod read_ahead;
 mod record;
 mod reference;
+mod registry;
 mod source;
 mod store;
 mod tap;
@@ -32,7 +34,9 @@ pub use config::Config;
 pub use digest::{Digest, InvalidDigest};
 pub use error::{EntryError, Error, LayerError};
 pub use folder::Folder;
+pub use pull::{Progress, PullError, PullOptions, pull};
 pub use reference::{InvalidReference, Reference};
+pub use registry::{Credential, Credentials, Failure, Hosts, InvalidCredentials, InvalidHosts, Lie, Wait};
 pub use store::Store;
 
 /// An image that is whole in the store, under one of its references.

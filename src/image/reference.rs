@@ -37,6 +37,16 @@ pub struct InvalidReference {
 }
 
 impl Reference {
+    /// The registry: `docker.io`, `registry.example:5000`.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The repository in its registry: `library/nginx`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Domain and path, without tag and digest: `docker.io/library/nginx`.
     pub fn repository(&self) -> String {
         format!("{}/{}", self.domain, self.path)

@@ -120,6 +120,12 @@ impl Store {
         record.map(|record| self.load(reference.clone(), &record.id)).transpose()
     }
 
+    /// The digests that `reference` stood for when its image was taken in: those of the indexes from the top, its manifest's last.
+    pub(super) fn manifests_of(&self, reference: &Reference) -> Result<Vec<Digest>, Error> {
+        let record: Option<ReferenceRecord> = read_record(&self.reference_record(reference))?;
+        Ok(record.map(|record| record.manifests).unwrap_or_default())
+    }
+
     /// Every image of the store, by its first reference.
     pub fn list(&self) -> Result<Vec<ImageSummary>, Error> {
         let mut references = BTreeMap::<Digest, Vec<Reference>>::new();
