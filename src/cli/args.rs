@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::oci::args::OciArgs;
+use crate::image::Hosts;
 use crate::node::Folders;
 
 /// Keeps Pods running on this machine from a folder of manifests.
@@ -43,6 +44,8 @@ pub enum Command {
     Exec(ExecArgs),
     /// Bring images from OCI layouts or archives into the store
     Load(LoadArgs),
+    /// Bring images from their registries into the store
+    Pull(PullArgs),
     /// List the images in the store
     Images(ImagesArgs),
     /// Check manifests without running anything
@@ -128,6 +131,23 @@ pub struct LoadArgs {
     /// OCI layouts (folders), OCI archives or docker-archives, also gzip or zstd compressed
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PullArgs {
+    /// `nginx:1.27`, `registry.example:5000/team/web@sha256:…`
+    #[arg(required = true, value_name = "IMAGE")]
+    pub references: Vec<String>,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// A folder with a folder for each registry: mirrors, certificates (containerd's hosts.toml)
+    #[arg(long, value_name = "DIR", default_value = Hosts::FOLDER, value_hint = ValueHint::DirPath)]
+    pub hosts_dir: PathBuf,
+    /// Credentials, as docker keeps them [default: config.json in the root folder, else
+    /// $DOCKER_CONFIG/config.json, else ~/.docker/config.json]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub docker_config: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -30,7 +30,7 @@ pub fn images(options: &ImagesArgs, node: &NodeArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(node: &NodeArgs) -> Result<Store> {
+pub fn open(node: &NodeArgs) -> Result<Store> {
     Ok(Store::open(&Folders::images_in(&node.root_dir))?)
 }
 
@@ -76,7 +76,7 @@ pub fn short(id: &str) -> String {
 }
 
 /// Bytes as docker shows them: `4.26MB`.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
     match units.iter().find(|(unit, _)| bytes >= *unit) {
         Some((unit, name)) => format!("{:.1}{name}", bytes as f64 / *unit as f64),

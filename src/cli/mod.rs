@@ -10,7 +10,9 @@ mod lint;
 pub mod logs;
 mod oci;
 mod pods;
+mod progress;
 mod ps;
+mod pull;
 mod relay;
 mod run;
 mod table;
@@ -51,6 +53,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Logs(options) => pods::logs(&options, &args.node),
         Command::Exec(options) => exec::exec(&options, &args.node),
         Command::Load(options) => images::load(&options, &args.node),
+        Command::Pull(options) => pull::pull_images(&options, &args.node),
         Command::Images(options) => images::images(&options, &args.node),
         Command::Lint(options) => lint::lint(&options),
         Command::Oci(options) => Ok(oci::main(*options)),

@@ -65,8 +65,11 @@ pub fn pull(store: &Store, reference: &Reference, options: &PullOptions) -> Resu
     // Of this pull alone: a layer that fails ends the others.
     let cancel = options.cancel.child();
     let tell = |wait| (options.progress)(Progress::Waits(wait));
-    let failed =
-        |failure, mirrors| PullError { reference: reference.clone(), failure: Box::new(failure), mirrors };
+    let failed = |failure, mirrors| PullError {
+        reference: reference.to_string(),
+        failure: Box::new(failure),
+        mirrors,
+    };
     let opened = Repository::open(reference, &options.hosts, &options.credentials, &cancel, &tell);
     let repository = opened.map_err(|failure| failed(failure, Vec::new()))?;
     let pull =

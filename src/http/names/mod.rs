@@ -70,7 +70,7 @@ impl Names {
                 Ok(addresses) => return Ok(addresses),
                 // Another ending of the name may exist, but a server that says nothing is the error that counts.
                 Err(error) if error.is_transient() => return Err(error),
-                Err(error @ NameError::NoAddress { .. }) => worst = error,
+                Err(error @ (NameError::NoAddress { .. } | NameError::Invalid { .. })) => worst = error,
                 Err(_) => {}
             }
         }

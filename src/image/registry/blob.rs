@@ -18,18 +18,17 @@ pub(in crate::image) struct BlobReader<'a> {
     size: u64,
     /// The byte that comes next.
     position: u64,
-    source: Option<Source<'a>>,
+    source: Option<Body>,
+    /// Who is sending, or was asked last.
+    asked: Option<&'a Endpoint>,
+    /// Who has failed since bytes came last, and the failure that counts.
+    failed: Vec<&'a Endpoint>,
+    failure: Option<Failure>,
     attempts: Attempts,
     /// Who sent bytes, for the case that they turn out to be wrong.
     sender: &'a Mutex<Option<String>>,
     /// Is told how many bytes are there.
     progress: &'a (dyn Fn(u64) + Sync),
-}
-
-/// A server that is sending.
-struct Source<'a> {
-    endpoint: &'a Endpoint,
-    body: Body,
 }
 
 impl<'a> BlobReader<'a> {
@@ -40,8 +39,19 @@ impl<'a> BlobReader<'a> {
         sender: &'a Mutex<Option<String>>,
         progress: &'a (dyn Fn(u64) + Sync),
     ) -> BlobReader<'a> {
-        let attempts = Attempts::default();
-        BlobReader { repository, digest, size, position: from, source: None, attempts, sender, progress }
+        BlobReader {
+            repository,
+            digest,
+            size,
+            position: from,
+            source: None,
+            asked: None,
+            failed: Vec::new(),
+            failure: None,
+            attempts: Attempts::of_blob(),
+            sender,
+            progress,
+        }
     }
 
     /// The next bytes from the network, as often as it takes.
@@ -49,8 +59,11 @@ impl<'a> BlobReader<'a> {
         let wanted = clamp(self.size - self.position, buffer.len());
         loop {
             match self.receive_once(&mut buffer[..wanted]) {
+                // Interrupted by a signal.
+                Ok(0) => {}
                 Ok(read) => {
-                    self.attempts.progressed();
+                    self.attempts.progressed(read as u64);
+                    self.failed.clear();
                     return Ok(read);
                 }
                 Err(failure) if failure.is_ours() => return Err(failure),
@@ -60,43 +73,53 @@ impl<'a> BlobReader<'a> {
     }
 
     fn receive_once(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
-        if self.source.is_none() {
-            self.source = Some(self.connect()?);
-        }
-        let Some(Source { body, .. }) = &mut self.source else { unreachable!("it was just made") };
+        let mut body = match self.source.take() {
+            Some(body) => body,
+            None => self.connect()?,
+        };
         match body.read(buffer) {
             Ok(0) => {
                 let early = io::Error::new(io::ErrorKind::UnexpectedEof, "it ended before all had come");
                 Err(Failure::of_http(body.error(early)))
             }
-            Ok(read) => Ok(read),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.receive_once(buffer),
-            Err(error) => Err(Failure::of_http(body.error(error))),
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                Err(Failure::of_http(body.error(error)))
+            }
+            read => {
+                self.source = Some(body);
+                read.or(Ok(0))
+            }
         }
     }
 
-    /// Another server, or the same one after a rest.
+    /// Another server at once, or after a rest any of them.
     fn go_on_after(&mut self, failure: Failure) -> Result<(), Failure> {
-        let candidates = self.repository.candidates(Need::Pull);
-        let failed = self.source.take().map(|source| source.endpoint).or(candidates.first().copied());
-        let Some(failed) = failed else { return Err(failure) };
-        // A connection that broke says little: the same server has the rest.
-        let is_over = !failure.is_transient() || candidates.len() > 1;
-        if is_over {
-            self.repository.note(failed, &failure);
+        let Some(asked) = self.asked else { return Err(failure) };
+        self.repository.note(asked, &failure);
+        self.failed.push(asked);
+        // That one does not have it says less than that another one may have it in a moment.
+        let failure = match self.failure.take() {
+            Some(known) if known.is_transient() && !failure.is_transient() => known,
+            _ => failure,
+        };
+        if self.next_server().is_some() {
+            self.failure = Some(failure);
+            return Ok(());
         }
-        let next = self.repository.candidates(Need::Pull);
-        let has_other = next.first().is_some_and(|first| !std::ptr::eq(*first, failed));
-        if has_other {
-            Ok(())
-        } else {
-            self.attempts.rest(failure, &self.repository.cancel, self.repository.tell)
-        }
+        self.failed.clear();
+        self.attempts.rest(failure, &self.repository.cancel, self.repository.tell)
     }
 
-    fn connect(&self) -> Result<Source<'a>, Failure> {
+    fn next_server(&self) -> Option<&'a Endpoint> {
+        let has_failed =
+            |endpoint: &&Endpoint| self.failed.iter().any(|failed| std::ptr::eq(*failed, *endpoint));
+        self.repository.candidates(Need::Pull).into_iter().find(|endpoint| !has_failed(endpoint))
+    }
+
+    fn connect(&mut self) -> Result<Body, Failure> {
         let no_server = || Failure::NoServer { repository: self.repository.path.clone() };
-        let endpoint = self.repository.candidates(Need::Pull).into_iter().next().ok_or_else(no_server)?;
+        let endpoint = self.next_server().ok_or_else(no_server)?;
+        self.asked = Some(endpoint);
         let (path, what) = (format!("blobs/{}", self.digest), format!("blob {}", self.digest));
         let ask = Ask {
             method: Method::Get,
@@ -112,7 +135,7 @@ impl<'a> BlobReader<'a> {
         let mut body = answer.body();
         let skipped = io::copy(&mut body.by_ref().take(skip), &mut io::sink());
         skipped.map_err(|error| Failure::of_http(body.error(error)))?;
-        Ok(Source { endpoint, body })
+        Ok(body)
     }
 
     /// How many bytes of the body are known already; an error if the server speaks of another blob than the manifest.
@@ -141,7 +164,7 @@ impl<'a> BlobReader<'a> {
 
     /// Whoever sends more than the manifest says may never end.
     fn verify_end(&mut self) -> Result<(), Failure> {
-        let Some(Source { endpoint, mut body }) = self.source.take() else { return Ok(()) };
+        let (Some(mut body), Some(endpoint)) = (self.source.take(), self.asked) else { return Ok(()) };
         match body.read(&mut [0]) {
             Ok(1..) => {
                 let what = format!("blob {}", self.digest);

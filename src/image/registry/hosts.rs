@@ -210,7 +210,7 @@ fn read(registry: &str, folder: &Path, path: &Path, text: &str) -> Result<Vec<Ho
 /// One line: the error's own text draws the place over several.
 fn said(text: &str, error: &toml::de::Error) -> String {
     let at = error.span().map_or(0, |span| span.start);
-    let line = text.get(..at).unwrap_or_default().lines().count().max(1);
+    let line = 1 + text.get(..at).unwrap_or_default().matches('\n').count();
     format!("line {line}: {}", error.message())
 }
 

@@ -161,12 +161,9 @@ impl<'a> Repository<'a> {
 
     /// Remembers that a server failed: others come before it from now on, and the error names it.
     pub(super) fn note(&self, endpoint: &Endpoint, failure: &Failure) {
-        match failure {
-            Failure::Unreachable(_) | Failure::RateLimited { .. } | Failure::Unexpected { .. } => {
-                endpoint.is_down.store(true, Ordering::Relaxed);
-            }
-            Failure::Lie { .. } => endpoint.is_liar.store(true, Ordering::Relaxed),
-            _ => {}
+        endpoint.is_down.store(true, Ordering::Relaxed);
+        if let Failure::Lie { .. } = failure {
+            endpoint.is_liar.store(true, Ordering::Relaxed);
         }
         if endpoint.host.stands_for.is_some() {
             let note = failure.to_string();

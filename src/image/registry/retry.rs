@@ -12,8 +12,11 @@ const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(15);
 /// A server that wants more rest than this is left alone: whoever asked us may come again.
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
-/// Failures in a row, without a single byte in between, before it is given up.
-const MOST_FAILURES: u32 = 5;
+/// Failures in a row before a request is given up, and before a blob is.
+const MOST_OF_REQUEST: u32 = 3;
+const MOST_OF_BLOB: u32 = 5;
+/// So many bytes of a blob make the next failure a first one again: a server that sends one byte at a time would never end.
+const PROGRESS: u64 = 64 << 10;
 
 /// Something failed, and is tried again after a rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,15 +26,28 @@ pub struct Wait {
 }
 
 /// Counts failures in a row.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Attempts {
     failures: u32,
+    most: u32,
+    /// Bytes that have come since the last failure.
+    progress: u64,
 }
 
 impl Attempts {
-    /// Something arrived: the next failure is a first one again.
-    pub(super) fn progressed(&mut self) {
-        self.failures = 0;
+    pub(super) fn of_blob() -> Attempts {
+        Attempts { failures: 0, most: MOST_OF_BLOB, progress: 0 }
+    }
+
+    pub(super) fn of_request() -> Attempts {
+        Attempts { failures: 0, most: MOST_OF_REQUEST, progress: 0 }
+    }
+
+    pub(super) fn progressed(&mut self, bytes: u64) {
+        self.progress += bytes;
+        if self.progress >= PROGRESS {
+            self.failures = 0;
+        }
     }
 
     /// Rests, and returns when the time has come to try again.
@@ -45,7 +61,8 @@ impl Attempts {
         tell: &dyn Fn(Wait),
     ) -> Result<(), Failure> {
         self.failures += 1;
-        if !failure.is_transient() || self.failures >= MOST_FAILURES {
+        self.progress = 0;
+        if !failure.is_transient() || self.failures >= self.most {
             return Err(failure);
         }
         let rest = match failure.wanted_rest(Timestamp::now()) {
@@ -77,7 +94,7 @@ pub(super) fn with_retries<T>(
     tell: &dyn Fn(Wait),
     mut operation: impl FnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut attempts = Attempts::default();
+    let mut attempts = Attempts::of_request();
     loop {
         match operation() {
             Ok(value) => return Ok(value),
@@ -106,7 +123,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_longest_and_vary() {
-        let pause = |failures| Attempts { failures }.pause();
+        let pause = |failures| Attempts { failures, ..Attempts::of_blob() }.pause();
         for (failures, whole) in [(1, 500), (2, 1000), (3, 2000), (30, 15_000)] {
             let whole = Duration::from_millis(whole);
             assert!((whole / 2..=whole).contains(&pause(failures)), "{failures}");
@@ -119,7 +136,7 @@ mod tests {
         cancelled.cancel();
         let told = std::cell::RefCell::new(Vec::new());
         let rest = |failure| {
-            Attempts::default().rest(failure, &cancelled, &|wait| told.borrow_mut().push(wait.rest))
+            Attempts::of_request().rest(failure, &cancelled, &|wait| told.borrow_mut().push(wait.rest))
         };
         assert!(matches!(rest(limited(30)), Err(Failure::Cancelled)));
         assert!(matches!(rest(limited(3600)), Err(Failure::RateLimited { .. })));
