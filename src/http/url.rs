@@ -98,8 +98,17 @@ impl FromStr for Url {
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(invalid("it does not begin with https:// or http://".to_owned()));
         }
-        if uri.host().is_none_or(str::is_empty) {
+        let host = uri.host().unwrap_or_default();
+        if host.is_empty() {
             return Err(invalid("it names no host".to_owned()));
+        }
+        let is_address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        if is_address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_err()) {
+            return Err(invalid("there is no such address".to_owned()));
+        }
+        let after_host = uri.authority().and_then(|all| all.as_str().rsplit_once(host)).map(|(_, rest)| rest);
+        if uri.port_u16().is_none() && after_host.is_some_and(|rest| !rest.is_empty()) {
+            return Err(invalid("there is no such port".to_owned()));
         }
         Ok(Url { uri })
     }
@@ -151,6 +160,16 @@ mod tests {
         for text in ["http://localhost.example", "http://128.0.0.1", "http://[::2]", "http://0.0.0.0"] {
             assert!(!url(text).is_loopback(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_leads_nowhere_is_no_url() {
+        for text in
+            ["https://", "https://a:99999", "https://a:", "https://[:::::]/", "ftp://a", "a", "https://a:b"]
+        {
+            assert!(text.parse::<Url>().is_err(), "{text}");
+        }
+        assert_eq!(url("https://[::1]:5000").host(), "::1");
     }
 
     #[test]

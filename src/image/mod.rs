@@ -2,6 +2,7 @@
 //!
 //! An import goes one way: a [`source`] opens a layout or an archive, [`manifest`] chooses the image for this machine, [`import`]
 //! brings layers and configuration into the [`Store`], and the reference is written last. What the store lists is therefore whole.
+//! [`pull()`] goes the same way from a [`registry`].
 #![forbid(unsafe_code)]
 
 mod compression;

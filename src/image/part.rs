@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use rustix::fs::FlockOperation;
@@ -30,7 +30,12 @@ impl Part {
             Err(Errno::WOULDBLOCK) => return Ok(None),
             other => other.map_err(Error::io("lock", &path))?,
         }
-        let mut length = file.metadata().map_err(Error::io("examine", &path))?.len();
+        // Whoever had it may have finished between the two: then this file is the other's blob and no part any more.
+        let own = file.metadata().map_err(Error::io("examine", &path))?;
+        if fs::metadata(&path).map_or(true, |named| named.ino() != own.ino()) {
+            return Ok(None);
+        }
+        let mut length = own.len();
         if length > size {
             file.set_len(0).map_err(Error::io("empty", &path))?;
             length = 0;

@@ -54,6 +54,14 @@ fn a_token_is_fetched_without_credentials_and_used_for_everything() {
 }
 
 #[test]
+fn a_token_of_nobody_that_opens_nothing_asks_for_credentials() {
+    // As Docker's own registry answers for what is private, or does not exist.
+    let server = with_tokens("", 0);
+    let failure = Site::new().refused(&server.reference("team/web:1"));
+    assert!(failure.to_string().contains("none are known for it"), "{failure}");
+}
+
+#[test]
 fn a_token_is_fetched_with_user_and_password() {
     let server = with_tokens(USER, usize::MAX);
     let mut site = Site::new();

@@ -19,6 +19,8 @@ const MAX_TOKEN: u64 = 1 << 20;
 /// What one server knows of us.
 #[derive(Debug)]
 pub(super) struct Auth {
+    /// Whether anything was known to try.
+    pub(super) had_credentials: bool,
     /// What is left to try, the best last.
     left: Vec<Option<Credential>>,
     current: Option<Option<Credential>>,
@@ -53,9 +55,10 @@ struct TokenAnswer {
 
 impl Auth {
     pub(super) fn new(credentials: Vec<Credential>) -> Auth {
+        let had_credentials = !credentials.is_empty();
         let mut left = vec![None];
         left.extend(credentials.into_iter().rev().map(Some));
-        Auth { left, current: None, header: None, generation: 0, works: false }
+        Auth { had_credentials, left, current: None, header: None, generation: 0, works: false }
     }
 
     pub(super) fn pass(&self) -> Pass {

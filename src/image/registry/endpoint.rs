@@ -95,7 +95,7 @@ impl Endpoint {
             // Held while a token is fetched: threads that were refused at the same time wait for that one.
             let has_more = self.auth().refused(&pass, &wanted, &purpose)?;
             if !has_more {
-                let hint = if pass.header.is_some() { WRONG } else { NONE };
+                let hint = if self.auth().had_credentials { WRONG } else { NONE };
                 let host = self.host.name.clone();
                 return Err(Failure::Denied { host, said: said(answer), hint });
             }
@@ -108,7 +108,7 @@ impl Endpoint {
             false => self.host.base.clone(),
         };
         let query = self.host.stands_for.as_ref().map_or(String::new(), |registry| format!("?ns={registry}"));
-        let text = format!("{}/{}/{}{query}", address(&base), ask.repository, ask.path);
+        let text = format!("{base}/{}/{}{query}", ask.repository, ask.path);
         text.parse().map_err(|error| self.nonsense(ask, format!("{error}")))
     }
 
@@ -132,7 +132,9 @@ impl Endpoint {
     /// Whether the server turned out to speak plain HTTP, and may.
     fn falls_back(&self, url: &Url, error: &crate::http::Error) -> bool {
         let no_tls = matches!(error.cause, Cause::Tls(TlsFault::NotTls) | Cause::Broken(_));
-        self.host.may_be_plain && url.is_https() && no_tls && !self.is_plain.swap(true, Ordering::Relaxed)
+        let may_fall_back = self.host.may_be_plain && url.is_https() && no_tls;
+        self.is_plain.fetch_or(may_fall_back, Ordering::Relaxed);
+        may_fall_back
     }
 
     fn judged(&self, ask: &Ask, answer: Response) -> Result<Response, Failure> {
@@ -161,11 +163,6 @@ impl Endpoint {
 
 const WRONG: &str = "check the credentials: they are not accepted, or are for other images";
 const NONE: &str = "either there is no such image or it takes credentials, and none are known for it";
-
-/// With user and port, as it was written; a base has no query.
-fn address(base: &Url) -> String {
-    base.to_string()
-}
 
 /// When a server that wants fewer requests will take one again.
 pub(super) fn rate_limit(answer: &Response) -> Failure {

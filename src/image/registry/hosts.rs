@@ -48,6 +48,9 @@ pub enum InvalidHosts {
     Toml { path: PathBuf, reason: String },
     #[error("{path}: {source}", path = path.display())]
     Url { path: PathBuf, source: InvalidUrl },
+    /// A reference may name what looks like a registry and can be none: its grammar allows any port.
+    #[error("there is no registry {registry}: {source}")]
+    Registry { registry: String, source: InvalidUrl },
     #[error("{path}: {value:?} is no duration such as 30s", path = path.display())]
     Duration { path: PathBuf, value: String },
     #[error(transparent)]
@@ -146,7 +149,7 @@ impl Hosts {
 
     /// The servers to ask for images of `registry` (`docker.io`, `registry.example:5000`), in order; the registry itself is the last.
     pub(super) fn of(&self, registry: &str) -> Result<Vec<Host>, InvalidHosts> {
-        let Some(folder) = self.folder_of(registry) else { return Ok(vec![origin(registry)]) };
+        let Some(folder) = self.folder_of(registry) else { return Ok(vec![origin(registry)?]) };
         let path = folder.join("hosts.toml");
         match fs::read_to_string(&path) {
             Ok(text) => read(registry, &folder, &path, &text),
@@ -164,11 +167,11 @@ impl Hosts {
 }
 
 /// The registry without any configuration.
-fn origin(registry: &str) -> Host {
+fn origin(registry: &str) -> Result<Host, InvalidHosts> {
     let server = if registry == "docker.io" { HUB } else { registry };
-    // A reference's domain is made of what a URL may have there.
-    let base: Url = format!("https://{server}/v2").parse().unwrap_or_else(|_| unreachable!("{server}"));
-    Host {
+    let invalid = |source| InvalidHosts::Registry { registry: registry.to_owned(), source };
+    let base: Url = format!("https://{server}/v2").parse().map_err(invalid)?;
+    Ok(Host {
         may_be_plain: base.is_loopback(),
         base,
         name: registry.to_owned(),
@@ -177,7 +180,7 @@ fn origin(registry: &str) -> Host {
         stands_for: None,
         headers: Vec::new(),
         options: Options::default(),
-    }
+    })
 }
 
 fn read(registry: &str, folder: &Path, path: &Path, text: &str) -> Result<Vec<Host>, InvalidHosts> {
@@ -199,7 +202,7 @@ fn read(registry: &str, folder: &Path, path: &Path, text: &str) -> Result<Vec<Ho
         override_path: file.override_path,
         dial_timeout: file.dial_timeout,
     };
-    let own = origin(registry);
+    let own = origin(registry)?;
     let server = file.server.clone().unwrap_or_else(|| own.base.to_string());
     let server = host(&server, folder, path, table)?;
     let may_be_plain = file.server.is_none() && own.may_be_plain;
@@ -288,7 +291,7 @@ fn docker_style(registry: &str, folder: &Path) -> Result<Vec<Host>, InvalidHosts
     }
     paths.sort();
     let ends_in = |path: &&PathBuf, ending: &str| path.extension().is_some_and(|own| own == ending);
-    let mut host = origin(registry);
+    let mut host = origin(registry)?;
     host.options.ca = paths.iter().filter(|path| ends_in(path, "crt")).cloned().collect();
     host.options.identity = paths.iter().find(|path| ends_in(path, "cert")).map(|certificate| Identity {
         certificate: certificate.clone(),
@@ -323,6 +326,7 @@ mod tests {
         assert_eq!(bases(&remote), ["https://r.example:5000/v2"]);
         assert!(!remote[0].may_be_plain && hosts.of("localhost:5000").unwrap()[0].may_be_plain);
         assert!(hosts.of("[::1]:5000").unwrap()[0].may_be_plain);
+        assert!(matches!(hosts.of("r.example:99999"), Err(InvalidHosts::Registry { .. })));
     }
 
     #[test]
