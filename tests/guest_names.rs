@@ -1,6 +1,7 @@
 //! Names of registries, looked up by the static binary on a machine with a hosts file, a DNS server and a foreign `nsswitch.conf`.
 //!
 //! Run with `scripts/vm test guest_names`; anywhere else these tests fail.
+//! Guest: --root debian
 
 mod harness;
 
@@ -70,7 +71,7 @@ fn pull(dir: &std::path::Path, host: &str) -> Output {
     let folder = dir.join("certs.d").join(format!("{host}:5000"));
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("hosts.toml"), format!("server = \"http://{host}:5000\"\n")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_podkeep"));
+    let mut command = Command::new(std::env::var_os("PODKEEP_BIN").expect("scripts/vm sets it"));
     command.args(["pull", "--quiet", "--root-dir"]).arg(dir.join("root"));
     command.arg("--hosts-dir").arg(dir.join("certs.d")).arg(format!("{host}:5000/busybox:1"));
     command.output().unwrap()

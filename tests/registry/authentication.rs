@@ -6,8 +6,9 @@ use std::sync::Mutex;
 
 use podkeep::image::{Credentials, Failure};
 
+use super::builder::Layer;
 use super::server::{Answer, Request, Server};
-use super::site::{Served, Site};
+use super::site::{Served, Site, is_for};
 
 /// Base64 of `user:pw`.
 const USER: &str = "Basic dXNlcjpwdw==";
@@ -76,6 +77,29 @@ fn a_token_that_expires_during_the_pull_is_fetched_anew() {
     site.log_in(&server.address.to_string(), "user", "pw");
     site.pull(&server.reference("team/web:1")).unwrap();
     assert_eq!(server.asked("/token").len(), 3);
+}
+
+#[test]
+fn layers_whose_token_expires_at_once_share_the_next_one() {
+    let layers: Vec<_> = (0..6).map(|n| Layer::new().file("number", &n.to_string()).finish()).collect();
+    let served = Served::of_layers(&layers);
+    let given = Mutex::new(0);
+    let server = Server::start(move |request| {
+        if request.path.starts_with("/token") {
+            return token(request, USER, &mut given.lock().unwrap());
+        }
+        let wanted = if served.layers.iter().any(|layer| is_for(request, layer)) { "2" } else { "1" };
+        if request.header("authorization") == Some(&format!("Bearer token-{wanted}")) {
+            return served.answer(request);
+        }
+        let host = request.header("host").unwrap();
+        let challenge = format!(r#"Bearer realm="http://{host}/token""#);
+        Answer::new(401, "").header("www-authenticate", challenge)
+    });
+    let mut site = Site::new();
+    site.log_in(&server.address.to_string(), "user", "pw");
+    site.pull(&server.reference("web:1")).unwrap();
+    assert_eq!(server.asked("/token").len(), 2);
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn an_image_that_is_there_costs_one_question_until_its_tag_moves() {
 fn layers_that_are_there_are_not_fetched_again() {
     let base = Layer::new().file("base", "1").finish();
     let top = Layer::new().file("top", "2").finish();
-    let mut served = Served::of_layers(&[base.clone()]);
+    let mut served = Served::of_layers(std::slice::from_ref(&base));
     let digest = served.add_image(&[base.clone(), top, base], architecture());
     let manifest = served.manifests[&digest].clone();
     served.manifests.insert("2".to_owned(), manifest);
