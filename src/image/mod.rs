@@ -4,6 +4,7 @@
 //! brings layers and configuration into the [`Store`], and the reference is written last. What the store lists is therefore whole.
 #![forbid(unsafe_code)]
 
+mod clean;
 mod compression;
 mod config;
 mod digest;
@@ -12,8 +13,11 @@ mod error;
 mod folder;
 mod import;
 mod ingest;
+mod inherit;
+mod inventory;
 mod layer;
 mod limits;
+mod listing;
 mod lookup;
 mod manifest;
 mod part;
@@ -22,18 +26,24 @@ mod platform;
 mod read_ahead;
 mod record;
 mod reference;
+mod save;
 mod source;
 mod store;
 mod tap;
 mod tree;
+mod uses;
+mod verify;
+mod walk;
 mod writer_folder;
 
+pub use clean::{Cleaned, CleanedImage, Keep, Policy};
 pub use config::Config;
 pub use digest::{Digest, InvalidDigest};
 pub use error::{EntryError, Error, LayerError};
 pub use folder::Folder;
 pub use reference::{InvalidReference, Reference};
 pub use store::Store;
+pub use verify::Damage;
 
 /// An image that is whole in the store, under one of its references.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +67,8 @@ pub struct ImageSummary {
     pub created: Option<jiff::Timestamp>,
     /// Bytes of the unpacked layers' files; layers that other images share are counted in each.
     pub size: u64,
+    /// Bytes of `size` in layers that other images share.
+    pub shared: u64,
     /// How many layers the image has.
     pub layers: usize,
 }
