@@ -15,7 +15,7 @@ use std::{fs, io};
 use harness::manifest::{job, shell_pod};
 use harness::site::sample_image;
 use harness::{Node, Options, wait_until};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 /// A Pod of one container `main` of an image; `spec` and `container`: further lines, indented as they must be.
 fn pod_of(name: &str, image: &str, spec: &str, container: &str) -> String {
@@ -254,8 +254,7 @@ fn a_disk_that_is_full_at_any_moment_leaves_nothing_half_done() {
             refused += 1;
             assert!(words.contains("No space left on device"), "{pages} pages: {words}");
             assert_eq!(images("refs") + images("diffs") + images("tmp"), 0, "{pages} pages: {words}");
-            let options = Some(c"size=64m");
-            mount("tmpfs", &root, "tmpfs", MountFlags::REMOUNT, options).unwrap();
+            mount_remount(&root, MountFlags::empty(), c"size=64m").unwrap();
             site.ask(&["load", archive.to_str().unwrap()]);
         }
         assert_eq!(site.ask(&["images", "--verify"]), "every image is whole\n", "{pages} pages");
