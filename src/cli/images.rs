@@ -21,6 +21,9 @@ pub fn images(options: &ImagesArgs, node: &NodeArgs) -> Result<ExitCode> {
         ListOutput::Table => print_table(&images, &needed)?,
         ListOutput::Json => print_json(&images, &needed)?,
     }
+    for damage in images.iter().filter_map(|image| image.damage.as_ref()) {
+        eprintln!("podkeep: {damage}: `podkeep images --verify` mends what it can");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -120,6 +123,7 @@ fn print_json(images: &[ImageSummary], needed: &Needed) -> Result<()> {
                 "size": image.size,
                 "sharedSize": image.shared,
                 "layers": image.layers,
+                "damage": image.damage,
                 "usedBy": needed.users(&image.id),
             })
         })

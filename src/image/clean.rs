@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -174,7 +174,7 @@ impl Store {
             let is_free = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
             if is_free && (stale || all) {
                 plan.add_spare(file.metadata().map_or(0, |meta| meta.len()));
-                plan.parts.push(digest);
+                plan.parts.push((path, file));
             }
         }
         Ok(())
@@ -186,8 +186,8 @@ impl Store {
         for blob in &plan.blobs {
             remove_file(&self.blob_file(blob))?;
         }
-        for part in &plan.parts {
-            remove_file(&self.part_file(part))?;
+        for (part, _) in &plan.parts {
+            remove_file(part)?;
         }
         self.sweep(lock, keep)
     }
@@ -309,7 +309,8 @@ struct Plan<'a> {
     users: HashMap<&'a Digest, usize>,
     gone: HashSet<&'a Digest>,
     blobs: HashSet<Digest>,
-    parts: Vec<Digest>,
+    /// With the lock that keeps downloads away until they are gone.
+    parts: Vec<(PathBuf, File)>,
     cleaned: Cleaned,
 }
 

@@ -71,6 +71,8 @@ pub struct ImageSummary {
     pub shared: u64,
     /// How many layers the image has.
     pub layers: usize,
+    /// What is wrong with it, as far as can be seen without reading all of it; the sizes are 0 then.
+    pub damage: Option<String>,
 }
 
 /// One reference that an import brought into the store.

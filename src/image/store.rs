@@ -161,15 +161,19 @@ impl Store {
         for record in self.references()? {
             references.entry(record.id).or_default().push(record.reference);
         }
-        let diff_ids =
-            |id| self.diff_ids(id).map(|diff_ids| (id, diff_ids.into_iter().collect::<HashSet<_>>()));
-        let layers = references.keys().map(diff_ids).collect::<Result<HashMap<_, _>, _>>()?;
-        let mut users = HashMap::<&Digest, usize>::new();
-        layers.values().flatten().for_each(|diff_id| *users.entry(diff_id).or_default() += 1);
+        let mut users = HashMap::<Digest, usize>::new();
+        for id in references.keys() {
+            let layers: HashSet<Digest> = self.diff_ids(id).unwrap_or_default().into_iter().collect();
+            layers.into_iter().for_each(|diff_id| *users.entry(diff_id).or_default() += 1);
+        }
+        let is_shared = |diff_id: &Digest| users.get(diff_id).is_some_and(|users| *users > 1);
         let mut images = Vec::new();
-        for (id, names) in &references {
-            images
-                .push(self.summary(id, names.clone(), |diff_id| users.get(diff_id).is_some_and(|n| *n > 1))?);
+        for (id, mut references) in references {
+            references.sort();
+            images.push(match self.summary(&id, &references, is_shared) {
+                Err(error) if error.is_damage() => ImageSummary::damaged(id, references, &error),
+                other => other?,
+            });
         }
         images.sort_by(|a, b| a.references.cmp(&b.references));
         Ok(images)
@@ -268,10 +272,9 @@ impl Store {
     fn summary(
         &self,
         id: &Digest,
-        mut references: Vec<Reference>,
+        references: &[Reference],
         is_shared: impl Fn(&Digest) -> bool,
     ) -> Result<ImageSummary, Error> {
-        references.sort();
         let configuration = self.configuration(id)?;
         let created = configuration.created().as_deref().and_then(|text| text.parse().ok());
         let (mut size, mut shared) = (0, 0);
@@ -281,7 +284,8 @@ impl Store {
             size += bytes;
             shared += if is_shared(diff_id) { bytes } else { 0 };
         }
-        Ok(ImageSummary { references, id: id.clone(), created, size, shared, layers: diff_ids.len() })
+        let (references, layers) = (references.to_vec(), diff_ids.len());
+        Ok(ImageSummary { references, id: id.clone(), created, size, shared, layers, damage: None })
     }
 
     /// The diff IDs of an image's layers, the bottom one first.
@@ -431,6 +435,13 @@ impl Folders {
         } = self;
         [root, layers, diffs, configs, listings, blobs, parts, manifests, refs, sources, tmp]
             .map(PathBuf::as_path)
+    }
+}
+
+impl ImageSummary {
+    fn damaged(id: Digest, references: Vec<Reference>, error: &Error) -> ImageSummary {
+        let damage = Some(error.to_string());
+        ImageSummary { references, id, created: None, size: 0, shared: 0, layers: 0, damage }
     }
 }
 

@@ -49,7 +49,11 @@ impl WriterFolder {
     /// A folder in `tmp` whose writer is dead; `None` if it lives. The caller holds the store's lock.
     pub(super) fn of_the_dead(store: &Store, _: &Lock, name: &OsStr) -> Result<Option<WriterFolder>, Error> {
         let path = store.tmp_dir().join(name);
-        let alive = File::open(&path).map_err(Error::io("open", &path))?;
+        let alive = match File::open(&path) {
+            // It has ended well meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(Error::io("open", &path))?,
+        };
         match rustix::fs::flock(&alive, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => return Ok(None),
             other => other.map_err(Error::io("lock", &path))?,

@@ -92,6 +92,7 @@ fn without_its_blob_a_layer_is_made_again_from_where_it_came() {
     fs::remove_dir_all(tree(&world, &world.find("web:1").unwrap(), 0)).unwrap();
     assert!(matches!(world.store.find(&reference("web:1")), Err(error) if error.is_damage()));
     assert!(!world.store.is_imported(&source).unwrap());
+    assert!(world.store.list().unwrap()[0].damage.as_ref().unwrap().contains("the layer is missing"));
     let found = verify(&world);
     assert_eq!(found.iter().map(|(_, mended)| *mended).collect::<Vec<_>>(), [true, true], "{found:?}");
     assert_whole(&world, "web:1", "one");
