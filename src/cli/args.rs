@@ -46,8 +46,14 @@ pub enum Command {
     Load(LoadArgs),
     /// Bring images from their registries into the store
     Pull(PullArgs),
-    /// List the images in the store
+    /// Write images as an OCI archive
+    Save(SaveArgs),
+    /// List the images in the store, or check them
     Images(ImagesArgs),
+    /// Remove images by their names
+    Rmi(RmiArgs),
+    /// Remove every image that nobody needs
+    Prune(PruneArgs),
     /// Check manifests without running anything
     Lint(LintArgs),
     /// Be an OCI runtime, for podman, containerd and their like
@@ -128,7 +134,7 @@ pub struct ExecArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct LoadArgs {
-    /// OCI layouts (folders), OCI archives or docker-archives, also gzip or zstd compressed
+    /// OCI layouts (folders), OCI archives or docker-archives, also gzip or zstd compressed; `-` is an archive on standard input
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,
 }
@@ -151,7 +157,32 @@ pub struct PullArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+pub struct SaveArgs {
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// The archive [default: standard output]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct RmiArgs {
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PruneArgs {
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 pub struct ImagesArgs {
+    /// Read everything, compare it with what it was when it came, and mend what is damaged
+    #[arg(long)]
+    pub verify: bool,
     #[arg(short, long, value_enum, default_value_t = ListOutput::Table)]
     pub output: ListOutput,
 }

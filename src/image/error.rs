@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::digest::{Digest, InvalidDigest};
-use super::reference::InvalidReference;
+use super::reference::{InvalidReference, Reference};
 
 /// What went wrong, with the path, digest or entry it concerns.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,15 @@ pub enum Error {
 
     #[error("layer {diff_id} was removed meanwhile by a clean-up of another process: try again")]
     LayerGone { diff_id: Digest },
+
+    #[error("there is no image {reference} in the store")]
+    NoImage { reference: Reference },
+
+    #[error("the blob of layer {diff_id} is not kept any more: load or pull its image again")]
+    NoBlob { diff_id: Digest },
+
+    #[error("write the archive")]
+    Write { source: io::Error },
 
     #[error("given up, since another layer of the image failed")]
     Cancelled,
@@ -159,6 +168,11 @@ pub enum EntryError {
 }
 
 impl Error {
+    /// Whether the store is not as it should be, which [`super::Store::mend`] may change.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Error::Damaged { .. })
+    }
+
     /// Whether a layer's bytes are wrong, as against a disk, a network or another layer that failed.
     pub(super) fn is_in_the_bytes(&self) -> bool {
         match self {

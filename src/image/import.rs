@@ -1,27 +1,52 @@
 //! From a layout or an archive to images in the store, several layers at a time.
 
+use std::collections::HashSet;
+use std::io::Read;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::ingest::{LayerSpec, Origin, Writing};
 use super::manifest::{Candidate, candidates};
 use super::record::Stamp;
 use super::source::Source;
-use super::{Error, Imported, Store};
+use super::{Digest, Error, Imported, Store};
 
 /// Layers that are unpacked at a time, each by two threads; more than the processors would only take memory.
 const MAX_AT_ONCE: usize = 4;
 
-pub(super) fn import(store: &Store, path: &Path) -> Result<Vec<Imported>, Error> {
+/// `pinned`: whether the source lies in the image folder. `replacing`: layers that the store has, and that are damaged.
+pub(super) fn import(
+    store: &Store,
+    path: &Path,
+    pinned: bool,
+    replacing: &HashSet<Digest>,
+) -> Result<Vec<Imported>, Error> {
     // Taken first: a source that changes while it is read counts as changed afterwards.
     let stamp = Stamp::of(path).map_err(Error::io("examine", path))?;
-    let writing = store.begin()?;
+    let writing = store.begin()?.replacing(replacing.iter().cloned());
     let source = Source::open(path, writing.folder())?;
-    let images = candidates(&source, path)?;
-    unpack_all(&writing, &source, missing(&writing, &images)?)?;
-    writing.finish(images.into_iter().map(|one| one.image).collect(), Some(Origin { path, stamp }))
+    take_in(writing, &source, path, Some(Origin { path, stamp, pinned }))
+}
+
+/// What standard input is called.
+const STREAM: &str = "-";
+
+pub(super) fn import_stream(store: &Store, stream: impl Read) -> Result<Vec<Imported>, Error> {
+    let writing = store.begin()?;
+    let source = Source::of_stream(stream, Path::new(STREAM), writing.folder())?;
+    take_in(writing, &source, Path::new(STREAM), None)
+}
+
+fn take_in(
+    writing: Writing,
+    source: &Source,
+    path: &Path,
+    origin: Option<Origin<'_>>,
+) -> Result<Vec<Imported>, Error> {
+    let images = candidates(source, path)?;
+    unpack_all(&writing, source, missing(&writing, &images)?)?;
+    writing.finish(images.into_iter().map(|one| one.image).collect(), origin)
 }
 
 /// The layers that have to be unpacked, and which member of the source each is.

@@ -4,6 +4,7 @@
 //! the living write. The store's lock is held only while places and names are given. Of two writers that bring one layer, the first
 //! to finish wins; the other throws its copy away.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
@@ -13,12 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::layer::{Expected, Keep, Unpacked, unpack};
+use super::inherit;
+use super::layer::{Expected, Keep, Target, Unpacked, unpack};
 use super::limits::LIMITS;
 use super::part::Part;
-use super::record::{
-    Batch, BlobRecord, LayerRecord, ReferenceRecord, SourceRecord, Stamp, sync_dir, sync_file_system,
-};
+use super::record::{Batch, BlobRecord, LayerRecord, ReferenceRecord, SourceRecord, Stamp, sync_file_system};
 use super::store::Lock;
 use super::writer_folder::WriterFolder;
 use super::{Digest, Error, Imported, Reference, Store};
@@ -51,6 +51,8 @@ pub(super) struct ImageSpec {
 pub(super) struct Origin<'a> {
     pub(super) path: &'a Path,
     pub(super) stamp: Stamp,
+    /// Whether it lies in the image folder.
+    pub(super) pinned: bool,
 }
 
 /// Images that are being taken in. Dropped before it is finished, nothing has happened.
@@ -59,6 +61,8 @@ pub(super) struct Writing {
     folder: WriterFolder,
     layers: Mutex<HashMap<Digest, State>>,
     count: AtomicUsize,
+    /// Layers that are brought although the store has them: they are damaged.
+    replacing: HashSet<Digest>,
     /// Set when a layer has failed: the others are for nothing then.
     failed: AtomicBool,
 }
@@ -71,6 +75,7 @@ enum State {
 /// A layer in the writer's folder.
 struct Aside {
     tree: PathBuf,
+    listing: PathBuf,
     blob_file: Option<PathBuf>,
     unpacked: Unpacked,
 }
@@ -84,12 +89,18 @@ impl Store {
             folder,
             layers: Mutex::default(),
             count: AtomicUsize::new(0),
+            replacing: HashSet::new(),
             failed: AtomicBool::new(false),
         })
     }
 }
 
 impl Writing {
+    /// Brings these layers even if the store has them, and puts them in the others' place.
+    pub(super) fn replacing(self, layers: impl IntoIterator<Item = Digest>) -> Writing {
+        Writing { replacing: layers.into_iter().collect(), ..self }
+    }
+
     /// A folder on the store's file system for what is needed while this writing lives.
     pub(super) fn folder(&self) -> &Path {
         &self.folder.path
@@ -100,7 +111,7 @@ impl Writing {
         let _lock = self.store.lock()?;
         let mut missing: Vec<LayerSpec> = Vec::new();
         for layer in layers {
-            if self.store.layer(&layer.diff_id)?.is_some() {
+            if !self.replacing.contains(&layer.diff_id) && self.store.layer(&layer.diff_id)?.is_some() {
                 self.folder.pin(&layer.diff_id)?;
             } else if !self.state().contains_key(&layer.diff_id)
                 && missing.iter().all(|known| known.diff_id != layer.diff_id)
@@ -121,8 +132,8 @@ impl Writing {
         self.bring(layer, |number| {
             let blob_file = self.store.keeps_blobs().then(|| self.path_of("blob", number));
             let keep = blob_file.as_deref().map(new_file).transpose()?.map(|file| Keep { file, from: 0 });
-            let (tree, unpacked) = self.unpack(layer, number, blob, keep)?;
-            Ok(Aside { tree, blob_file, unpacked })
+            let unpacked = self.unpack(layer, number, blob, keep)?;
+            Ok(self.aside(number, blob_file, unpacked))
         })
     }
 
@@ -139,10 +150,11 @@ impl Writing {
             let keep = Keep { file: part.writer()?, from: part.length };
             let blob = part.reader()?.take(part.length).chain(fetch(part.length));
             match self.unpack(layer, number, blob, Some(keep)) {
-                Ok((tree, unpacked)) => {
+                Ok(unpacked) => {
                     let blob_file = self.path_of("blob", number);
                     fs::rename(&part.path, &blob_file).map_err(Error::io("move", &part.path))?;
-                    Ok(Aside { tree, blob_file: self.store.keeps_blobs().then_some(blob_file), unpacked })
+                    let blob_file = self.store.keeps_blobs().then_some(blob_file);
+                    Ok(self.aside(number, blob_file, unpacked))
                 }
                 Err(error) => {
                     if error.is_in_the_bytes() {
@@ -160,10 +172,10 @@ impl Writing {
         layer: &LayerSpec,
         unpack: impl FnOnce(usize) -> Result<Aside, Error>,
     ) -> Result<(), Error> {
-        if self.state().contains_key(&layer.diff_id) {
-            return Ok(());
+        match self.state().entry(layer.diff_id.clone()) {
+            Entry::Occupied(_) => return Ok(()),
+            Entry::Vacant(vacant) => drop(vacant.insert(State::Coming)),
         }
-        self.state().insert(layer.diff_id.clone(), State::Coming);
         match unpack(self.count.fetch_add(1, Ordering::Relaxed)) {
             Ok(aside) => {
                 self.state().insert(layer.diff_id.clone(), State::Here(aside));
@@ -180,14 +192,19 @@ impl Writing {
         number: usize,
         blob: impl Read + Send,
         keep: Option<Keep>,
-    ) -> Result<(PathBuf, Unpacked), Error> {
+    ) -> Result<Unpacked, Error> {
         let tree = self.path_of("layer", number);
         let root = new_folder(&tree).map_err(Error::io("create", &tree))?;
+        let target = Target { root, listing: &new_file(&self.path_of("listing", number))? };
         let expected = Expected { blob: layer.blob.as_ref(), diff_id: &layer.diff_id };
         let blob = Cancellable { inner: blob, failed: &self.failed };
-        let unpacked = unpack(blob, keep, &expected, root, &LIMITS)
-            .map_err(|source| Error::Layer { diff_id: layer.diff_id.clone(), source: Box::new(source) })?;
-        Ok((tree, unpacked))
+        unpack(blob, keep, &expected, target, &LIMITS)
+            .map_err(|source| Error::Layer { diff_id: layer.diff_id.clone(), source: Box::new(source) })
+    }
+
+    fn aside(&self, number: usize, blob_file: Option<PathBuf>, unpacked: Unpacked) -> Aside {
+        let (tree, listing) = (self.path_of("layer", number), self.path_of("listing", number));
+        Aside { tree, listing, blob_file, unpacked }
     }
 
     fn path_of(&self, what: &str, number: usize) -> PathBuf {
@@ -210,7 +227,11 @@ impl Writing {
         let mut imported = Vec::new();
         let mut counted = HashSet::new();
         for image in &images {
-            let new_layers = self.verify_complete(image, &brought, &mut counted)?;
+            let records = self.layers_of(image, &brought)?;
+            self.add_inherited(&lock, image, &records, &mut batch)?;
+            let new = |layer: &&LayerSpec| brought.contains_key(&layer.diff_id);
+            let new_layers =
+                image.layers.iter().filter(new).filter(|layer| counted.insert(&layer.diff_id)).count();
             batch.put(self.store.config_file(&image.id), &image.config)?;
             imported.extend(image.references.iter().map(|reference| Imported {
                 reference: reference.clone(),
@@ -220,53 +241,93 @@ impl Writing {
         }
         self.put_manifests(&images, &mut batch)?;
         self.put_references(&images, &mut batch)?;
-        if let Some(Origin { path, stamp }) = origin {
+        if let Some(Origin { path, stamp, pinned }) = origin {
             let references = imported.iter().map(|one| one.reference.clone()).collect();
-            batch.put_record(self.store.source_record(path), &SourceRecord { stamp, references })?;
+            let place = self.store.source_record(path);
+            let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            batch.put_record(place, &SourceRecord { path, pinned, stamp, references })?;
         }
         batch.commit()?;
         Ok(imported)
     }
 
-    /// Moves the layers to their places, where nothing names them yet, and returns those that are new.
-    fn place_layers(&self, lock: &Lock, batch: &mut Batch<'_>) -> Result<HashSet<Digest>, Error> {
-        let mut brought = HashSet::new();
+    /// Moves the layers to their places, where nothing names them yet, and returns the records of those that are new.
+    fn place_layers(
+        &self,
+        lock: &Lock,
+        batch: &mut Batch<'_>,
+    ) -> Result<HashMap<Digest, LayerRecord>, Error> {
+        let mut brought = HashMap::new();
         for (diff_id, state) in self.state().iter() {
             let State::Here(aside) = state else { continue };
-            if self.store.layer(diff_id)?.is_some() {
-                continue;
-            }
-            let dir = self.store.place_layer(lock, &aside.tree)?;
+            let Some(replaced) = self.replaced(diff_id)? else { continue };
+            let dir = self.store.place_layer(lock, diff_id, &aside.tree, &aside.listing)?;
             let (digest, size) = aside.unpacked.blob.clone();
             if let Some(file) = &aside.blob_file {
                 let place = self.store.blob_file(&digest);
                 fs::rename(file, &place).map_err(Error::io("move a blob to", &place))?;
             }
-            let record =
-                LayerRecord { dir, size: aside.unpacked.size, blob: Some(BlobRecord { digest, size }) };
+            let record = LayerRecord {
+                dir,
+                size: aside.unpacked.size,
+                blob: Some(BlobRecord { digest, size }),
+                inherits: aside.unpacked.inherits,
+                replaced,
+            };
             batch.put_record(self.store.layer_record(diff_id), &record)?;
-            brought.insert(diff_id.clone());
+            brought.insert(diff_id.clone(), record);
         }
-        sync_dir(self.store.layers_dir())?;
         Ok(brought)
     }
 
-    /// How many of the image's layers are new and not counted yet.
-    fn verify_complete(
+    /// The folders that a layer takes the place of; `None` if the store has the layer, and is to keep it.
+    fn replaced(&self, diff_id: &Digest) -> Result<Option<Vec<String>>, Error> {
+        let Some(record) = self.store.layer(diff_id)? else { return Ok(Some(Vec::new())) };
+        let replaced = || record.replaced.into_iter().chain([record.dir]).collect();
+        Ok(self.replacing.contains(diff_id).then(replaced))
+    }
+
+    /// The image's layers, all of which are there.
+    fn layers_of(
         &self,
         image: &ImageSpec,
-        brought: &HashSet<Digest>,
-        counted: &mut HashSet<Digest>,
-    ) -> Result<usize, Error> {
-        let before = counted.len();
-        for LayerSpec { diff_id, .. } in &image.layers {
-            if brought.contains(diff_id) {
-                counted.insert(diff_id.clone());
-            } else if self.store.layer(diff_id)?.is_none() {
-                return Err(Error::LayerGone { diff_id: diff_id.clone() });
+        brought: &HashMap<Digest, LayerRecord>,
+    ) -> Result<Vec<LayerRecord>, Error> {
+        let record = |layer: &LayerSpec| match brought.get(&layer.diff_id) {
+            Some(record) => Ok(record.clone()),
+            None => {
+                let gone = || Error::LayerGone { diff_id: layer.diff_id.clone() };
+                self.store.layer(&layer.diff_id)?.ok_or_else(gone)
             }
+        };
+        image.layers.iter().map(record).collect()
+    }
+
+    /// Adds the image's uppermost layer, if it needs one and does not have it.
+    fn add_inherited(
+        &self,
+        lock: &Lock,
+        image: &ImageSpec,
+        records: &[LayerRecord],
+        batch: &mut Batch<'_>,
+    ) -> Result<(), Error> {
+        let key = inherit::key(&image.id);
+        if records.iter().all(|record| !record.inherits) {
+            return Ok(());
         }
-        Ok(counted.len() - before)
+        let Some(replaced) = self.replaced(&key)? else { return Ok(()) };
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let (tree, listing) = (self.path_of("layer", number), self.path_of("listing", number));
+        let layers = image.layers.iter().zip(records).map(|(layer, record)| {
+            let tree = self.store.layers_dir().join(&record.dir);
+            inherit::Layer::open(&tree, &self.store.listing_file(&layer.diff_id))
+        });
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
+        let root = new_folder(&tree).map_err(Error::io("create", &tree))?;
+        inherit::build(&layers, &root, &new_file(&listing)?).map_err(Error::io("make folders in", &tree))?;
+        let dir = self.store.place_layer(lock, &key, &tree, &listing)?;
+        let record = LayerRecord { dir, size: 0, blob: None, inherits: false, replaced };
+        batch.put_record(self.store.layer_record(&key), &record)
     }
 
     fn put_manifests(&self, images: &[ImageSpec], batch: &mut Batch<'_>) -> Result<(), Error> {
@@ -327,6 +388,8 @@ fn new_file(path: &Path) -> Result<File, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
     use crate::image::LayerError;
 
@@ -336,7 +399,9 @@ mod tests {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         tar.append_data(&mut header, "file", content).unwrap();
         let bytes = tar.into_inner().unwrap();
         let digest = Digest::of(&bytes);
@@ -419,9 +484,9 @@ mod tests {
         let (bytes, spec) = layer(b"content");
         let (one, other) = (store.begin().unwrap(), store.begin().unwrap());
         for writing in [&one, &other] {
-            assert_eq!(writing.missing(&[spec.clone(), spec.clone()]).unwrap(), [spec.clone()]);
+            assert_eq!(writing.missing(&[spec.clone(), spec.clone()]).unwrap(), from_ref(&spec));
             writing.layer(&spec, &*bytes).unwrap();
-            assert_eq!(writing.missing(&[spec.clone()]).unwrap(), [], "it is here already");
+            assert_eq!(writing.missing(from_ref(&spec)).unwrap(), [], "it is here already");
         }
         assert_eq!(one.finish(vec![image(vec![spec.clone()])], None).unwrap()[0].new_layers, 1);
         assert_eq!(other.finish(vec![image(vec![spec.clone()])], None).unwrap()[0].new_layers, 0);

@@ -12,6 +12,7 @@ use super::digest::{Digest, HashingReader};
 use super::entry::Entry;
 use super::error::{EntryError, LayerError};
 use super::limits::Limits;
+use super::listing;
 use super::pax::Extended;
 use super::read_ahead::{self, ReadAhead};
 use super::tap::Tap;
@@ -32,6 +33,16 @@ pub(super) struct Unpacked {
     pub(super) size: u64,
     /// Digest and size of the blob.
     pub(super) blob: (Digest, u64),
+    /// Whether the layer and those around it do not agree by themselves on a folder's attributes.
+    pub(super) inherits: bool,
+}
+
+/// Where a layer goes.
+pub(super) struct Target<'a> {
+    /// An empty folder.
+    pub(super) root: OwnedFd,
+    /// An empty file for the listing of what the folder holds.
+    pub(super) listing: &'a File,
 }
 
 /// A file that keeps a blob as it comes.
@@ -50,14 +61,14 @@ impl Keep {
     }
 }
 
-/// Unpacks `blob` into the empty folder `root`, and writes it to `keep` as it comes.
+/// Unpacks `blob`, and writes it to `keep` as it comes.
 ///
-/// On an error the folder and the file hold a part of the layer, which nobody may use.
+/// On an error the target and the file hold a part of the layer, which nobody may use.
 pub(super) fn unpack(
     blob: impl Read + Send,
     keep: Option<Keep>,
     expected: &Expected<'_>,
-    root: OwnedFd,
+    target: Target<'_>,
     limits: &Limits,
 ) -> Result<Unpacked, LayerError> {
     let (sender, plain) = read_ahead::channel();
@@ -67,12 +78,13 @@ pub(super) fn unpack(
             let wanted = sender.send_all(decompress(io::BufReader::with_capacity(CHUNK, &mut blob)));
             if wanted { blob.finish().map(Some) } else { Ok(None) }
         });
-        let unpacked = unpack_plain(plain, expected.diff_id, root, limits);
+        let unpacked = unpack_plain(plain, expected.diff_id, target, limits);
         (reading.join(), unpacked)
     });
     let read = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let blob = verify_blob(expected, read, unpacked.as_ref().err())?;
-    Ok(Unpacked { size: unpacked?, blob })
+    let (size, inherits) = unpacked?;
+    Ok(Unpacked { size, blob, inherits })
 }
 
 /// Bytes that are read, or written, at a time.
@@ -145,16 +157,18 @@ fn verify_blob(
     Ok((digest, length))
 }
 
-/// Returns how many bytes the layer's files have.
+/// Returns how many bytes the layer's files have, and whether it inherits folders' attributes.
 fn unpack_plain(
     plain: ReadAhead,
     diff_id: &Digest,
-    root: OwnedFd,
+    target: Target<'_>,
     limits: &Limits,
-) -> Result<u64, LayerError> {
+) -> Result<(u64, bool), LayerError> {
     let tap = Tap::new(limits.bytes, limits.header_bytes);
     let mut plain = tap.read(HashingReader::new(plain));
-    let unpacked = unpack_tar(&mut plain, &tap, root, limits);
+    let of_root = |source| LayerError::Entry { entry: ".".to_owned(), source };
+    let mut tree = Tree::new(target.root).map_err(of_root)?;
+    let unpacked = unpack_tar(&mut plain, &tap, &mut tree, limits);
     let error = |error| if tap.is_too_large() { LayerError::TooLarge { limit: limits.bytes } } else { error };
     let size = unpacked.map_err(error)?;
     tap.end_header(0);
@@ -162,7 +176,12 @@ fn unpack_plain(
     io::copy(&mut plain, &mut io::sink()).map_err(|cause| error(LayerError::Archive(cause)))?;
     let (actual, _) = plain.into_inner().finish().map_err(LayerError::Archive)?;
     check_digest("decompressed tar", diff_id, actual)?;
-    Ok(size)
+    let (root, made) = tree.finish();
+    let summary = listing::write(&root, &made, target.listing).map_err(|(path, source)| {
+        let source = EntryError::Io { action: "set the time and list it", source };
+        LayerError::Entry { entry: path.display().to_string(), source }
+    })?;
+    Ok((size, summary.inherits))
 }
 
 fn check_digest(what: &'static str, expected: &Digest, actual: Digest) -> Result<(), LayerError> {
@@ -172,8 +191,7 @@ fn check_digest(what: &'static str, expected: &Digest, actual: Digest) -> Result
     Err(LayerError::WrongDigest { what, expected: expected.clone(), actual })
 }
 
-fn unpack_tar(plain: &mut impl Read, tap: &Tap, root: OwnedFd, limits: &Limits) -> Result<u64, LayerError> {
-    let mut tree = Tree::new(root);
+fn unpack_tar(plain: &mut impl Read, tap: &Tap, tree: &mut Tree, limits: &Limits) -> Result<u64, LayerError> {
     let mut archive = tar::Archive::new(plain);
     let mut entries = archive.entries().map_err(LayerError::Archive)?;
     let (mut count, mut bytes) = (0, 0u64);
@@ -190,13 +208,10 @@ fn unpack_tar(plain: &mut impl Read, tap: &Tap, root: OwnedFd, limits: &Limits) 
             return Err(LayerError::TooLarge { limit: limits.bytes });
         }
         let shown = String::from_utf8_lossy(&raw.path_bytes()).into_owned();
-        add(&mut tree, &mut raw, &headers, limits)
-            .map_err(|source| LayerError::Entry { entry: shown, source })?;
+        add(tree, &mut raw, &headers, limits).map_err(|source| LayerError::Entry { entry: shown, source })?;
         // What is left of the content must not count as the next entry's header.
         io::copy(&mut raw, &mut io::sink()).map_err(LayerError::Archive)?;
     }
-    tree.finish()
-        .map_err(|(path, source)| LayerError::Entry { entry: path.display().to_string(), source })?;
     Ok(bytes)
 }
 

@@ -89,8 +89,11 @@ fn annotated_name(descriptor: &Descriptor, path: &Path) -> Result<Option<Referen
     Ok(Some(format!("{repository}:{name}").parse()?))
 }
 
-/// `web` for the layout `web/` and the archive `web.tar.gz`.
+/// `web` for the layout `web/` and the archive `web.tar.gz`; standard input has no name.
 fn file_name(path: &Path) -> Result<Reference, Error> {
+    if path.as_os_str() == "-" {
+        return Err(Error::Unnamed { count: 1 });
+    }
     Ok(file_text(path).parse()?)
 }
 

@@ -1,9 +1,9 @@
 //! A blob that is being downloaded: what has come so far lies under its digest, for whoever goes on with it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -23,19 +23,18 @@ impl Part {
     /// What there is of the blob; an empty one where there is nothing, or more than it can be. `None` if somebody else downloads it now.
     pub(super) fn take(store: &Store, digest: &Digest, size: u64) -> Result<Option<Part>, Error> {
         let path = store.part_file(digest);
-        let mut options = OpenOptions::new();
-        let opened = options.read(true).append(true).create(true).mode(0o600).open(&path);
-        let file = opened.map_err(Error::io("open", &path))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            other => other.map_err(Error::io("lock", &path))?,
-        }
-        // Whoever had it may have finished between the two: then this file is the other's blob and no part any more.
-        let own = file.metadata().map_err(Error::io("examine", &path))?;
-        if fs::metadata(&path).map_or(true, |named| named.ino() != own.ino()) {
-            return Ok(None);
-        }
-        let mut length = own.len();
+        let file = loop {
+            let file = open(&path)?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                other => other.map_err(Error::io("lock", &path))?,
+            }
+            // Whoever had it until now may have moved it to the blobs, where nothing may be added to it.
+            if is_still_at(&file, &path) {
+                break file;
+            }
+        };
+        let mut length = file.metadata().map_err(Error::io("examine", &path))?.len();
         if length > size {
             file.set_len(0).map_err(Error::io("empty", &path))?;
             length = 0;
@@ -57,4 +56,15 @@ impl Part {
     pub(super) fn remove(self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    let opened = options.read(true).append(true).create(true).mode(0o600).open(path);
+    opened.map_err(Error::io("open", path))
+}
+
+fn is_still_at(file: &File, path: &Path) -> bool {
+    let inode = |meta: Metadata| (meta.dev(), meta.ino());
+    file.metadata().map(inode).ok() == fs::symlink_metadata(path).map(inode).ok()
 }

@@ -22,6 +22,18 @@ pub(super) struct ReferenceRecord {
     pub(super) manifests: Vec<Digest>,
 }
 
+impl ReferenceRecord {
+    /// Whether a reference that a manifest or a person writes means this one: by its tag, or by a digest in the same repository.
+    pub(super) fn is_named_by(&self, reference: &Reference) -> bool {
+        match reference.digest() {
+            None => self.reference == *reference,
+            Some(digest) => {
+                self.reference.repository() == reference.repository() && self.manifests.contains(digest)
+            }
+        }
+    }
+}
+
 /// `diffs/<hex>.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LayerRecord {
@@ -32,6 +44,12 @@ pub(super) struct LayerRecord {
     /// The blob it came as, whether or not that is kept.
     #[serde(default)]
     pub(super) blob: Option<BlobRecord>,
+    /// Whether it and the layers around it do not agree by themselves on a folder's attributes ([`super::inherit`]).
+    #[serde(default)]
+    pub(super) inherits: bool,
+    /// Folders that it had before it was mended, and that containers may still have mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) replaced: Vec<String>,
 }
 
 /// A layer's blob: as a rule a compressed tar.
@@ -45,6 +63,9 @@ pub(super) struct BlobRecord {
 /// `sources/<hash>.json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SourceRecord {
+    pub(super) path: PathBuf,
+    /// Whether it lies in the image folder: its images stay for as long as it does.
+    pub(super) pinned: bool,
     pub(super) stamp: Stamp,
     pub(super) references: Vec<Reference>,
 }
@@ -126,11 +147,9 @@ pub(super) fn sync_dir(path: &Path) -> Result<(), Error> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))
 }
 
-/// `None` where there is no such record.
+/// `None` where there is no such record, and where it cannot be read: what it named is taken in again then.
 pub(super) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
-    let Some(bytes) = read_small(path)? else { return Ok(None) };
-    let json = |source| Error::Json { what: path.display().to_string(), source };
-    serde_json::from_slice(&bytes).map(Some).map_err(json)
+    Ok(read_small(path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 /// `None` where there is no such file.

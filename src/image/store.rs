@@ -4,18 +4,21 @@
 //! |---|---|
 //! | `layers/<short>/` | one unpacked layer; a base-36 number as name, so that 120 fit into one mount option |
 //! | `diffs/<hex>.json` | which folder holds the layer with this diff ID, how many bytes its files have, and which blob it was |
+//! | `listings/<hex>` | what that layer's folder holds, to be verified against |
 //! | `blobs/<hex>` | a layer's blob as it came: a spare copy, from which the layer can be made again |
 //! | `parts/<hex>` | what has come of a blob that is being downloaded, held by `flock` while somebody does |
 //! | `configs/<hex>.json` | an image's configuration, byte for byte; its digest is the image's ID |
 //! | `manifests/<hex>.json` | an image's manifest, byte for byte |
 //! | `refs/<hash>.json` | one reference and the image it names; written last |
 //! | `sources/<hash>.json` | which file or layout was imported, so that it is not read again |
+//! | `uses.json` | when each image was used last |
 //! | `tmp/<writer>/` | what is being written; held by the writer's `flock` |
 //! | `lock` | held by `flock` while something gets its place or loses it |
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -26,7 +29,7 @@ use rustix::fs::FlockOperation;
 
 use super::record::{LayerRecord, ReferenceRecord, SourceRecord, Stamp, read_record, read_small};
 use super::writer_folder::WriterFolder;
-use super::{Config, Digest, Error, Image, ImageSummary, Imported, Reference, import, lookup};
+use super::{Config, Digest, Error, Image, ImageSummary, Imported, Reference, import, inherit, lookup};
 
 /// The images of a node. Cheap to clone; several threads and processes may use one folder at a time.
 #[derive(Clone, Debug)]
@@ -36,22 +39,32 @@ pub struct Store {
 }
 
 #[derive(Debug)]
-struct Folders {
-    root: PathBuf,
-    layers: PathBuf,
-    diffs: PathBuf,
-    configs: PathBuf,
-    blobs: PathBuf,
-    parts: PathBuf,
-    manifests: PathBuf,
-    refs: PathBuf,
-    sources: PathBuf,
-    tmp: PathBuf,
+pub(super) struct Folders {
+    pub(super) root: PathBuf,
+    pub(super) layers: PathBuf,
+    pub(super) diffs: PathBuf,
+    pub(super) configs: PathBuf,
+    pub(super) listings: PathBuf,
+    pub(super) blobs: PathBuf,
+    pub(super) parts: PathBuf,
+    pub(super) manifests: PathBuf,
+    pub(super) refs: PathBuf,
+    pub(super) sources: PathBuf,
+    pub(super) tmp: PathBuf,
+    uses: PathBuf,
 }
 
 /// Held while something gets its place in the store or loses it. Ends when it is dropped.
 pub(super) struct Lock {
     _file: File,
+}
+
+#[cfg(test)]
+impl Lock {
+    /// Of no store.
+    pub(super) fn for_tests() -> Lock {
+        Lock { _file: tempfile::tempfile().unwrap() }
+    }
 }
 
 impl Store {
@@ -63,12 +76,14 @@ impl Store {
             layers: below("layers"),
             diffs: below("diffs"),
             configs: below("configs"),
+            listings: below("listings"),
             blobs: below("blobs"),
             parts: below("parts"),
             manifests: below("manifests"),
             refs: below("refs"),
             sources: below("sources"),
             tmp: below("tmp"),
+            uses: below("uses.json"),
         };
         for folder in folders.all() {
             // Closed to others: layers hold set-user-ID programs of any age, which no user of the host may run.
@@ -93,31 +108,51 @@ impl Store {
     /// Archives may be compressed with gzip or zstd. Every image of the source is imported for this machine's platform, or none is.
     /// Blocks for as long as reading, unpacking and syncing take; waits while another process imports.
     pub fn import(&self, source: &Path) -> Result<Vec<Imported>, Error> {
-        import::import(self, source)
+        self.import_for(source, false)
+    }
+
+    /// The same for a source in the image folder: its images are never cleaned away while it lies there.
+    pub fn import_from_folder(&self, source: &Path) -> Result<Vec<Imported>, Error> {
+        self.import_for(source, true)
+    }
+
+    /// Brings the images of an archive that can be read only once. None of them may be without a name.
+    pub fn import_stream(&self, stream: impl io::Read) -> Result<Vec<Imported>, Error> {
+        import::import_stream(self, stream)
+            .map_err(|cause| Error::Import { path: "standard input".into(), source: Box::new(cause) })
+    }
+
+    fn import_for(&self, source: &Path, pinned: bool) -> Result<Vec<Imported>, Error> {
+        import::import(self, source, pinned, &HashSet::new())
             .map_err(|cause| Error::Import { path: source.to_owned(), source: Box::new(cause) })
     }
 
-    /// Whether `source` was imported as it is now and what it brought is still there. Reads no more than two small files.
+    /// Whether `source` was imported as it is now and what it brought is still whole. Reads a few small files.
     pub fn is_imported(&self, source: &Path) -> Result<bool, Error> {
         let stamp = Stamp::of(source).map_err(Error::io("examine", source))?;
         let Some(record) = read_record::<SourceRecord>(&self.source_record(source))? else {
             return Ok(false);
         };
-        let all_there = record.references.iter().all(|reference| self.reference_record(reference).exists());
-        Ok(record.stamp == stamp && all_there)
+        let is_whole = |reference| matches!(self.find(reference), Ok(Some(_)));
+        Ok(record.stamp == stamp && record.references.iter().all(is_whole))
     }
 
     /// The image that `reference` names, or `None` where the store does not have it.
     ///
     /// A reference with a digest finds an image of the same repository whose manifest (or index) has that digest, whatever its tag.
     pub fn find(&self, reference: &Reference) -> Result<Option<Image>, Error> {
-        let record = match reference.digest() {
-            None => read_record(&self.reference_record(reference))?,
-            Some(digest) => self.records()?.into_iter().find(|record| {
-                record.reference.repository() == reference.repository() && record.manifests.contains(digest)
-            }),
-        };
-        record.map(|record| self.load(reference.clone(), &record.id)).transpose()
+        self.id_of(reference)?.map(|id| self.load(reference.clone(), &id)).transpose()
+    }
+
+    pub(super) fn id_of(&self, reference: &Reference) -> Result<Option<Digest>, Error> {
+        Ok(self.record_of(reference)?.map(|record| record.id))
+    }
+
+    pub(super) fn record_of(&self, reference: &Reference) -> Result<Option<ReferenceRecord>, Error> {
+        match reference.digest() {
+            None => read_record(&self.reference_record(reference)),
+            Some(_) => Ok(self.references()?.into_iter().find(|record| record.is_named_by(reference))),
+        }
     }
 
     /// The digests that `reference` stood for when its image was taken in: those of the indexes from the top, its manifest's last.
@@ -129,13 +164,22 @@ impl Store {
     /// Every image of the store, by its first reference.
     pub fn list(&self) -> Result<Vec<ImageSummary>, Error> {
         let mut references = BTreeMap::<Digest, Vec<Reference>>::new();
-        for record in self.records()? {
+        for record in self.references()? {
             references.entry(record.id).or_default().push(record.reference);
         }
+        let mut users = HashMap::<Digest, usize>::new();
+        for id in references.keys() {
+            let layers: HashSet<Digest> = self.diff_ids(id).unwrap_or_default().into_iter().collect();
+            layers.into_iter().for_each(|diff_id| *users.entry(diff_id).or_default() += 1);
+        }
+        let is_shared = |diff_id: &Digest| users.get(diff_id).is_some_and(|users| *users > 1);
         let mut images = Vec::new();
         for (id, mut references) in references {
             references.sort();
-            images.push(self.summary(id, references)?);
+            images.push(match self.summary(&id, &references, is_shared) {
+                Err(error) if error.is_damage() => ImageSummary::damaged(id, references, &error),
+                other => other?,
+            });
         }
         images.sort_by(|a, b| a.references.cmp(&b.references));
         Ok(images)
@@ -170,6 +214,14 @@ impl Store {
         self.keeps_blobs
     }
 
+    pub(super) fn folders(&self) -> &Folders {
+        &self.folders
+    }
+
+    pub(super) fn uses_file(&self) -> &Path {
+        &self.folders.uses
+    }
+
     pub(super) fn tmp_dir(&self) -> &Path {
         &self.folders.tmp
     }
@@ -181,11 +233,19 @@ impl Store {
             .filter(|record| is_short_name(&record.dir) && self.folders.layers.join(&record.dir).is_dir()))
     }
 
-    /// Moves an unpacked and synced layer to a place, which nobody knows before a record names it. Returns the folder's name.
-    pub(super) fn place_layer(&self, _: &Lock, unpacked: &Path) -> Result<String, Error> {
+    /// Moves an unpacked layer and its listing to places that nobody knows before a record names them. Returns the folder's name.
+    pub(super) fn place_layer(
+        &self,
+        _: &Lock,
+        diff_id: &Digest,
+        tree: &Path,
+        listing: &Path,
+    ) -> Result<String, Error> {
         let dir = self.next_short_name()?;
-        let place = self.folders.layers.join(&dir);
-        fs::rename(unpacked, &place).map_err(Error::io("move a layer to", &place))?;
+        let moved = [(tree, self.folders.layers.join(&dir)), (listing, self.listing_file(diff_id))];
+        for (from, to) in moved {
+            fs::rename(from, &to).map_err(Error::io("move a layer to", &to))?;
+        }
         Ok(dir)
     }
 
@@ -196,8 +256,14 @@ impl Store {
     pub fn load(&self, reference: Reference, id: &Digest) -> Result<Image, Error> {
         let configuration = self.configuration(id)?;
         let mut layers = Vec::new();
-        for diff_id in configuration.rootfs().diff_ids() {
-            let dir = self.stored_layer(id, &diff_id.parse()?)?.dir;
+        let mut records = Vec::new();
+        for diff_id in diff_ids_in(&configuration)? {
+            records.push(self.stored_layer(id, &diff_id)?);
+        }
+        if records.iter().any(|record| record.inherits) {
+            records.push(self.stored_layer(id, &inherit::key(id))?);
+        }
+        for LayerRecord { dir, .. } in records {
             // Overlayfs refuses a folder that is given twice (ELOOP). The upper one hides the lower one wholly.
             layers.retain(|lower| *lower != dir);
             // Nor does it look at the mark on a layer's own root.
@@ -209,14 +275,28 @@ impl Store {
         Ok(Image { reference, id: id.clone(), config: Config::from_oci(&configuration), layers })
     }
 
-    fn summary(&self, id: Digest, references: Vec<Reference>) -> Result<ImageSummary, Error> {
-        let configuration = self.configuration(&id)?;
+    fn summary(
+        &self,
+        id: &Digest,
+        references: &[Reference],
+        is_shared: impl Fn(&Digest) -> bool,
+    ) -> Result<ImageSummary, Error> {
+        let configuration = self.configuration(id)?;
         let created = configuration.created().as_deref().and_then(|text| text.parse().ok());
-        let mut size = 0;
-        for diff_id in configuration.rootfs().diff_ids() {
-            size += self.stored_layer(&id, &diff_id.parse()?)?.size;
+        let (mut size, mut shared) = (0, 0);
+        let diff_ids = diff_ids_in(&configuration)?;
+        for diff_id in &diff_ids {
+            let bytes = self.stored_layer(id, diff_id)?.size;
+            size += bytes;
+            shared += if is_shared(diff_id) { bytes } else { 0 };
         }
-        Ok(ImageSummary { references, id, created, size, layers: configuration.rootfs().diff_ids().len() })
+        let (references, layers) = (references.to_vec(), diff_ids.len());
+        Ok(ImageSummary { references, id: id.clone(), created, size, shared, layers, damage: None })
+    }
+
+    /// The diff IDs of an image's layers, the bottom one first.
+    pub(super) fn diff_ids(&self, id: &Digest) -> Result<Vec<Digest>, Error> {
+        diff_ids_in(&self.configuration(id)?)
     }
 
     /// Checked again on every reading: it is small, and what it says is run as root.
@@ -238,7 +318,7 @@ impl Store {
         })
     }
 
-    fn records(&self) -> Result<Vec<ReferenceRecord>, Error> {
+    pub(super) fn references(&self) -> Result<Vec<ReferenceRecord>, Error> {
         let refs = &self.folders.refs;
         let mut records = Vec::new();
         for entry in fs::read_dir(refs).map_err(Error::io("list", refs))? {
@@ -279,11 +359,14 @@ impl Store {
     }
 
     /// Moves layers that no record names into a folder that is removed when it is dropped.
-    fn move_orphans(&self, lock: &Lock) -> Result<Option<WriterFolder>, Error> {
+    pub(super) fn move_orphans(&self, lock: &Lock) -> Result<Option<WriterFolder>, Error> {
         let mut known = HashSet::new();
         for name in names_in(&self.folders.diffs)? {
-            let record = read_record::<LayerRecord>(&self.folders.diffs.join(name))?;
-            known.extend(record.map(|record| OsString::from(record.dir)));
+            let Some(record) = read_record::<LayerRecord>(&self.folders.diffs.join(name))? else {
+                // It may be its folder, and a container may run on it.
+                return Ok(None);
+            };
+            known.extend(record.replaced.into_iter().chain([record.dir]).map(OsString::from));
         }
         let mut orphans = names_in(&self.folders.layers)?;
         orphans.retain(|name| !known.contains(name));
@@ -313,6 +396,10 @@ impl Store {
         self.folders.configs.join(format!("{}.json", id.hex()))
     }
 
+    pub(super) fn listing_file(&self, diff_id: &Digest) -> PathBuf {
+        self.folders.listings.join(diff_id.hex())
+    }
+
     pub(super) fn blob_file(&self, digest: &Digest) -> PathBuf {
         self.folders.blobs.join(digest.hex())
     }
@@ -337,13 +424,38 @@ impl Store {
 }
 
 impl Folders {
-    fn all(&self) -> [&Path; 10] {
-        let Folders { root, layers, diffs, configs, blobs, parts, manifests, refs, sources, tmp } = self;
-        [root, layers, diffs, configs, blobs, parts, manifests, refs, sources, tmp].map(PathBuf::as_path)
+    fn all(&self) -> [&Path; 11] {
+        let Folders {
+            root,
+            layers,
+            diffs,
+            configs,
+            listings,
+            blobs,
+            parts,
+            manifests,
+            refs,
+            sources,
+            tmp,
+            uses: _,
+        } = self;
+        [root, layers, diffs, configs, listings, blobs, parts, manifests, refs, sources, tmp]
+            .map(PathBuf::as_path)
     }
 }
 
-fn names_in(folder: &Path) -> Result<Vec<OsString>, Error> {
+impl ImageSummary {
+    fn damaged(id: Digest, references: Vec<Reference>, error: &Error) -> ImageSummary {
+        let damage = Some(error.to_string());
+        ImageSummary { references, id, created: None, size: 0, shared: 0, layers: 0, damage }
+    }
+}
+
+fn diff_ids_in(configuration: &ImageConfiguration) -> Result<Vec<Digest>, Error> {
+    configuration.rootfs().diff_ids().iter().map(|diff_id| Ok(diff_id.parse()?)).collect()
+}
+
+pub(super) fn names_in(folder: &Path) -> Result<Vec<OsString>, Error> {
     let names = fs::read_dir(folder).map_err(Error::io("list", folder))?;
     names.map(|entry| Ok(entry.map_err(Error::io("list", folder))?.file_name())).collect()
 }
@@ -402,20 +514,18 @@ mod tests {
 
     #[test]
     fn a_layer_without_a_record_is_removed_and_one_with_it_stays() {
-        let (dir, store) = store();
+        let (home, store) = store();
         let id = Digest::of(b"layer");
-        let unpacked = store.tmp_dir().join("0");
-        fs::create_dir(&unpacked).unwrap();
-        let record = LayerRecord {
-            dir: store.place_layer(&store.lock().unwrap(), &unpacked).unwrap(),
-            size: 1,
-            blob: None,
-        };
+        let [tree, listing] = ["tree", "listing"].map(|name| store.tmp_dir().join(name));
+        fs::create_dir(&tree).unwrap();
+        fs::write(&listing, "").unwrap();
+        let dir = store.place_layer(&store.lock().unwrap(), &id, &tree, &listing).unwrap();
+        let record = LayerRecord { dir, size: 1, blob: None, inherits: false, replaced: Vec::new() };
         let mut batch = Batch::new(store.tmp_dir());
         batch.put_record(store.layer_record(&id), &record).unwrap();
         batch.commit().unwrap();
         fs::create_dir(store.layers_dir().join("orphan")).unwrap();
-        Store::open(&dir.path().join("store")).unwrap();
+        Store::open(&home.path().join("store")).unwrap();
         assert_eq!(store.layer(&id).unwrap(), Some(record));
         assert_eq!(fs::read_dir(store.layers_dir()).unwrap().count(), 1);
     }

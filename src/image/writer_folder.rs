@@ -1,5 +1,6 @@
 //! The folder in `tmp` that a writer holds for as long as it lives.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::store::Lock;
+use super::store::{Lock, names_in};
 use super::{Digest, Error, Store};
 use crate::sys::remove_tree::remove_tree;
 
@@ -48,7 +49,11 @@ impl WriterFolder {
     /// A folder in `tmp` whose writer is dead; `None` if it lives. The caller holds the store's lock.
     pub(super) fn of_the_dead(store: &Store, _: &Lock, name: &OsStr) -> Result<Option<WriterFolder>, Error> {
         let path = store.tmp_dir().join(name);
-        let alive = File::open(&path).map_err(Error::io("open", &path))?;
+        let alive = match File::open(&path) {
+            // It has ended well meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(Error::io("open", &path))?,
+        };
         match rustix::fs::flock(&alive, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => return Ok(None),
             other => other.map_err(Error::io("lock", &path))?,
@@ -62,6 +67,18 @@ impl WriterFolder {
         let path = self.path.join(format!("{PIN}{}", diff_id.hex()));
         File::create(&path).map(drop).map_err(Error::io("create", &path))
     }
+}
+
+/// The layers that writers rely on, the dead too until the store is opened again.
+pub(super) fn pins(store: &Store) -> Result<HashSet<Digest>, Error> {
+    let mut pinned = HashSet::new();
+    for writer in names_in(store.tmp_dir())? {
+        // A writer may be gone by now, with its folder.
+        let Ok(names) = names_in(&store.tmp_dir().join(writer)) else { continue };
+        let hex = |name: &OsString| Some(format!("sha256:{}", name.to_str()?.strip_prefix(PIN)?));
+        pinned.extend(names.iter().filter_map(hex).filter_map(|digest| digest.parse().ok()));
+    }
+    Ok(pinned)
 }
 
 impl Drop for WriterFolder {

@@ -34,8 +34,10 @@ pub struct Images {
     importing: HashSet<PathBuf>,
     /// Files of the folder that could not be imported: when they had last been changed, and why.
     failed: HashMap<PathBuf, (Option<SystemTime>, String)>,
-    /// Containers whose image may be among those that are being imported.
+    /// Containers whose image may be among those that are being imported or mended.
     waiting: Vec<(PodNumber, Index)>,
+    /// Images that were found damaged: tried once to mend, until something comes into the store.
+    damaged: HashSet<Reference>,
     accounts: HashMap<Digest, Rc<Accounts>>,
 }
 
@@ -57,6 +59,7 @@ impl Images {
             importing: HashSet::new(),
             failed: HashMap::new(),
             waiting: Vec::new(),
+            damaged: HashSet::new(),
             accounts: HashMap::new(),
         })
     }
@@ -142,6 +145,12 @@ impl Worker {
                     };
                     missing(problem, self.images.missing_message(&reference))
                 }
+                Err(error) if error.is_damage() && self.images.damaged.insert(reference.clone()) => {
+                    log::warn!("{:#}", anyhow::Error::from(error));
+                    self.images.waiting.push((number, container));
+                    self.mend_image(reference);
+                    return;
+                }
                 Err(error) => missing(ImageProblem::Unreadable, format!("{:#}", anyhow::Error::from(error))),
             },
         };
@@ -154,6 +163,34 @@ impl Worker {
             run.containers[container].image = Some(Arc::new(image));
         }
         Event::ImageReady { container, image_id }
+    }
+
+    /// Makes again what an image lacks, beside the loop.
+    fn mend_image(&mut self, reference: Reference) {
+        let store = self.images.store.clone();
+        self.imports.add(move || {
+            let result = store.mend(&reference);
+            Done::Mended { reference, result }
+        });
+    }
+
+    /// Those that waited look again: for an image that is whole, or one that is missing.
+    pub fn image_mended(&mut self, reference: Reference, result: Result<bool, image::Error>) {
+        match result {
+            Ok(true) => {
+                log::info!("image {reference} was damaged and is mended");
+                self.images.damaged.remove(&reference);
+            }
+            Ok(false) => log::warn!("image {reference} is damaged, and nothing is there to mend it from"),
+            Err(error) => log::warn!("mend image {reference}: {:#}", anyhow::Error::from(error)),
+        }
+        self.look_again();
+    }
+
+    fn look_again(&mut self) {
+        for (number, container) in std::mem::take(&mut self.images.waiting) {
+            self.find_image(number, container);
+        }
     }
 
     /// Something was put into the image folder.
@@ -180,7 +217,7 @@ impl Worker {
             self.imports.add(move || {
                 // Before it is read: what comes later is another file.
                 let changed_at = changed_at(&source);
-                let result = store.import(&source).map(|imported| imported.len());
+                let result = store.import_from_folder(&source).map(|imported| imported.len());
                 Done::Imported { source, changed_at, result }
             });
         }
@@ -218,15 +255,14 @@ impl Worker {
         }
         // It may have changed meanwhile, unnoticed because it was being imported.
         self.import_new();
-        for (number, container) in std::mem::take(&mut self.images.waiting) {
-            self.find_image(number, container);
-        }
+        self.look_again();
     }
 
     /// A reference was written into the store.
     pub fn images_arrived(&mut self) {
         drain(&mut self.images.store_watch);
         self.images.accounts.clear();
+        self.images.damaged.clear();
         self.events.extend(self.pods.keys().map(|number| (*number, Event::ImagesChanged)));
     }
 }
