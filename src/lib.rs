@@ -20,6 +20,7 @@ pub mod source;
 pub mod volume;
 
 pub mod cgroup;
+pub mod http;
 
 pub mod manifest;
 

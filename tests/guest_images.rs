@@ -4,6 +4,7 @@
 
 mod harness;
 
+use std::ffi::CString;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -14,6 +15,7 @@ use std::{fs, io};
 use harness::manifest::{job, shell_pod};
 use harness::site::sample_image;
 use harness::{Node, Options, wait_until};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 /// A Pod of one container `main` of an image; `spec` and `container`: further lines, indented as they must be.
 fn pod_of(name: &str, image: &str, spec: &str, container: &str) -> String {
@@ -209,4 +211,55 @@ fn layers_with_removals_and_odd_entries_make_the_right_tree() {
         assert_eq!(shown.0, *expected, "{script}\n{}", shown.1);
         assert_eq!(end.1, 0, "{script}");
     }
+}
+
+/// The image's folder of layers, as a record of the store names it.
+fn layer_folders(node: &Node) -> Vec<std::path::PathBuf> {
+    let layers = node.root().join("images/layers");
+    fs::read_dir(layers).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn an_image_that_is_damaged_when_its_container_starts_is_mended_by_itself() {
+    let node = Node::start(Options::default());
+    node.manifest("one.yaml", &shell_pod("one", "exec sleep 1000"));
+    node.wait_running("one", "main");
+    let archive = node.images().join("busybox.tar");
+    fs::remove_file(&archive).unwrap();
+    let [layer] = layer_folders(&node).try_into().expect("busybox has one layer");
+    fs::rename(&layer, node.base().join("taken away")).unwrap();
+    node.manifest("two.yaml", &shell_pod("two", "exec sleep 1000"));
+    node.wait_running("two", "main");
+    assert_eq!(node.ask(&["images", "--verify"]), "every image is whole\n");
+}
+
+/// Whatever the write is that meets the full disk: the error says so, nothing is half there, and with more room the same command works.
+#[test]
+fn a_disk_that_is_full_at_any_moment_leaves_nothing_half_done() {
+    let site = harness::site::Site::new(Options { images: Vec::new(), ..Options::default() });
+    let archive = sample_image("busybox");
+    let root = site.root();
+    fs::create_dir_all(&root).unwrap();
+    let images = |what: &str| fs::read_dir(root.join("images").join(what)).map_or(0, |names| names.count());
+    let (mut refused, mut taken) = (0, 0);
+    // Pages of 4 KiB: small steps where the store itself is made, then through layer, blob and records.
+    for pages in (4..40).step_by(4).chain((40..1000).step_by(48)) {
+        let size = format!("size={}k", pages * 4);
+        mount("tmpfs", &root, "tmpfs", MountFlags::empty(), Some(&*CString::new(size).unwrap())).unwrap();
+        let output = site.try_ask(&["load", archive.to_str().unwrap()]);
+        let words = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            taken += 1;
+        } else {
+            refused += 1;
+            assert!(words.contains("No space left on device"), "{pages} pages: {words}");
+            assert_eq!(images("refs") + images("diffs") + images("tmp"), 0, "{pages} pages: {words}");
+            mount_remount(&root, MountFlags::empty(), c"size=64m").unwrap();
+            site.ask(&["load", archive.to_str().unwrap()]);
+        }
+        assert_eq!(site.ask(&["images", "--verify"]), "every image is whole\n", "{pages} pages");
+        assert_eq!((images("refs"), images("layers"), images("tmp")), (1, 1, 0), "{pages} pages");
+        unmount(&root, UnmountFlags::empty()).unwrap();
+    }
+    assert!(refused > 5 && taken > 0, "{refused} refused, {taken} taken");
 }

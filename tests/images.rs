@@ -6,9 +6,13 @@
 mod builder;
 #[path = "images/hostile.rs"]
 mod hostile;
+#[path = "images/keeping.rs"]
+mod keeping;
 #[path = "images/sources.rs"]
 mod sources;
 #[path = "images/tools.rs"]
 mod tools;
+#[path = "images/umoci.rs"]
+mod umoci;
 #[path = "images/unpacking.rs"]
 mod unpacking;

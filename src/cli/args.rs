@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::oci::args::OciArgs;
+use crate::image::Hosts;
 use crate::node::Folders;
 
 /// Keeps Pods running on this machine from a folder of manifests.
@@ -43,8 +44,16 @@ pub enum Command {
     Exec(ExecArgs),
     /// Bring images from OCI layouts or archives into the store
     Load(LoadArgs),
-    /// List the images in the store
+    /// Bring images from their registries into the store
+    Pull(PullArgs),
+    /// Write images as an OCI archive
+    Save(SaveArgs),
+    /// List the images in the store, or check them
     Images(ImagesArgs),
+    /// Remove images by their names
+    Rmi(RmiArgs),
+    /// Remove every image that nobody needs
+    Prune(PruneArgs),
     /// Check manifests without running anything
     Lint(LintArgs),
     /// Be an OCI runtime, for podman, containerd and their like
@@ -125,13 +134,55 @@ pub struct ExecArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct LoadArgs {
-    /// OCI layouts (folders), OCI archives or docker-archives, also gzip or zstd compressed
+    /// OCI layouts (folders), OCI archives or docker-archives, also gzip or zstd compressed; `-` is an archive on standard input
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
+pub struct PullArgs {
+    /// `nginx:1.27`, `registry.example:5000/team/web@sha256:…`
+    #[arg(required = true, value_name = "IMAGE")]
+    pub references: Vec<String>,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// A folder with a folder for each registry: mirrors, certificates (containerd's hosts.toml)
+    #[arg(long, value_name = "DIR", default_value = Hosts::FOLDER, value_hint = ValueHint::DirPath)]
+    pub hosts_dir: PathBuf,
+    /// Credentials, as docker keeps them [default: config.json in the root folder, else
+    /// $DOCKER_CONFIG/config.json, else ~/.docker/config.json]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub docker_config: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct SaveArgs {
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// The archive [default: standard output]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct RmiArgs {
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PruneArgs {
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 pub struct ImagesArgs {
+    /// Read everything, compare it with what it was when it came, and mend what is damaged
+    #[arg(long)]
+    pub verify: bool,
     #[arg(short, long, value_enum, default_value_t = ListOutput::Table)]
     pub output: ListOutput,
 }

@@ -1,58 +1,118 @@
-//! `podkeep load` and `podkeep images`: the store on disk, with or without a running node.
+//! `podkeep images`: the store on disk, with or without a running node, and who needs what of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::args::{ImagesArgs, ListOutput, LoadArgs, NodeArgs};
-use super::table;
-use crate::image::{ImageSummary, Store};
-use crate::node::Folders;
-
-/// Imports files; a running node notices by itself.
-pub fn load(options: &LoadArgs, node: &NodeArgs) -> Result<ExitCode> {
-    let store = open(node)?;
-    for file in &options.files {
-        for imported in store.import(file)? {
-            println!("{} {}", imported.reference, imported.id);
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
+use super::args::{ImagesArgs, ListOutput, NodeArgs};
+use super::{FAILED, pods, table};
+use crate::image::{Digest, ImageSummary, Keep, Reference, Store};
+use crate::node::{Folders, offline};
 
 pub fn images(options: &ImagesArgs, node: &NodeArgs) -> Result<ExitCode> {
-    let images = open(node)?.list()?;
+    let store = open(node)?;
+    if options.verify {
+        return verify(&store);
+    }
+    let (images, needed) = (store.list()?, Needed::by(node)?);
     match options.output {
-        ListOutput::Table => print_table(&images)?,
-        ListOutput::Json => print_json(&images)?,
+        ListOutput::Table => print_table(&images, &needed)?,
+        ListOutput::Json => print_json(&images, &needed)?,
+    }
+    for damage in images.iter().filter_map(|image| image.damage.as_ref()) {
+        eprintln!("podkeep: {damage}: `podkeep images --verify` mends what it can");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(node: &NodeArgs) -> Result<Store> {
+pub fn open(node: &NodeArgs) -> Result<Store> {
     Ok(Store::open(&Folders::images_in(&node.root_dir))?)
 }
 
-fn print_table(images: &[ImageSummary]) -> Result<()> {
+/// Reads everything, and fails if something is still wrong afterwards.
+fn verify(store: &Store) -> Result<ExitCode> {
+    let damages = store.verify()?;
+    for damage in &damages {
+        let outcome = if damage.mended { "mended" } else { "NOT mended: bring the image again" };
+        println!("{}: {}: {outcome}", damage.what, damage.why);
+    }
+    let wrong = damages.iter().filter(|damage| !damage.mended).count();
+    match damages.len() {
+        0 => println!("every image is whole"),
+        found => println!("{found} found, {} mended", found - wrong),
+    }
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// What Pods need, by the node's word or by what it wrote last.
+pub struct Needed {
+    /// Pods by the image they run from.
+    by_image: BTreeMap<Digest, BTreeSet<String>>,
+    /// A Pod, or a manifest that was in order once, by what it asks for.
+    pub by_reference: BTreeMap<Reference, String>,
+}
+
+impl Needed {
+    pub fn by(node: &NodeArgs) -> Result<Needed> {
+        let mut needed = Needed { by_image: BTreeMap::new(), by_reference: BTreeMap::new() };
+        for (file, image) in offline::named_images(&node.root_dir) {
+            needed.add_reference(&image, format!("the manifest {}", file.display()));
+        }
+        for pod in pods::known_quietly(node)?.items {
+            let name = format!("{}/{}", pod.metadata.namespace, pod.metadata.name);
+            for container in &pod.status.container_statuses {
+                needed.add_reference(&container.image, format!("Pod {name}"));
+                if let Ok(id) = container.image_id.parse() {
+                    needed.by_image.entry(id).or_default().insert(name.clone());
+                }
+            }
+        }
+        Ok(needed)
+    }
+
+    fn add_reference(&mut self, image: &str, by: String) {
+        if let Ok(reference) = image.parse() {
+            self.by_reference.insert(reference, by);
+        }
+    }
+
+    pub fn keep(&self) -> Keep {
+        Keep {
+            images: self.by_image.keys().cloned().collect(),
+            references: self.by_reference.keys().cloned().collect(),
+        }
+    }
+
+    fn users(&self, id: &Digest) -> Vec<&str> {
+        self.by_image.get(id).into_iter().flatten().map(String::as_str).collect()
+    }
+}
+
+fn print_table(images: &[ImageSummary], needed: &Needed) -> Result<()> {
     let now = jiff::Timestamp::now().as_second();
-    let rows: Vec<[String; 4]> = images
+    let rows: Vec<[String; 6]> = images
         .iter()
         .flat_map(|image| image.references.iter().map(move |reference| (image, reference)))
         .map(|(image, reference)| {
             let age = image.created.map(|at| now.saturating_sub(at.as_second()).max(0).unsigned_abs());
+            let users = needed.users(&image.id);
             [
                 reference.to_string(),
                 short(&image.id.to_string()),
                 size(image.size),
+                size(image.shared),
                 age.map_or_else(|| "-".to_owned(), |age| format!("{} ago", table::age(age))),
+                if users.is_empty() { "-".to_owned() } else { users.join(",") },
             ]
         })
         .collect();
-    Ok(table::print(["IMAGE", "ID", "SIZE", "CREATED"], &rows, io::stdout().lock())?)
+    let header = ["IMAGE", "ID", "SIZE", "SHARED", "CREATED", "USED BY"];
+    Ok(table::print(header, &rows, io::stdout().lock())?)
 }
 
-fn print_json(images: &[ImageSummary]) -> Result<()> {
+fn print_json(images: &[ImageSummary], needed: &Needed) -> Result<()> {
     let images: Vec<_> = images
         .iter()
         .map(|image| {
@@ -61,7 +121,10 @@ fn print_json(images: &[ImageSummary]) -> Result<()> {
                 "repoTags": image.references.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "created": image.created,
                 "size": image.size,
+                "sharedSize": image.shared,
                 "layers": image.layers,
+                "damage": image.damage,
+                "usedBy": needed.users(&image.id),
             })
         })
         .collect();
@@ -75,8 +138,16 @@ pub fn short(id: &str) -> String {
     id.strip_prefix("sha256:").unwrap_or(id).chars().take(12).collect()
 }
 
-/// Bytes as docker shows them: `4.26MB`.
-fn size(bytes: u64) -> String {
+/// An image by its names or, if it has none any more, by its ID.
+pub fn shown_name(references: &[Reference], id: &Digest) -> String {
+    match references {
+        [] => short(&id.to_string()),
+        references => references.iter().map(Reference::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Bytes as docker shows them: `4.3MB`.
+pub fn size(bytes: u64) -> String {
     let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
     match units.iter().find(|(unit, _)| bytes >= *unit) {
         Some((unit, name)) => format!("{:.1}{name}", bytes as f64 / *unit as f64),

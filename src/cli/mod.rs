@@ -8,10 +8,14 @@ mod exec;
 mod images;
 mod journal;
 mod lint;
+mod load;
 pub mod logs;
 mod oci;
 mod pods;
+mod progress;
+mod prune;
 mod ps;
+mod pull;
 mod relay;
 mod run;
 mod table;
@@ -51,7 +55,11 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Ps(options) => ps::ps(&options, &args.node),
         Command::Logs(options) => pods::logs(&options, &args.node),
         Command::Exec(options) => exec::exec(&options, &args.node),
-        Command::Load(options) => images::load(&options, &args.node),
+        Command::Pull(options) => pull::pull_images(&options, &args.node),
+        Command::Load(options) => load::load(&options, &args.node),
+        Command::Save(options) => load::save(&options, &args.node),
+        Command::Rmi(options) => prune::rmi(&options, &args.node),
+        Command::Prune(options) => prune::prune(&options, &args.node),
         Command::Images(options) => images::images(&options, &args.node),
         Command::Lint(options) => lint::lint(&options),
         Command::Oci(options) => Ok(oci::main(*options)),

@@ -19,10 +19,21 @@ const WORKER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Asks the node for its Pods; where it is down, reads what it wrote, and says so.
 pub fn known(node: &NodeArgs) -> Result<PodList> {
+    known_or(node, |socket| {
+        eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
+    })
+}
+
+/// The same for those to whom it makes no difference whether the node is up.
+pub fn known_quietly(node: &NodeArgs) -> Result<PodList> {
+    known_or(node, |_| {})
+}
+
+fn known_or(node: &NodeArgs, down: impl FnOnce(&Path)) -> Result<PodList> {
     match ask(node) {
         Ok(list) => Ok(list),
         Err(client::Error::Down(socket)) => {
-            eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
+            down(&socket);
             let snapshot = offline::snapshot(&node.run_dir, &node.root_dir)?;
             Ok(PodList::of(&snapshot))
         }

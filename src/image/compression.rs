@@ -7,8 +7,9 @@ use std::os::unix::fs::FileExt;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Bytes of history a zstd frame may ask for, as a power of two: the limit of the `zstd` command line (128 MiB).
-const MAX_ZSTD_WINDOW_LOG: u32 = 27;
+/// Bytes of history a zstd frame may ask for, as a power of two: 32 MiB, the most that image tools use (their levels for the smallest output), and few
+/// enough for a node with little memory.
+const MAX_ZSTD_WINDOW_LOG: u32 = 25;
 
 /// The content of `reader` without gzip or zstd around it. Several frames after one another are one content.
 pub(super) fn decompress<'a, R: BufRead + 'a>(mut reader: R) -> io::Result<Box<dyn Read + 'a>> {
@@ -27,9 +28,13 @@ pub(super) fn decompress<'a, R: BufRead + 'a>(mut reader: R) -> io::Result<Box<d
     Ok(Box::new(whole))
 }
 
-/// Whether the file is compressed. Does not move its position.
-pub(super) fn of_file(file: &File) -> io::Result<bool> {
+/// How the file is compressed, as media types name it; `None` if it is not. Does not move its position.
+pub(super) fn name_of_file(file: &File) -> io::Result<Option<&'static str>> {
     let mut head = [0; ZSTD.len()];
     let read = file.read_at(&mut head, 0)?;
-    Ok(head[..read].starts_with(&GZIP) || head[..read] == ZSTD)
+    Ok(match &head[..read] {
+        head if head.starts_with(&GZIP) => Some("gzip"),
+        head if head.starts_with(&ZSTD) => Some("zstd"),
+        _ => None,
+    })
 }

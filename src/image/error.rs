@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::digest::{Digest, InvalidDigest};
-use super::reference::InvalidReference;
+use super::reference::{InvalidReference, Reference};
 
 /// What went wrong, with the path, digest or entry it concerns.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,9 @@ pub enum Error {
     #[error("{what} has the media type {media_type}, which podkeep cannot read")]
     MediaType { what: String, media_type: String },
 
+    #[error("{what} is a manifest and an index at once: nobody can say which image is meant")]
+    Ambiguous { what: String },
+
     #[error("the image has {count} layers, at most {limit} can be mounted")]
     TooManyLayers { count: usize, limit: usize },
 
@@ -67,6 +70,21 @@ pub enum Error {
 
     #[error("an index inside an index inside an index is not followed further than {limit} levels")]
     NestedIndex { limit: usize },
+
+    #[error("layer {diff_id} was removed meanwhile by a clean-up of another process: try again")]
+    LayerGone { diff_id: Digest },
+
+    #[error("there is no image {reference} in the store")]
+    NoImage { reference: Reference },
+
+    #[error("the blob of layer {diff_id} is not kept any more: load or pull its image again")]
+    NoBlob { diff_id: Digest },
+
+    #[error("write the archive")]
+    Write { source: io::Error },
+
+    #[error("given up, since another layer of the image failed")]
+    Cancelled,
 
     #[error("layer {diff_id}")]
     Layer { diff_id: Digest, source: Box<LayerError> },
@@ -83,6 +101,12 @@ pub enum Error {
 pub enum LayerError {
     #[error("read the archive")]
     Archive(#[source] io::Error),
+
+    #[error("read the blob")]
+    Blob(#[source] io::Error),
+
+    #[error("keep the blob")]
+    Keep(#[source] io::Error),
 
     #[error("entry {entry:?}")]
     Entry { entry: String, source: EntryError },
@@ -135,6 +159,8 @@ pub enum EntryError {
     AmbiguousSize { header: u64, extended: u64 },
     #[error("sparse files in PAX format cannot be unpacked")]
     PaxSparse,
+    #[error("read its content")]
+    Content(#[source] io::Error),
     #[error("the archive ends after {read} of its {size} bytes")]
     Truncated { read: u64, size: u64 },
     #[error("{action}")]
@@ -142,9 +168,33 @@ pub enum EntryError {
 }
 
 impl Error {
+    /// Whether the store is not as it should be, which [`super::Store::mend`] may change.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Error::Damaged { .. })
+    }
+
+    /// Whether a layer's bytes are wrong, as against a disk, a network or another layer that failed.
+    pub(super) fn is_in_the_bytes(&self) -> bool {
+        match self {
+            Error::Layer { source, .. } => source.is_in_the_bytes(),
+            _ => false,
+        }
+    }
+
     /// For `map_err`: says what was being done to which path.
     pub(super) fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
         move |source| Error::Io { action, path: path.to_owned(), source: source.into() }
+    }
+}
+
+impl LayerError {
+    /// Whether it would not have come to this with other bytes, so that a blob which is not the expected one explains it.
+    pub(super) fn is_in_the_bytes(&self) -> bool {
+        match self {
+            LayerError::Blob(_) | LayerError::Keep(_) => false,
+            LayerError::Entry { source, .. } => !matches!(source, EntryError::Io { .. }),
+            _ => true,
+        }
     }
 }
 

@@ -1,103 +1,93 @@
-//! From a source to images in the store: everything is unpacked and synced before anything gets a name.
+//! From a layout or an archive to images in the store, several layers at a time.
 
-use std::collections::HashMap;
-use std::fs::{DirBuilder, File};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::io::Read;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
-use super::layer::{Expected, unpack};
-use super::limits::LIMITS;
+use super::ingest::{LayerSpec, Origin, Writing};
 use super::manifest::{Candidate, candidates};
-use super::source::{LayerBlob, Source};
-use super::store::{Named, Stamp};
+use super::record::Stamp;
+use super::source::Source;
 use super::{Digest, Error, Imported, Store};
 
-/// A layer that lies unpacked in `tmp`.
-struct Unpacked {
-    path: PathBuf,
-    size: u64,
-}
+/// Layers that are unpacked at a time, each by two threads; more than the processors would only take memory.
+const MAX_AT_ONCE: usize = 4;
 
-pub(super) fn import(store: &Store, path: &Path) -> Result<Vec<Imported>, Error> {
-    let _lock = store.lock()?;
-    store.empty_tmp()?;
-    let imported = import_locked(store, path);
-    let emptied = store.empty_tmp();
-    let imported = imported?;
-    emptied.map(|()| imported)
-}
-
-fn import_locked(store: &Store, path: &Path) -> Result<Vec<Imported>, Error> {
+/// `pinned`: whether the source lies in the image folder. `replacing`: layers that the store has, and that are damaged.
+pub(super) fn import(
+    store: &Store,
+    path: &Path,
+    pinned: bool,
+    replacing: &HashSet<Digest>,
+) -> Result<Vec<Imported>, Error> {
     // Taken first: a source that changes while it is read counts as changed afterwards.
     let stamp = Stamp::of(path).map_err(Error::io("examine", path))?;
-    let source = Source::open(path, store.tmp_dir())?;
-    let images = candidates(&source, path)?;
-    let mut unpacked = HashMap::new();
-    let mut counts = Vec::new();
-    for image in &images {
-        counts.push(unpack_missing(store, &source, image, &mut unpacked)?);
-    }
-    sync(store.tmp_dir())?;
-    for (diff_id, layer) in &unpacked {
-        store.add_layer(&layer.path, diff_id, layer.size)?;
-    }
-    let mut imported = Vec::new();
-    for (image, new_layers) in images.into_iter().zip(counts) {
-        imported.extend(name(store, image, new_layers)?);
-    }
-    store.remember(path, stamp, imported.iter().map(|one| one.reference.clone()).collect())?;
-    Ok(imported)
+    let writing = store.begin()?.replacing(replacing.iter().cloned());
+    let source = Source::open(path, writing.folder())?;
+    take_in(writing, &source, path, Some(Origin { path, stamp, pinned }))
 }
 
-/// Unpacks the layers that neither the store has nor an image before this one brought, and returns how many.
-fn unpack_missing(
-    store: &Store,
+/// What standard input is called.
+const STREAM: &str = "-";
+
+pub(super) fn import_stream(store: &Store, stream: impl Read) -> Result<Vec<Imported>, Error> {
+    let writing = store.begin()?;
+    let source = Source::of_stream(stream, Path::new(STREAM), writing.folder())?;
+    take_in(writing, &source, Path::new(STREAM), None)
+}
+
+fn take_in(
+    writing: Writing,
     source: &Source,
-    image: &Candidate,
-    unpacked: &mut HashMap<Digest, Unpacked>,
-) -> Result<usize, Error> {
-    let before = unpacked.len();
-    for layer in &image.layers {
-        if unpacked.contains_key(&layer.diff_id) || store.layer(&layer.diff_id)?.is_some() {
-            continue;
+    path: &Path,
+    origin: Option<Origin<'_>>,
+) -> Result<Vec<Imported>, Error> {
+    let images = candidates(source, path)?;
+    unpack_all(&writing, source, missing(&writing, &images)?)?;
+    writing.finish(images.into_iter().map(|one| one.image).collect(), origin)
+}
+
+/// The layers that have to be unpacked, and which member of the source each is.
+fn missing(writing: &Writing, images: &[Candidate]) -> Result<Vec<(LayerSpec, String)>, Error> {
+    let mut layers: Vec<(LayerSpec, String)> = Vec::new();
+    for Candidate { image, members } in images {
+        for missing in writing.missing(&image.layers)? {
+            let member = image.layers.iter().zip(members).find(|(layer, _)| **layer == missing);
+            let is_known = layers.iter().any(|(known, _)| known.diff_id == missing.diff_id);
+            layers.extend(member.filter(|_| !is_known).map(|(_, member)| (missing, member.clone())));
         }
-        let path = store.tmp_dir().join(unpacked.len().to_string());
-        let size = unpack_layer(source, layer, &path)?;
-        unpacked.insert(layer.diff_id.clone(), Unpacked { path, size });
     }
-    Ok(unpacked.len() - before)
+    Ok(layers)
 }
 
-fn unpack_layer(source: &Source, layer: &LayerBlob, path: &Path) -> Result<u64, Error> {
-    let blob = layer.open(source)?;
-    let root = new_folder(path).map_err(Error::io("create", path))?;
-    let expected = Expected { blob: layer.expected.as_ref(), diff_id: &layer.diff_id };
-    unpack(blob, &expected, root, &LIMITS)
-        .map_err(|source| Error::Layer { diff_id: layer.diff_id.clone(), source: Box::new(source) })
+fn unpack_all(writing: &Writing, source: &Source, layers: Vec<(LayerSpec, String)>) -> Result<(), Error> {
+    let at_once = thread::available_parallelism().map_or(1, usize::from).min(MAX_AT_ONCE).min(layers.len());
+    let layers = Mutex::new(layers.into_iter());
+    let next = || layers.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || next_ones(next, |(layer, member)| unpack(writing, source, &layer, &member));
+    let results: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    // The one that failed first has the reason; the others were cancelled.
+    let mut failures = results.into_iter().filter_map(Result::err).collect::<Vec<_>>();
+    failures.sort_by_key(|error| matches!(error, Error::Cancelled));
+    failures.into_iter().next().map_or(Ok(()), Err)
 }
 
-/// The root of an image is open to all its users unless the layer says otherwise, whatever this process's umask.
-fn new_folder(path: &Path) -> std::io::Result<OwnedFd> {
-    DirBuilder::new().mode(0o700).create(path)?;
-    let folder = File::open(path)?;
-    folder.set_permissions(std::fs::Permissions::from_mode(0o755))?;
-    Ok(folder.into())
-}
-
-/// Once for all layers: a sync for each of some ten thousand files would take minutes.
-fn sync(tmp: &Path) -> Result<(), Error> {
-    let folder = File::open(tmp).map_err(Error::io("open", tmp))?;
-    rustix::fs::syncfs(&folder).map_err(Error::io("sync the file system of", tmp))
-}
-
-fn name(store: &Store, image: Candidate, new_layers: usize) -> Result<Vec<Imported>, Error> {
-    store.add_config(&image.id, &image.config)?;
-    let mut imported = Vec::new();
-    for reference in image.references {
-        let (id, manifests) = (image.id.clone(), image.manifests.clone());
-        store.add_reference(Named { reference: reference.clone(), id: id.clone(), manifests })?;
-        imported.push(Imported { reference, id, new_layers });
+fn next_ones<T>(next: impl Fn() -> Option<T>, work: impl Fn(T) -> Result<(), Error>) -> Result<(), Error> {
+    while let Some(one) = next() {
+        work(one)?;
     }
-    Ok(imported)
+    Ok(())
+}
+
+fn unpack(writing: &Writing, source: &Source, layer: &LayerSpec, member: &str) -> Result<(), Error> {
+    let found = source.member(member)?.ok_or_else(|| Error::MissingMember { member: member.to_owned() })?;
+    writing.layer(layer, found.reader)
 }

@@ -1,14 +1,20 @@
 //! One layer: blob → decompressed tar → folder, read once, every digest checked in the same pass.
+//!
+//! A thread of its own reads, hashes, keeps and decompresses the blob while this one hashes and unpacks what comes out of it.
 
-use std::io::{self, BufRead, Read};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::thread;
 
 use super::compression::decompress;
 use super::digest::{Digest, HashingReader};
 use super::entry::Entry;
 use super::error::{EntryError, LayerError};
 use super::limits::Limits;
+use super::listing;
 use super::pax::Extended;
+use super::read_ahead::{self, ReadAhead};
 use super::tap::Tap;
 use super::tree::Tree;
 
@@ -20,34 +26,162 @@ pub(super) struct Expected<'a> {
     pub(super) diff_id: &'a Digest,
 }
 
-/// Unpacks `blob` into the empty folder `root` and returns how many bytes its files have.
+/// What a layer's bytes turned out to be.
+#[derive(Debug)]
+pub(super) struct Unpacked {
+    /// Bytes of its files.
+    pub(super) size: u64,
+    /// Digest and size of the blob.
+    pub(super) blob: (Digest, u64),
+    /// Whether the layer and those around it do not agree by themselves on a folder's attributes.
+    pub(super) inherits: bool,
+}
+
+/// Where a layer goes.
+pub(super) struct Target<'a> {
+    /// An empty folder.
+    pub(super) root: OwnedFd,
+    /// An empty file for the listing of what the folder holds.
+    pub(super) listing: &'a File,
+}
+
+/// A file that keeps a blob as it comes.
+pub(super) struct Keep {
+    pub(super) file: File,
+    /// Bytes of the blob that it has already; it is written at its end.
+    pub(super) from: u64,
+}
+
+impl Keep {
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let known = usize::try_from(self.from).map_or(bytes.len(), |from| from.min(bytes.len()));
+        self.from -= known as u64;
+        bytes = &bytes[known..];
+        self.file.write_all(bytes)
+    }
+}
+
+/// Unpacks `blob`, and writes it to `keep` as it comes.
 ///
-/// On an error the folder holds a part of the layer, which nobody may use.
-pub(super) fn unpack<R: BufRead>(
-    mut blob: HashingReader<R>,
+/// On an error the target and the file hold a part of the layer, which nobody may use.
+pub(super) fn unpack(
+    blob: impl Read + Send,
+    keep: Option<Keep>,
     expected: &Expected<'_>,
-    root: OwnedFd,
+    target: Target<'_>,
     limits: &Limits,
-) -> Result<u64, LayerError> {
+) -> Result<Unpacked, LayerError> {
+    let (sender, plain) = read_ahead::channel();
+    let (read, unpacked) = thread::scope(|scope| {
+        let reading = scope.spawn(move || {
+            let mut blob = Blob::new(blob, keep, expected.blob.map(|(_, size)| *size));
+            let wanted = sender.send_all(decompress(io::BufReader::with_capacity(CHUNK, &mut blob)));
+            if wanted { blob.finish().map(Some) } else { Ok(None) }
+        });
+        let unpacked = unpack_plain(plain, expected.diff_id, target, limits);
+        (reading.join(), unpacked)
+    });
+    let read = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let blob = verify_blob(expected, read, unpacked.as_ref().err())?;
+    let (size, inherits) = unpacked?;
+    Ok(Unpacked { size, blob, inherits })
+}
+
+/// Bytes that are read, or written, at a time.
+const CHUNK: usize = 1 << 17;
+
+/// The blob as it comes: hashed, counted, and written to a file of its own.
+struct Blob<R> {
+    inner: HashingReader<R>,
+    keep: Option<Keep>,
+    /// Bytes that may still come; one more is enough to see that it is too long.
+    left: u64,
+    failure: Option<LayerError>,
+}
+
+impl<R: Read> Blob<R> {
+    fn new(inner: R, keep: Option<Keep>, size: Option<u64>) -> Blob<R> {
+        let left = size.map_or(u64::MAX, |size| size.saturating_add(1));
+        Blob { inner: HashingReader::new(inner), keep, left, failure: None }
+    }
+
+    /// Reads what nobody asked for yet: it belongs to the digest too.
+    fn finish(mut self) -> Result<(Digest, u64), LayerError> {
+        let rest = io::copy(&mut self, &mut io::sink());
+        match (self.failure, rest) {
+            (Some(failure), _) => Err(failure),
+            (None, rest) => rest.map(|_| ()).and(self.inner.finish()).map_err(LayerError::Blob),
+        }
+    }
+
+    fn fail(&mut self, failure: LayerError) -> io::Error {
+        self.failure = Some(failure);
+        io::Error::other("the blob could not be read")
+    }
+}
+
+impl<R: Read> Read for Blob<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.failure.is_some() {
+            return Err(io::Error::other("the blob could not be read"));
+        }
+        let wanted = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let read = match self.inner.read(&mut buffer[..wanted]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+            Err(error) => return Err(self.fail(LayerError::Blob(error))),
+            Ok(read) => read,
+        };
+        self.left -= read as u64;
+        let kept = self.keep.as_mut().map_or(Ok(()), |keep| keep.write(&buffer[..read]));
+        kept.map_err(|error| self.fail(LayerError::Keep(error)))?;
+        Ok(read)
+    }
+}
+
+/// A blob that is another one is the cause of what went wrong after it, if that was in the bytes.
+fn verify_blob(
+    expected: &Expected<'_>,
+    read: Result<Option<(Digest, u64)>, LayerError>,
+    failure: Option<&LayerError>,
+) -> Result<(Digest, u64), LayerError> {
+    // Nobody wanted the rest of it: the failure says why.
+    let Some((digest, length)) = read? else { return Ok((Digest::of(b""), 0)) };
+    let Some((wanted, size)) = expected.blob.filter(|_| failure.is_none_or(LayerError::is_in_the_bytes))
+    else {
+        return Ok((digest, length));
+    };
+    if length != *size {
+        return Err(LayerError::WrongSize { expected: *size, actual: length });
+    }
+    check_digest("blob", wanted, digest.clone())?;
+    Ok((digest, length))
+}
+
+/// Returns how many bytes the layer's files have, and whether it inherits folders' attributes.
+fn unpack_plain(
+    plain: ReadAhead,
+    diff_id: &Digest,
+    target: Target<'_>,
+    limits: &Limits,
+) -> Result<(u64, bool), LayerError> {
     let tap = Tap::new(limits.bytes, limits.header_bytes);
-    let plain = decompress(io::BufReader::new(&mut blob)).map_err(LayerError::Archive)?;
     let mut plain = tap.read(HashingReader::new(plain));
-    let unpacked = unpack_tar(&mut plain, &tap, root, limits);
+    let of_root = |source| LayerError::Entry { entry: ".".to_owned(), source };
+    let mut tree = Tree::new(target.root).map_err(of_root)?;
+    let unpacked = unpack_tar(&mut plain, &tap, &mut tree, limits);
     let error = |error| if tap.is_too_large() { LayerError::TooLarge { limit: limits.bytes } } else { error };
     let size = unpacked.map_err(error)?;
     tap.end_header(0);
     // What follows the end of the archive belongs to the digest, and within the limit too.
     io::copy(&mut plain, &mut io::sink()).map_err(|cause| error(LayerError::Archive(cause)))?;
-    let (diff_id, _) = plain.into_inner().finish().map_err(LayerError::Archive)?;
-    check_digest("decompressed tar", expected.diff_id, diff_id)?;
-    let (digest, length) = blob.finish().map_err(LayerError::Archive)?;
-    if let Some((wanted, size)) = expected.blob {
-        if length != *size {
-            return Err(LayerError::WrongSize { expected: *size, actual: length });
-        }
-        check_digest("blob", wanted, digest)?;
-    }
-    Ok(size)
+    let (actual, _) = plain.into_inner().finish().map_err(LayerError::Archive)?;
+    check_digest("decompressed tar", diff_id, actual)?;
+    let (root, made) = tree.finish();
+    let summary = listing::write(&root, &made, target.listing).map_err(|(path, source)| {
+        let source = EntryError::Io { action: "set the time and list it", source };
+        LayerError::Entry { entry: path.display().to_string(), source }
+    })?;
+    Ok((size, summary.inherits))
 }
 
 fn check_digest(what: &'static str, expected: &Digest, actual: Digest) -> Result<(), LayerError> {
@@ -57,8 +191,7 @@ fn check_digest(what: &'static str, expected: &Digest, actual: Digest) -> Result
     Err(LayerError::WrongDigest { what, expected: expected.clone(), actual })
 }
 
-fn unpack_tar(plain: &mut impl Read, tap: &Tap, root: OwnedFd, limits: &Limits) -> Result<u64, LayerError> {
-    let mut tree = Tree::new(root);
+fn unpack_tar(plain: &mut impl Read, tap: &Tap, tree: &mut Tree, limits: &Limits) -> Result<u64, LayerError> {
     let mut archive = tar::Archive::new(plain);
     let mut entries = archive.entries().map_err(LayerError::Archive)?;
     let (mut count, mut bytes) = (0, 0u64);
@@ -75,13 +208,10 @@ fn unpack_tar(plain: &mut impl Read, tap: &Tap, root: OwnedFd, limits: &Limits) 
             return Err(LayerError::TooLarge { limit: limits.bytes });
         }
         let shown = String::from_utf8_lossy(&raw.path_bytes()).into_owned();
-        add(&mut tree, &mut raw, &headers, limits)
-            .map_err(|source| LayerError::Entry { entry: shown, source })?;
+        add(tree, &mut raw, &headers, limits).map_err(|source| LayerError::Entry { entry: shown, source })?;
         // What is left of the content must not count as the next entry's header.
         io::copy(&mut raw, &mut io::sink()).map_err(LayerError::Archive)?;
     }
-    tree.finish()
-        .map_err(|(path, source)| LayerError::Entry { entry: path.display().to_string(), source })?;
     Ok(bytes)
 }
 

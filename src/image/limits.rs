@@ -9,6 +9,11 @@ pub(super) const MAX_INDEX_DEPTH: usize = 4;
 /// Symlinks from one member of an archive to the next: `docker save` once wrote one for a shared layer.
 pub(super) const MAX_MEMBER_LINKS: usize = 8;
 
+/// Files of an archive: one for each layer and document of its images.
+pub(super) const MAX_MEMBERS: usize = 100_000;
+/// Bytes of their names, which are held in memory: a blob's has 77.
+pub(super) const MAX_MEMBER_NAMES: usize = 8 << 20;
+
 /// Bounds on unpacking one layer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -25,4 +30,4 @@ pub(super) struct Limits {
 }
 
 pub(super) const LIMITS: Limits =
-    Limits { entries: 2_000_000, bytes: 64 << 30, header_bytes: 2 << 20, path_bytes: 4096, depth: 256 };
+    Limits { entries: 1_000_000, bytes: 64 << 30, header_bytes: 2 << 20, path_bytes: 4096, depth: 256 };

@@ -145,7 +145,7 @@ pub(super) fn is_opaque_layer(layer: &Path) -> bool {
     rustix::fs::openat(CWD, layer, FOLDER, Mode::empty()).is_ok_and(|root| is_opaque(&root))
 }
 
-fn is_opaque(folder: &OwnedFd) -> bool {
+pub(super) fn is_opaque(folder: &OwnedFd) -> bool {
     let mut value = [0; 1];
     matches!(rustix::fs::fgetxattr(folder, "trusted.overlay.opaque", &mut value), Ok(1)) && value == *b"y"
 }

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::folder::stem;
+use super::ingest::{ImageSpec, LayerSpec};
 use super::limits::{MAX_INDEX_DEPTH, MAX_LAYERS};
 use super::platform;
-use super::source::{LayerBlob, Source, blob_name};
+use super::source::{Source, blob_name};
 use super::{Digest, Error, Reference};
 
 /// containerd's and Docker's annotation: always a whole reference.
@@ -19,13 +20,9 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// An image of a source, before its layers are read.
 pub(super) struct Candidate {
-    pub(super) references: Vec<Reference>,
-    /// Digests of its manifest and of the indexes it was chosen from.
-    pub(super) manifests: Vec<Digest>,
-    pub(super) id: Digest,
-    pub(super) config: Vec<u8>,
-    /// The bottom layer first.
-    pub(super) layers: Vec<LayerBlob>,
+    pub(super) image: ImageSpec,
+    /// Where the source has each layer's blob; as many as the image has layers.
+    pub(super) members: Vec<String>,
 }
 
 /// The images of `source` for this machine. `path` names what has no name of its own.
@@ -92,8 +89,11 @@ fn annotated_name(descriptor: &Descriptor, path: &Path) -> Result<Option<Referen
     Ok(Some(format!("{repository}:{name}").parse()?))
 }
 
-/// `web` for the layout `web/` and the archive `web.tar.gz`.
+/// `web` for the layout `web/` and the archive `web.tar.gz`; standard input has no name.
 fn file_name(path: &Path) -> Result<Reference, Error> {
+    if path.as_os_str() == "-" {
+        return Err(Error::Unnamed { count: 1 });
+    }
     Ok(file_text(path).parse()?)
 }
 
@@ -103,55 +103,138 @@ fn file_text(path: &Path) -> String {
     stem(&name).map(str::to_owned).unwrap_or(name)
 }
 
-/// Follows indexes down to the manifest for this machine.
+/// What is small and has a digest.
+pub(super) struct Document {
+    /// What whoever gave it says that it is; the document itself is believed more.
+    pub(super) media_type: String,
+    pub(super) digest: Digest,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Registries keep manifests and everything else in two places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DocumentKind {
+    /// A manifest or an index.
+    Manifest,
+    Config,
+}
+
+/// Where documents come from: a layout, or a registry. What it gives has been checked against digest and size.
+pub(super) trait Documents {
+    type Error: From<Error>;
+
+    fn document(&self, kind: DocumentKind, digest: &Digest, size: u64) -> Result<Vec<u8>, Self::Error>;
+}
+
+impl Documents for Source {
+    type Error = Error;
+
+    fn document(&self, _: DocumentKind, digest: &Digest, size: u64) -> Result<Vec<u8>, Error> {
+        self.blob_document(digest, size)
+    }
+}
+
 fn from_descriptor(
     source: &Source,
     reference: Reference,
     descriptor: &Descriptor,
 ) -> Result<Candidate, Error> {
-    let mut manifests = Vec::new();
-    let mut descriptor = descriptor.clone();
-    for _ in 0..MAX_INDEX_DEPTH {
-        let digest = digest_of(&descriptor)?;
-        let bytes = source.blob_document(&digest, descriptor.size())?;
-        manifests.push(digest.clone());
-        match descriptor.media_type().to_string().as_str() {
-            "application/vnd.oci.image.index.v1+json"
-            | "application/vnd.docker.distribution.manifest.list.v2+json" => {
-                let index: ImageIndex = parse(&blob_name(&digest), &bytes)?;
-                descriptor = platform::choose(index.manifests(), &reference.to_string())?.clone();
-            }
-            "application/vnd.oci.image.manifest.v1+json"
-            | "application/vnd.docker.distribution.manifest.v2+json" => {
-                let manifest = parse(&blob_name(&digest), &bytes)?;
-                return from_manifest(source, reference, manifests, &manifest);
-            }
-            other => return Err(media_type(&reference, other)),
-        }
-    }
-    Err(Error::NestedIndex { limit: MAX_INDEX_DEPTH })
+    from_document(source, reference, described(source, descriptor)?)
 }
 
-fn from_manifest(
-    source: &Source,
+/// Follows indexes from `top` down to the manifest for this machine.
+pub(super) fn from_document<D: Documents>(
+    documents: &D,
+    reference: Reference,
+    top: Document,
+) -> Result<Candidate, D::Error> {
+    let mut manifests = Vec::new();
+    let mut document = top;
+    for _ in 0..MAX_INDEX_DEPTH {
+        manifests.push(document.digest.clone());
+        let name = blob_name(&document.digest);
+        match content(&document, &reference)? {
+            Content::Index => {
+                let index: ImageIndex = parse(&name, &document.bytes)?;
+                let chosen = platform::choose(index.manifests(), &reference.to_string())?;
+                document = described(documents, chosen)?;
+            }
+            Content::Manifest => {
+                let manifest = parse(&name, &document.bytes)?;
+                return from_manifest(documents, reference, manifests, &manifest, document.bytes);
+            }
+        }
+    }
+    Err(Error::NestedIndex { limit: MAX_INDEX_DEPTH }.into())
+}
+
+/// The manifest or index that a descriptor stands for.
+fn described<D: Documents>(documents: &D, descriptor: &Descriptor) -> Result<Document, D::Error> {
+    let digest = digest_of(descriptor)?;
+    let bytes = documents.document(DocumentKind::Manifest, &digest, descriptor.size())?;
+    Ok(Document { media_type: descriptor.media_type().to_string(), digest, bytes })
+}
+
+enum Content {
+    Index,
+    Manifest,
+}
+
+/// What a document says of itself, as far as that matters for what it is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outline {
+    media_type: Option<String>,
+    manifests: Option<IgnoredAny>,
+    layers: Option<IgnoredAny>,
+}
+
+/// A document that could be read as either would be two images under one digest (CVE-2021-41190).
+fn content(document: &Document, reference: &Reference) -> Result<Content, Error> {
+    let outline: Outline = parse(&blob_name(&document.digest), &document.bytes)?;
+    let media_type_of = outline.media_type.as_deref().unwrap_or(&document.media_type);
+    match (media_type_of, &outline.manifests, &outline.layers) {
+        (
+            "application/vnd.oci.image.index.v1+json"
+            | "application/vnd.docker.distribution.manifest.list.v2+json",
+            _,
+            None,
+        ) => Ok(Content::Index),
+        (
+            "application/vnd.oci.image.manifest.v1+json"
+            | "application/vnd.docker.distribution.manifest.v2+json",
+            None,
+            _,
+        ) => Ok(Content::Manifest),
+        (_, Some(_), Some(_)) => Err(Error::Ambiguous { what: reference.to_string() }),
+        (other, ..) => Err(media_type(reference, other)),
+    }
+}
+
+fn from_manifest<D: Documents>(
+    documents: &D,
     reference: Reference,
     manifests: Vec<Digest>,
     manifest: &ImageManifest,
-) -> Result<Candidate, Error> {
+    bytes: Vec<u8>,
+) -> Result<Candidate, D::Error> {
     let described = manifest.config();
     let is_config = *described.media_type() == MediaType::ImageConfig
         || described.media_type().to_string() == "application/vnd.docker.container.image.v1+json";
     if !is_config {
-        return Err(media_type(&reference, described.media_type().as_ref()));
+        return Err(media_type(&reference, described.media_type().as_ref()).into());
     }
     let id = digest_of(described)?;
-    let config = source.blob_document(&id, described.size())?;
+    let config = documents.document(DocumentKind::Config, &id, described.size())?;
     let mut members = Vec::new();
     for layer in manifest.layers() {
         let digest = digest_of(layer)?;
         members.push((blob_name(&digest), Some((digest, layer.size()))));
     }
-    candidate(vec![reference], manifests, id, config, members)
+    let mut candidate = candidate(vec![reference], id, config, members)?;
+    candidate.image.manifests = manifests;
+    candidate.image.manifest = Some(bytes);
+    Ok(candidate)
 }
 
 fn media_type(reference: &Reference, media_type: &str) -> Error {
@@ -195,7 +278,7 @@ fn from_docker_item(source: &Source, path: &Path, item: &DockerItem) -> Result<C
     let id = Digest::of(&config);
     check_config_name(&item.config, &id)?;
     let members = item.layers.iter().map(|layer| (layer.clone(), None)).collect();
-    candidate(references, Vec::new(), id, config, members)
+    candidate(references, id, config, members)
 }
 
 /// The configuration's name is its digest: `<hex>.json`, or `blobs/sha256/<hex>`.
@@ -212,7 +295,6 @@ fn check_config_name(name: &str, actual: &Digest) -> Result<(), Error> {
 
 fn candidate(
     references: Vec<Reference>,
-    manifests: Vec<Digest>,
     id: Digest,
     config: Vec<u8>,
     members: Vec<(String, Option<(Digest, u64)>)>,
@@ -228,9 +310,11 @@ fn candidate(
     if members.len() > MAX_LAYERS {
         return Err(Error::TooManyLayers { count: members.len(), limit: MAX_LAYERS });
     }
-    let mut layers = Vec::new();
-    for ((member, expected), diff_id) in members.into_iter().zip(diff_ids) {
-        layers.push(LayerBlob { member, expected, diff_id: diff_id.parse()? });
+    let (mut names, mut layers) = (Vec::new(), Vec::new());
+    for ((member, blob), diff_id) in members.into_iter().zip(diff_ids) {
+        names.push(member);
+        layers.push(LayerSpec { diff_id: diff_id.parse()?, blob });
     }
-    Ok(Candidate { references, manifests, id, config, layers })
+    let image = ImageSpec { references, manifests: Vec::new(), manifest: None, id, config, layers };
+    Ok(Candidate { image, members: names })
 }

@@ -2,8 +2,10 @@
 //!
 //! An import goes one way: a [`source`] opens a layout or an archive, [`manifest`] chooses the image for this machine, [`import`]
 //! brings layers and configuration into the [`Store`], and the reference is written last. What the store lists is therefore whole.
+//! [`pull()`] goes the same way from a [`registry`].
 #![forbid(unsafe_code)]
 
+mod clean;
 mod compression;
 mod config;
 mod digest;
@@ -11,24 +13,42 @@ mod entry;
 mod error;
 mod folder;
 mod import;
+mod ingest;
+mod inherit;
+mod inventory;
 mod layer;
 mod limits;
+mod listing;
 mod lookup;
 mod manifest;
+mod part;
 mod pax;
 mod platform;
+mod pull;
+mod read_ahead;
+mod record;
 mod reference;
+mod registry;
+mod save;
 mod source;
 mod store;
 mod tap;
 mod tree;
+mod uses;
+mod verify;
+mod walk;
+mod writer_folder;
 
+pub use clean::{Cleaned, CleanedImage, Keep, Policy};
 pub use config::Config;
 pub use digest::{Digest, InvalidDigest};
 pub use error::{EntryError, Error, LayerError};
 pub use folder::Folder;
+pub use pull::{Progress, PullError, PullOptions, pull};
 pub use reference::{InvalidReference, Reference};
+pub use registry::{Credential, Credentials, Failure, Hosts, InvalidCredentials, InvalidHosts, Lie, Wait};
 pub use store::Store;
+pub use verify::Damage;
 
 /// An image that is whole in the store, under one of its references.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +72,12 @@ pub struct ImageSummary {
     pub created: Option<jiff::Timestamp>,
     /// Bytes of the unpacked layers' files; layers that other images share are counted in each.
     pub size: u64,
+    /// Bytes of `size` in layers that other images share.
+    pub shared: u64,
     /// How many layers the image has.
     pub layers: usize,
+    /// What is wrong with it, as far as can be seen without reading all of it; the sizes are 0 then.
+    pub damage: Option<String>,
 }
 
 /// One reference that an import brought into the store.

@@ -10,8 +10,8 @@ use super::digest::Digest;
 const DEFAULT_DOMAIN: &str = "docker.io";
 const OFFICIAL_PREFIX: &str = "library/";
 const DEFAULT_TAG: &str = "latest";
-/// `NameTotalLengthMax` of the grammar: domain and path together, in bytes.
-const MAX_NAME: usize = 255;
+/// `RepositoryNameTotalLengthMax` of the grammar: the path, `library/` included, in bytes.
+const MAX_PATH: usize = 255;
 /// Longest tag of the grammar, in bytes.
 const MAX_TAG: usize = 128;
 
@@ -37,6 +37,16 @@ pub struct InvalidReference {
 }
 
 impl Reference {
+    /// The registry: `docker.io`, `registry.example:5000`.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The repository in its registry: `library/nginx`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Domain and path, without tag and digest: `docker.io/library/nginx`.
     pub fn repository(&self) -> String {
         format!("{}/{}", self.domain, self.path)
@@ -124,8 +134,8 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
     };
     let (name, tag) = split_tag(rest);
     let (domain, path) = split_domain(name)?;
-    if domain.len() + 1 + path.len() > MAX_NAME {
-        return Err("its name is longer than 255 bytes");
+    if path.len() > MAX_PATH {
+        return Err("its name without the registry is longer than 255 bytes");
     }
     let tag = tag.map(checked_tag).transpose()?;
     let tag = tag.or_else(|| digest.is_none().then(|| DEFAULT_TAG.to_owned()));
@@ -250,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_docker_refuses_is_refused() {
-        let long = "a".repeat(256);
+        let long = "a".repeat(248);
         let tag = format!("web:{}", "t".repeat(129));
         let id = "a".repeat(64);
         let cases = [
@@ -281,6 +291,13 @@ mod tests {
         for text in cases {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_registrys_own_name_does_not_count_for_the_length() {
+        let longest = format!("registry.example/{}", "a".repeat(255));
+        assert!(longest.parse::<Reference>().is_ok() && format!("{longest}a").parse::<Reference>().is_err());
+        assert!("a".repeat(247).parse::<Reference>().is_ok());
     }
 
     proptest! {

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::Digest;
 use super::Error;
 use super::compression::{self, decompress};
-use super::digest::{Digest, HashingReader};
-use super::limits::{LIMITS, MAX_JSON, MAX_MEMBER_LINKS};
+use super::limits::{LIMITS, MAX_JSON, MAX_MEMBER_LINKS, MAX_MEMBER_NAMES, MAX_MEMBERS};
 use super::tap::Tap;
 
 /// A layout or an archive that is open for reading.
@@ -24,7 +24,7 @@ pub(super) enum Source {
 
 /// One file of a source.
 pub(super) struct Member {
-    pub(super) reader: Box<dyn Read>,
+    pub(super) reader: Box<dyn Read + Send>,
     /// In bytes.
     pub(super) size: u64,
 }
@@ -54,10 +54,19 @@ impl Source {
         if !kind.is_file() {
             return Err(not_an_image(path, "it is neither a folder nor a regular file"));
         }
-        let file = match compression::of_file(&file).map_err(Error::io("read", path))? {
-            true => spooled(file, path, &spool.join("archive"))?,
-            false => file,
+        let file = match compression::name_of_file(&file).map_err(Error::io("read", path))? {
+            Some(_) => spooled(file, path, &spool.join("archive"))?,
+            None => file,
         };
+        Source::archive(file, path)
+    }
+
+    /// An archive that can be read once, from its beginning; `path` is what errors call it.
+    pub(super) fn of_stream(stream: impl Read, path: &Path, spool: &Path) -> Result<Source, Error> {
+        Source::archive(spooled(stream, path, &spool.join("archive"))?, path)
+    }
+
+    fn archive(file: File, path: &Path) -> Result<Source, Error> {
         Archive::index(file).map(Source::Archive).map_err(|error| not_an_image(path, &error.to_string()))
     }
 
@@ -121,13 +130,14 @@ fn layout_member(folder: &File, name: &str) -> Result<Option<Member>, Error> {
     Ok(Some(Member { size: meta.len(), reader: Box::new(file) }))
 }
 
-fn spooled(file: File, path: &Path, spool: &Path) -> Result<File, Error> {
+fn spooled(stream: impl Read, path: &Path, spool: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     let spooled = options.create_new(true).read(true).write(true).mode(0o600).open(spool);
     let mut spooled = spooled.map_err(Error::io("create", spool))?;
     fs::remove_file(spool).map_err(Error::io("unlink", spool))?;
-    let mut plain =
-        decompress(BufReader::new(file)).map_err(Error::io("decompress", path))?.take(LIMITS.bytes + 1);
+    let mut plain = decompress(BufReader::with_capacity(1 << 17, stream))
+        .map_err(Error::io("decompress", path))?
+        .take(LIMITS.bytes + 1);
     let mut writer = BufWriter::with_capacity(1 << 17, &mut spooled);
     let size = io::copy(&mut plain, &mut writer).map_err(Error::io("decompress", path))?;
     writer.flush().map_err(Error::io("write", spool))?;
@@ -144,19 +154,19 @@ impl Archive {
         let length = file.metadata()?.len();
         let file = Arc::new(file);
         let tap = Tap::new(LIMITS.bytes, LIMITS.header_bytes);
-        let mut members = HashMap::new();
+        let (mut members, mut names) = (HashMap::new(), 0);
         let mut archive = tar::Archive::new(tap.read(SeekableTo { file: file.clone(), position: 0 }));
         let mut entries = archive.entries_with_seek()?;
         loop {
             tap.begin_header();
             let Some(entry) = entries.next().transpose()? else { break };
-            if members.len() as u64 >= LIMITS.entries {
+            let Ok(name) = String::from_utf8(entry.path_bytes().into_owned()) else { continue };
+            let Some(slot) = slot(&entry, &name, length)? else { continue };
+            names += name.len() + if let Slot::Link(target) = &slot { target.len() } else { 0 };
+            if members.len() >= MAX_MEMBERS || names > MAX_MEMBER_NAMES {
                 return Err(io::Error::other("it has too many members"));
             }
-            let Ok(name) = String::from_utf8(entry.path_bytes().into_owned()) else { continue };
-            if let Some(slot) = slot(&entry, &name, length)? {
-                members.insert(normalised(&name), slot);
-            }
+            members.insert(normalised(&name), slot);
         }
         Ok(Archive { file, members })
     }
@@ -252,21 +262,5 @@ impl Read for Slice {
         self.offset += read as u64;
         self.left -= read as u64;
         Ok(read)
-    }
-}
-
-/// Where a layer's bytes are in a source, and what they must be.
-pub(super) struct LayerBlob {
-    pub(super) member: String,
-    /// `None` in a docker-archive, whose layers are known by their diff IDs only.
-    pub(super) expected: Option<(Digest, u64)>,
-    pub(super) diff_id: Digest,
-}
-
-impl LayerBlob {
-    pub(super) fn open(&self, source: &Source) -> Result<HashingReader<BufReader<Box<dyn Read>>>, Error> {
-        let member = source.member(&self.member)?;
-        let member = member.ok_or_else(|| Error::MissingMember { member: self.member.clone() })?;
-        Ok(HashingReader::new(BufReader::with_capacity(1 << 17, member.reader)))
     }
 }

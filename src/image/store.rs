@@ -3,105 +3,68 @@
 //! | below the store's folder | what |
 //! |---|---|
 //! | `layers/<short>/` | one unpacked layer; a base-36 number as name, so that 120 fit into one mount option |
-//! | `diffs/<hex>.json` | which folder holds the layer with this diff ID, and how many bytes its files have |
+//! | `diffs/<hex>.json` | which folder holds the layer with this diff ID, how many bytes its files have, and which blob it was |
+//! | `listings/<hex>` | what that layer's folder holds, to be verified against |
+//! | `blobs/<hex>` | a layer's blob as it came: a spare copy, from which the layer can be made again |
+//! | `parts/<hex>` | what has come of a blob that is being downloaded, held by `flock` while somebody does |
 //! | `configs/<hex>.json` | an image's configuration, byte for byte; its digest is the image's ID |
+//! | `manifests/<hex>.json` | an image's manifest, byte for byte |
 //! | `refs/<hash>.json` | one reference and the image it names; written last |
 //! | `sources/<hash>.json` | which file or layout was imported, so that it is not read again |
-//! | `tmp/` | what is being written; emptied when nobody writes |
-//! | `lock` | held by `flock` while something is written |
+//! | `uses.json` | when each image was used last |
+//! | `tmp/<writer>/` | what is being written; held by the writer's `flock` |
+//! | `lock` | held by `flock` while something gets its place or loses it |
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::image::ImageConfiguration;
 use rustix::fs::FlockOperation;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use super::limits::MAX_JSON;
-use super::{Config, Digest, Error, Image, ImageSummary, Imported, Reference, import, lookup};
-use crate::sys::remove_tree::remove_tree;
+use super::record::{LayerRecord, ReferenceRecord, SourceRecord, Stamp, read_record, read_small};
+use super::writer_folder::WriterFolder;
+use super::{Config, Digest, Error, Image, ImageSummary, Imported, Reference, import, inherit, lookup};
 
 /// The images of a node. Cheap to clone; several threads and processes may use one folder at a time.
 #[derive(Clone, Debug)]
 pub struct Store {
     folders: Arc<Folders>,
+    keeps_blobs: bool,
 }
 
 #[derive(Debug)]
-struct Folders {
-    root: PathBuf,
-    layers: PathBuf,
-    diffs: PathBuf,
-    configs: PathBuf,
-    refs: PathBuf,
-    sources: PathBuf,
-    tmp: PathBuf,
+pub(super) struct Folders {
+    pub(super) root: PathBuf,
+    pub(super) layers: PathBuf,
+    pub(super) diffs: PathBuf,
+    pub(super) configs: PathBuf,
+    pub(super) listings: PathBuf,
+    pub(super) blobs: PathBuf,
+    pub(super) parts: PathBuf,
+    pub(super) manifests: PathBuf,
+    pub(super) refs: PathBuf,
+    pub(super) sources: PathBuf,
+    pub(super) tmp: PathBuf,
+    uses: PathBuf,
 }
 
-/// `refs/<hash>.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct ReferenceRecord {
-    reference: Reference,
-    /// The digest of the configuration.
-    id: Digest,
-    /// The digests under which a reference may ask for this image: its manifest's and those of the indexes above it.
-    #[serde(default)]
-    manifests: Vec<Digest>,
+/// Held while something gets its place in the store or loses it. Ends when it is dropped.
+pub(super) struct Lock {
+    _file: File,
 }
 
-/// `diffs/<hex>.json`.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct LayerRecord {
-    /// The folder in `layers`.
-    pub(super) dir: String,
-    /// Bytes of its files.
-    pub(super) size: u64,
-}
-
-/// `sources/<hash>.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct SourceRecord {
-    stamp: Stamp,
-    references: Vec<Reference>,
-}
-
-/// What changes when a file is written again or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    /// Seconds and nanoseconds of the last change of the content.
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    /// Of the archive itself, or of a layout's `index.json`, which every tool replaces when it adds an image.
-    pub(super) fn of(source: &Path) -> io::Result<Stamp> {
-        let file = if source.is_dir() { source.join("index.json") } else { source.to_owned() };
-        let meta = fs::metadata(file)?;
-        Ok(Stamp {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-        })
+#[cfg(test)]
+impl Lock {
+    /// Of no store.
+    pub(super) fn for_tests() -> Lock {
+        Lock { _file: tempfile::tempfile().unwrap() }
     }
-}
-
-/// An image whose layers and configuration are in the store, about to get its reference.
-pub(super) struct Named {
-    pub(super) reference: Reference,
-    pub(super) id: Digest,
-    pub(super) manifests: Vec<Digest>,
 }
 
 impl Store {
@@ -113,9 +76,14 @@ impl Store {
             layers: below("layers"),
             diffs: below("diffs"),
             configs: below("configs"),
+            listings: below("listings"),
+            blobs: below("blobs"),
+            parts: below("parts"),
+            manifests: below("manifests"),
             refs: below("refs"),
             sources: below("sources"),
             tmp: below("tmp"),
+            uses: below("uses.json"),
         };
         for folder in folders.all() {
             // Closed to others: layers hold set-user-ID programs of any age, which no user of the host may run.
@@ -125,9 +93,14 @@ impl Store {
                 .create(folder)
                 .map_err(Error::io("create", folder))?;
         }
-        let store = Store { folders: Arc::new(folders) };
+        let store = Store { folders: Arc::new(folders), keeps_blobs: true };
         store.remove_leftovers()?;
         Ok(store)
+    }
+
+    /// Whether layers' blobs are kept: for `podkeep save` with the same digests, and to mend a layer without a network. They are by default.
+    pub fn keep_blobs(self, keeps_blobs: bool) -> Store {
+        Store { keeps_blobs, ..self }
     }
 
     /// Brings the images of an OCI layout (a folder), an OCI archive or a docker-archive into the store.
@@ -135,43 +108,78 @@ impl Store {
     /// Archives may be compressed with gzip or zstd. Every image of the source is imported for this machine's platform, or none is.
     /// Blocks for as long as reading, unpacking and syncing take; waits while another process imports.
     pub fn import(&self, source: &Path) -> Result<Vec<Imported>, Error> {
-        import::import(self, source)
+        self.import_for(source, false)
+    }
+
+    /// The same for a source in the image folder: its images are never cleaned away while it lies there.
+    pub fn import_from_folder(&self, source: &Path) -> Result<Vec<Imported>, Error> {
+        self.import_for(source, true)
+    }
+
+    /// Brings the images of an archive that can be read only once. None of them may be without a name.
+    pub fn import_stream(&self, stream: impl io::Read) -> Result<Vec<Imported>, Error> {
+        import::import_stream(self, stream)
+            .map_err(|cause| Error::Import { path: "standard input".into(), source: Box::new(cause) })
+    }
+
+    fn import_for(&self, source: &Path, pinned: bool) -> Result<Vec<Imported>, Error> {
+        import::import(self, source, pinned, &HashSet::new())
             .map_err(|cause| Error::Import { path: source.to_owned(), source: Box::new(cause) })
     }
 
-    /// Whether `source` was imported as it is now and what it brought is still there. Reads no more than two small files.
+    /// Whether `source` was imported as it is now and what it brought is still whole. Reads a few small files.
     pub fn is_imported(&self, source: &Path) -> Result<bool, Error> {
         let stamp = Stamp::of(source).map_err(Error::io("examine", source))?;
         let Some(record) = read_record::<SourceRecord>(&self.source_record(source))? else {
             return Ok(false);
         };
-        let all_there = record.references.iter().all(|reference| self.reference_record(reference).exists());
-        Ok(record.stamp == stamp && all_there)
+        let is_whole = |reference| matches!(self.find(reference), Ok(Some(_)));
+        Ok(record.stamp == stamp && record.references.iter().all(is_whole))
     }
 
     /// The image that `reference` names, or `None` where the store does not have it.
     ///
     /// A reference with a digest finds an image of the same repository whose manifest (or index) has that digest, whatever its tag.
     pub fn find(&self, reference: &Reference) -> Result<Option<Image>, Error> {
-        let record = match reference.digest() {
-            None => read_record(&self.reference_record(reference))?,
-            Some(digest) => self.records()?.into_iter().find(|record| {
-                record.reference.repository() == reference.repository() && record.manifests.contains(digest)
-            }),
-        };
-        record.map(|record| self.load(reference.clone(), &record.id)).transpose()
+        self.id_of(reference)?.map(|id| self.load(reference.clone(), &id)).transpose()
+    }
+
+    pub(super) fn id_of(&self, reference: &Reference) -> Result<Option<Digest>, Error> {
+        Ok(self.record_of(reference)?.map(|record| record.id))
+    }
+
+    pub(super) fn record_of(&self, reference: &Reference) -> Result<Option<ReferenceRecord>, Error> {
+        match reference.digest() {
+            None => read_record(&self.reference_record(reference)),
+            Some(_) => Ok(self.references()?.into_iter().find(|record| record.is_named_by(reference))),
+        }
+    }
+
+    /// The digests that `reference` stood for when its image was taken in: those of the indexes from the top, its manifest's last.
+    pub(super) fn manifests_of(&self, reference: &Reference) -> Result<Vec<Digest>, Error> {
+        let record: Option<ReferenceRecord> = read_record(&self.reference_record(reference))?;
+        Ok(record.map(|record| record.manifests).unwrap_or_default())
     }
 
     /// Every image of the store, by its first reference.
     pub fn list(&self) -> Result<Vec<ImageSummary>, Error> {
         let mut references = BTreeMap::<Digest, Vec<Reference>>::new();
-        for record in self.records()? {
+        for record in self.references()? {
             references.entry(record.id).or_default().push(record.reference);
         }
+        let mut users = HashMap::<Digest, usize>::new();
+        for id in references.keys() {
+            let layers: HashSet<Digest> = self.diff_ids(id).unwrap_or_default().into_iter().collect();
+            layers.into_iter().for_each(|diff_id| *users.entry(diff_id).or_default() += 1);
+        }
+        let is_shared = |diff_id: &Digest| users.get(diff_id).is_some_and(|users| *users > 1);
         let mut images = Vec::new();
         for (id, mut references) in references {
             references.sort();
-            images.push(self.summary(id, references)?);
+            images.push(match self.summary(&id, &references, is_shared) {
+                Err(error) if error.is_damage() => ImageSummary::damaged(id, references, &error),
+                other => other?,
+            });
         }
         images.sort_by(|a, b| a.references.cmp(&b.references));
         Ok(images)
@@ -194,12 +202,24 @@ impl Store {
         lookup::read_file(&self.folders.layers, &image.layers, Path::new(path), limit)
     }
 
-    /// Waits until nobody else writes to the store; writing ends when the file is dropped.
-    pub(super) fn lock(&self) -> Result<File, Error> {
+    /// Waits until nobody else gives places or takes them.
+    pub(super) fn lock(&self) -> Result<Lock, Error> {
         let file = self.open_lock()?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive)
             .map_err(Error::io("lock", &self.folders.root))?;
-        Ok(file)
+        Ok(Lock { _file: file })
+    }
+
+    pub(super) fn keeps_blobs(&self) -> bool {
+        self.keeps_blobs
+    }
+
+    pub(super) fn folders(&self) -> &Folders {
+        &self.folders
+    }
+
+    pub(super) fn uses_file(&self) -> &Path {
+        &self.folders.uses
     }
 
     pub(super) fn tmp_dir(&self) -> &Path {
@@ -213,34 +233,20 @@ impl Store {
             .filter(|record| is_short_name(&record.dir) && self.folders.layers.join(&record.dir).is_dir()))
     }
 
-    /// Moves an unpacked and synced layer from `tmp` to its place. The caller holds the lock.
-    pub(super) fn add_layer(&self, unpacked: &Path, diff_id: &Digest, size: u64) -> Result<(), Error> {
-        let dir = self.next_short_name()?;
-        let place = self.folders.layers.join(&dir);
-        fs::rename(unpacked, &place).map_err(Error::io("move a layer to", &place))?;
-        sync_dir(&self.folders.layers)?;
-        self.write_record(&self.layer_record(diff_id), &LayerRecord { dir, size })
-    }
-
-    /// Keeps an image's configuration. The caller holds the lock.
-    pub(super) fn add_config(&self, id: &Digest, bytes: &[u8]) -> Result<(), Error> {
-        self.write(&self.config_file(id), bytes)
-    }
-
-    /// Gives an image that is whole in the store its reference. The caller holds the lock.
-    pub(super) fn add_reference(&self, named: Named) -> Result<(), Error> {
-        let Named { reference, id, manifests } = named;
-        self.write_record(&self.reference_record(&reference), &ReferenceRecord { reference, id, manifests })
-    }
-
-    /// Remembers that `source` was imported when it had this `stamp`. The caller holds the lock.
-    pub(super) fn remember(
+    /// Moves an unpacked layer and its listing to places that nobody knows before a record names them. Returns the folder's name.
+    pub(super) fn place_layer(
         &self,
-        source: &Path,
-        stamp: Stamp,
-        references: Vec<Reference>,
-    ) -> Result<(), Error> {
-        self.write_record(&self.source_record(source), &SourceRecord { stamp, references })
+        _: &Lock,
+        diff_id: &Digest,
+        tree: &Path,
+        listing: &Path,
+    ) -> Result<String, Error> {
+        let dir = self.next_short_name()?;
+        let moved = [(tree, self.folders.layers.join(&dir)), (listing, self.listing_file(diff_id))];
+        for (from, to) in moved {
+            fs::rename(from, &to).map_err(Error::io("move a layer to", &to))?;
+        }
+        Ok(dir)
     }
 
     /// The image of this id, whatever its reference names by now.
@@ -250,8 +256,14 @@ impl Store {
     pub fn load(&self, reference: Reference, id: &Digest) -> Result<Image, Error> {
         let configuration = self.configuration(id)?;
         let mut layers = Vec::new();
-        for diff_id in configuration.rootfs().diff_ids() {
-            let dir = self.stored_layer(id, &diff_id.parse()?)?.dir;
+        let mut records = Vec::new();
+        for diff_id in diff_ids_in(&configuration)? {
+            records.push(self.stored_layer(id, &diff_id)?);
+        }
+        if records.iter().any(|record| record.inherits) {
+            records.push(self.stored_layer(id, &inherit::key(id))?);
+        }
+        for LayerRecord { dir, .. } in records {
             // Overlayfs refuses a folder that is given twice (ELOOP). The upper one hides the lower one wholly.
             layers.retain(|lower| *lower != dir);
             // Nor does it look at the mark on a layer's own root.
@@ -263,14 +275,28 @@ impl Store {
         Ok(Image { reference, id: id.clone(), config: Config::from_oci(&configuration), layers })
     }
 
-    fn summary(&self, id: Digest, references: Vec<Reference>) -> Result<ImageSummary, Error> {
-        let configuration = self.configuration(&id)?;
+    fn summary(
+        &self,
+        id: &Digest,
+        references: &[Reference],
+        is_shared: impl Fn(&Digest) -> bool,
+    ) -> Result<ImageSummary, Error> {
+        let configuration = self.configuration(id)?;
         let created = configuration.created().as_deref().and_then(|text| text.parse().ok());
-        let mut size = 0;
-        for diff_id in configuration.rootfs().diff_ids() {
-            size += self.stored_layer(&id, &diff_id.parse()?)?.size;
+        let (mut size, mut shared) = (0, 0);
+        let diff_ids = diff_ids_in(&configuration)?;
+        for diff_id in &diff_ids {
+            let bytes = self.stored_layer(id, diff_id)?.size;
+            size += bytes;
+            shared += if is_shared(diff_id) { bytes } else { 0 };
         }
-        Ok(ImageSummary { references, id, created, size, layers: configuration.rootfs().diff_ids().len() })
+        let (references, layers) = (references.to_vec(), diff_ids.len());
+        Ok(ImageSummary { references, id: id.clone(), created, size, shared, layers, damage: None })
+    }
+
+    /// The diff IDs of an image's layers, the bottom one first.
+    pub(super) fn diff_ids(&self, id: &Digest) -> Result<Vec<Digest>, Error> {
+        diff_ids_in(&self.configuration(id)?)
     }
 
     /// Checked again on every reading: it is small, and what it says is run as root.
@@ -292,7 +318,7 @@ impl Store {
         })
     }
 
-    fn records(&self) -> Result<Vec<ReferenceRecord>, Error> {
+    pub(super) fn references(&self) -> Result<Vec<ReferenceRecord>, Error> {
         let refs = &self.folders.refs;
         let mut records = Vec::new();
         for entry in fs::read_dir(refs).map_err(Error::io("list", refs))? {
@@ -307,52 +333,52 @@ impl Store {
     fn next_short_name(&self) -> Result<String, Error> {
         let layers = &self.folders.layers;
         let mut highest = 0;
-        for entry in fs::read_dir(layers).map_err(Error::io("list", layers))? {
-            let name = entry.map_err(Error::io("list", layers))?.file_name();
+        for name in names_in(layers)? {
             let number = name.to_str().and_then(|name| u32::from_str_radix(name, 36).ok());
             highest = highest.max(number.unwrap_or(0));
         }
         Ok(base36(highest.saturating_add(1)))
     }
 
-    /// Empties `tmp`, unless somebody is writing there now.
+    /// Removes what dead writers left in `tmp`, and layers that no record names: a crash came before the record.
     fn remove_leftovers(&self) -> Result<(), Error> {
-        let lock = self.open_lock()?;
-        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let file = self.open_lock()?;
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(());
         }
-        self.empty_tmp()?;
-        self.move_orphans()?;
-        self.empty_tmp()
+        let lock = Lock { _file: file };
+        let mut leftovers = Vec::new();
+        for name in names_in(&self.folders.tmp)? {
+            leftovers.extend(WriterFolder::of_the_dead(self, &lock, &name)?);
+        }
+        leftovers.extend(self.move_orphans(&lock)?);
+        // Removing takes its time, and nobody has to wait for it.
+        drop(lock);
+        drop(leftovers);
+        Ok(())
     }
 
-    /// A crash between the two steps of [`Store::add_layer`] leaves a folder that no record names, so no image either.
-    fn move_orphans(&self) -> Result<(), Error> {
-        let Folders { layers, diffs, tmp, .. } = &*self.folders;
+    /// Moves layers that no record names into a folder that is removed when it is dropped.
+    pub(super) fn move_orphans(&self, lock: &Lock) -> Result<Option<WriterFolder>, Error> {
         let mut known = HashSet::new();
-        for entry in fs::read_dir(diffs).map_err(Error::io("list", diffs))? {
-            let path = entry.map_err(Error::io("list", diffs))?.path();
-            known.extend(read_record::<LayerRecord>(&path)?.map(|record| OsString::from(record.dir)));
+        for name in names_in(&self.folders.diffs)? {
+            let Some(record) = read_record::<LayerRecord>(&self.folders.diffs.join(name))? else {
+                // It may be its folder, and a container may run on it.
+                return Ok(None);
+            };
+            known.extend(record.replaced.into_iter().chain([record.dir]).map(OsString::from));
         }
-        for entry in fs::read_dir(layers).map_err(Error::io("list", layers))? {
-            let name = entry.map_err(Error::io("list", layers))?.file_name();
-            if !known.contains(&name) {
-                let (orphan, aside) = (layers.join(&name), tmp.join(&name));
-                fs::rename(&orphan, &aside).map_err(Error::io("move away", &orphan))?;
-            }
+        let mut orphans = names_in(&self.folders.layers)?;
+        orphans.retain(|name| !known.contains(name));
+        if orphans.is_empty() {
+            return Ok(None);
         }
-        Ok(())
-    }
-
-    /// The caller holds the lock: what lies in `tmp` is nobody else's.
-    pub(super) fn empty_tmp(&self) -> Result<(), Error> {
-        let tmp = &self.folders.tmp;
-        let dir = File::open(tmp).map_err(Error::io("open", tmp))?;
-        for entry in fs::read_dir(tmp).map_err(Error::io("list", tmp))? {
-            let name = entry.map_err(Error::io("list", tmp))?.file_name();
-            remove_tree(dir.as_fd(), &name).map_err(Error::io("remove leftovers from", tmp))?;
+        let aside = WriterFolder::new(self, lock)?;
+        for name in orphans {
+            let orphan = self.folders.layers.join(&name);
+            fs::rename(&orphan, aside.path.join(&name)).map_err(Error::io("move away", &orphan))?;
         }
-        Ok(())
+        Ok(Some(aside))
     }
 
     fn open_lock(&self) -> Result<File, Error> {
@@ -362,65 +388,76 @@ impl Store {
         options.open(&path).map_err(Error::io("open", &path))
     }
 
-    fn write_record(&self, path: &Path, record: &impl Serialize) -> Result<(), Error> {
-        let json = |source| Error::Json { what: path.display().to_string(), source };
-        self.write(path, &serde_json::to_vec_pretty(record).map_err(json)?)
-    }
-
-    /// Writes aside, syncs, renames. The lock makes the name in `tmp` ours.
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let aside = self.folders.tmp.join("record");
-        let mut file = File::create(&aside).map_err(Error::io("create", &aside))?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", &aside))?;
-        fs::rename(&aside, path).map_err(Error::io("rename to", path))?;
-        path.parent().map_or(Ok(()), sync_dir)
-    }
-
-    fn layer_record(&self, diff_id: &Digest) -> PathBuf {
+    pub(super) fn layer_record(&self, diff_id: &Digest) -> PathBuf {
         self.folders.diffs.join(format!("{}.json", diff_id.hex()))
     }
 
-    fn config_file(&self, id: &Digest) -> PathBuf {
+    pub(super) fn config_file(&self, id: &Digest) -> PathBuf {
         self.folders.configs.join(format!("{}.json", id.hex()))
     }
 
+    pub(super) fn listing_file(&self, diff_id: &Digest) -> PathBuf {
+        self.folders.listings.join(diff_id.hex())
+    }
+
+    pub(super) fn blob_file(&self, digest: &Digest) -> PathBuf {
+        self.folders.blobs.join(digest.hex())
+    }
+
+    pub(super) fn part_file(&self, digest: &Digest) -> PathBuf {
+        self.folders.parts.join(digest.hex())
+    }
+
+    pub(super) fn manifest_file(&self, digest: &Digest) -> PathBuf {
+        self.folders.manifests.join(format!("{}.json", digest.hex()))
+    }
+
     /// Named by a hash, since a reference may be longer than a file name.
-    fn reference_record(&self, reference: &Reference) -> PathBuf {
+    pub(super) fn reference_record(&self, reference: &Reference) -> PathBuf {
         self.folders.refs.join(format!("{}.json", Digest::of(reference.canonical().as_bytes()).hex()))
     }
 
-    fn source_record(&self, source: &Path) -> PathBuf {
+    pub(super) fn source_record(&self, source: &Path) -> PathBuf {
         let path = source.canonicalize().unwrap_or_else(|_| source.to_owned());
         self.folders.sources.join(format!("{}.json", Digest::of(path.as_os_str().as_bytes()).hex()))
     }
 }
 
 impl Folders {
-    fn all(&self) -> [&Path; 7] {
-        [&self.root, &self.layers, &self.diffs, &self.configs, &self.refs, &self.sources, &self.tmp]
+    fn all(&self) -> [&Path; 11] {
+        let Folders {
+            root,
+            layers,
+            diffs,
+            configs,
+            listings,
+            blobs,
+            parts,
+            manifests,
+            refs,
+            sources,
+            tmp,
+            uses: _,
+        } = self;
+        [root, layers, diffs, configs, listings, blobs, parts, manifests, refs, sources, tmp]
+            .map(PathBuf::as_path)
     }
 }
 
-/// Renames in a folder last only once the folder is synced.
-fn sync_dir(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))
+impl ImageSummary {
+    fn damaged(id: Digest, references: Vec<Reference>, error: &Error) -> ImageSummary {
+        let damage = Some(error.to_string());
+        ImageSummary { references, id, created: None, size: 0, shared: 0, layers: 0, damage }
+    }
 }
 
-fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
-    let Some(bytes) = read_small(path)? else { return Ok(None) };
-    let json = |source| Error::Json { what: path.display().to_string(), source };
-    serde_json::from_slice(&bytes).map(Some).map_err(json)
+fn diff_ids_in(configuration: &ImageConfiguration) -> Result<Vec<Digest>, Error> {
+    configuration.rootfs().diff_ids().iter().map(|diff_id| Ok(diff_id.parse()?)).collect()
 }
 
-/// `None` where there is no such file.
-fn read_small(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(Error::io("open", path))?,
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_JSON).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    Ok(Some(bytes))
+pub(super) fn names_in(folder: &Path) -> Result<Vec<OsString>, Error> {
+    let names = fs::read_dir(folder).map_err(Error::io("list", folder))?;
+    names.map(|entry| Ok(entry.map_err(Error::io("list", folder))?.file_name())).collect()
 }
 
 fn base36(mut number: u32) -> String {
@@ -439,7 +476,10 @@ fn is_short_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
+    use crate::image::record::Batch;
 
     fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
@@ -459,27 +499,34 @@ mod tests {
     }
 
     #[test]
-    fn opening_removes_leftovers_but_not_under_a_writer() {
+    fn opening_removes_what_dead_writers_left_and_not_under_a_living_one() {
         let (dir, store) = store();
-        let leftover = store.tmp_dir().join("layer");
+        let leftover = store.tmp_dir().join("1-0/layer");
         fs::create_dir_all(leftover.join("deep/er")).unwrap();
-        let lock = store.lock().unwrap();
+        let living = store.begin().unwrap();
+        fs::create_dir(living.folder().join("layer")).unwrap();
         Store::open(&dir.path().join("store")).unwrap();
-        assert!(leftover.exists());
-        drop(lock);
-        Store::open(&dir.path().join("store")).unwrap();
-        assert!(!leftover.exists());
+        assert!(living.folder().join("layer").exists());
+        assert_eq!(fs::read_dir(store.tmp_dir()).unwrap().count(), 1);
+        drop(living);
+        assert_eq!(fs::read_dir(store.tmp_dir()).unwrap().count(), 0);
     }
 
     #[test]
     fn a_layer_without_a_record_is_removed_and_one_with_it_stays() {
-        let (dir, store) = store();
+        let (home, store) = store();
         let id = Digest::of(b"layer");
-        fs::create_dir(store.tmp_dir().join("0")).unwrap();
-        store.add_layer(&store.tmp_dir().join("0"), &id, 1).unwrap();
+        let [tree, listing] = ["tree", "listing"].map(|name| store.tmp_dir().join(name));
+        fs::create_dir(&tree).unwrap();
+        fs::write(&listing, "").unwrap();
+        let dir = store.place_layer(&store.lock().unwrap(), &id, &tree, &listing).unwrap();
+        let record = LayerRecord { dir, size: 1, blob: None, inherits: false, replaced: Vec::new() };
+        let mut batch = Batch::new(store.tmp_dir());
+        batch.put_record(store.layer_record(&id), &record).unwrap();
+        batch.commit().unwrap();
         fs::create_dir(store.layers_dir().join("orphan")).unwrap();
-        Store::open(&dir.path().join("store")).unwrap();
-        assert!(store.layer(&id).unwrap().is_some());
+        Store::open(&home.path().join("store")).unwrap();
+        assert_eq!(store.layer(&id).unwrap(), Some(record));
         assert_eq!(fs::read_dir(store.layers_dir()).unwrap().count(), 1);
     }
 
@@ -496,8 +543,9 @@ mod tests {
         let (_dir, store) = store();
         let reference: Reference = "web".parse().unwrap();
         let id = Digest::of(b"what it should be");
-        store.add_config(&id, b"what it is").unwrap();
-        store.add_reference(Named { reference: reference.clone(), id, manifests: Vec::new() }).unwrap();
+        fs::write(store.config_file(&id), "what it is").unwrap();
+        let record = ReferenceRecord { reference: reference.clone(), id, manifests: Vec::new() };
+        fs::write(store.reference_record(&reference), serde_json::to_vec(&record).unwrap()).unwrap();
         assert!(matches!(store.find(&reference), Err(Error::Damaged { .. })));
         assert_eq!(store.find(&"other".parse().unwrap()).unwrap(), None);
     }

@@ -3,14 +3,16 @@
 //! The kernel resolves parents with `RESOLVE_BENEATH`, so a symlink that an earlier entry made may lead around inside the layer, but an absolute one or
 //! one with too many `..` is refused. The last name is never followed. Nobody else writes here: the folder lies in the store's closed `tmp`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
+use flate2::Crc;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
@@ -25,9 +27,23 @@ const CHUNK: usize = 1 << 17;
 /// A layer that is being unpacked.
 pub(super) struct Tree {
     root: OwnedFd,
-    /// Set at the end, since every entry made in a folder changes its time.
-    folder_times: HashMap<PathBuf, (i64, i64)>,
+    /// The folder of the entry before, which most entries share.
+    parent: Option<(PathBuf, Rc<OwnedFd>)>,
+    made: Made,
     chunk: Vec<u8>,
+}
+
+/// What the tree itself does not say of a layer that was unpacked, by inode: names may be replaced, and take more memory.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// CRC-32 of each file's content.
+    pub(super) checksums: HashMap<u64, u32>,
+    /// Set at the end, since every entry made in a folder changes its time.
+    pub(super) folder_times: HashMap<u64, (i64, i64)>,
+    /// Folders that the layer writes into and does not list: their attributes are for the layers below to say.
+    pub(super) unlisted: HashSet<u64>,
+    /// Whether anything but a folder has an extended attribute.
+    pub(super) has_attributes: bool,
 }
 
 /// What was in an entry's place.
@@ -40,8 +56,10 @@ enum Before {
 
 impl Tree {
     /// `root` is an empty folder.
-    pub(super) fn new(root: OwnedFd) -> Tree {
-        Tree { root, folder_times: HashMap::new(), chunk: vec![0; CHUNK] }
+    pub(super) fn new(root: OwnedFd) -> Result<Tree, EntryError> {
+        let mut made = Made::default();
+        made.unlisted.insert(inode(&root)?);
+        Ok(Tree { root, parent: None, made, chunk: vec![0; CHUNK] })
     }
 
     /// Makes one entry. `content` is read for files only.
@@ -51,40 +69,35 @@ impl Tree {
         if kind == Kind::Nothing {
             return Ok(());
         }
-        let parent = self.open_parent(&path.parent)?;
+        let parent = &*self.open_parent(&path.parent)?;
+        if kind != Kind::Folder && !attributes.extended.is_empty() {
+            self.made.has_attributes = true;
+        }
         match kind {
-            Kind::Folder => self.add_folder(&parent, &path, &name, &attributes),
-            Kind::File => self.add_file(&parent, &name, &attributes, content, size),
-            Kind::Symlink(target) => add_symlink(&parent, &name, &target, &attributes),
-            Kind::Hardlink(target) => self.add_hardlink(&parent, &name, &target),
+            Kind::Folder => self.add_folder(parent, &name, &attributes),
+            Kind::File => self.add_file(parent, &name, &attributes, content, size),
+            Kind::Symlink(target) => self.add_symlink(parent, &name, &target, &attributes),
+            Kind::Hardlink(target) => self.add_hardlink(parent, &name, &target),
             Kind::Device { block, major, minor } => {
                 let file_type = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
-                add_node(&parent, &name, file_type, rustix::fs::makedev(major, minor), &attributes)
+                self.add_node(parent, &name, file_type, rustix::fs::makedev(major, minor), &attributes)
             }
-            Kind::Fifo => add_node(&parent, &name, FileType::Fifo, 0, &attributes),
-            Kind::Whiteout => add_whiteout(&parent, &name),
-            Kind::Opaque => set_opaque(&parent),
+            Kind::Fifo => self.add_node(parent, &name, FileType::Fifo, 0, &attributes),
+            Kind::Whiteout => add_whiteout(parent, &name),
+            Kind::Opaque => set_opaque(parent),
             Kind::Nothing => Ok(()),
         }
     }
 
-    /// Gives folders the times their entries said.
-    pub(super) fn finish(self) -> Result<(), (PathBuf, EntryError)> {
-        for (path, modified) in self.folder_times {
-            match beneath(&self.root, &path) {
-                Ok(folder) => set_times(&folder, modified).map_err(|error| (path, error))?,
-                // A later entry took its place.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {}
-                Err(errno) => return Err((path, EntryError::io("set the time")(errno))),
-            }
-        }
-        Ok(())
+    /// The layer's folder, and what it does not say itself.
+    pub(super) fn finish(self) -> (OwnedFd, Made) {
+        (self.root, self.made)
     }
 
     fn add_root(&mut self, kind: &Kind, attributes: &Attributes) -> Result<(), EntryError> {
         match kind {
             Kind::Folder => {
-                self.folder_times.insert(PathBuf::new(), attributes.modified);
+                self.made.list(inode(&self.root)?, attributes);
                 set_attributes(&self.root, attributes)
             }
             Kind::Nothing => Ok(()),
@@ -95,18 +108,17 @@ impl Tree {
     fn add_folder(
         &mut self,
         parent: &OwnedFd,
-        path: &EntryPath,
         name: &OsStr,
         attributes: &Attributes,
     ) -> Result<(), EntryError> {
-        let folder = match clear(parent, name, Kind::Folder)? {
+        let folder = match self.clear(parent, name, Kind::Folder)? {
             Before::Folder => {
                 rustix::fs::openat(parent, name, FOLDER, Mode::empty()).map_err(EntryError::io("open"))?
             }
             Before::Nothing => make_folder(parent, name)?,
             Before::Hiding => make_opaque_folder(parent, name)?,
         };
-        self.folder_times.insert(path.whole(), attributes.modified);
+        self.made.list(inode(&folder)?, attributes);
         set_attributes(&folder, attributes)
     }
 
@@ -118,20 +130,59 @@ impl Tree {
         content: &mut impl Read,
         size: u64,
     ) -> Result<(), EntryError> {
-        clear(parent, name, Kind::File)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR);
+        let file = match create_file(parent, name) {
+            Err(Errno::EXIST) => {
+                self.clear(parent, name, Kind::File)?;
+                create_file(parent, name)
+            }
+            other => other,
+        };
         let mut file = File::from(file.map_err(EntryError::io("create"))?);
-        let read = copy(content, &mut file, &mut self.chunk).map_err(EntryError::io("write"))?;
+        let (read, checksum) = copy(content, &mut file, &mut self.chunk)?;
         if read != size {
             return Err(EntryError::Truncated { read, size });
         }
         let file = OwnedFd::from(file);
+        self.made.checksums.insert(inode(&file)?, checksum);
         set_attributes(&file, attributes)?;
         set_times(&file, attributes.modified)
     }
 
-    fn add_hardlink(&self, parent: &OwnedFd, name: &OsStr, target: &EntryPath) -> Result<(), EntryError> {
+    fn add_symlink(
+        &mut self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        target: &[u8],
+        attributes: &Attributes,
+    ) -> Result<(), EntryError> {
+        self.clear(parent, name, Kind::File)?;
+        rustix::fs::symlinkat(OsStr::from_bytes(target), parent, name)
+            .map_err(EntryError::io("make the symlink"))?;
+        chown(parent, name, attributes)?;
+        set_extended_by_name(parent, name, attributes)?;
+        set_times_by_name(parent, name, attributes)
+    }
+
+    fn add_node(
+        &mut self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        file_type: FileType,
+        device: u64,
+        attributes: &Attributes,
+    ) -> Result<(), EntryError> {
+        self.clear(parent, name, Kind::File)?;
+        rustix::fs::mknodat(parent, name, file_type, Mode::empty(), device)
+            .map_err(EntryError::io("make the device or FIFO (devices need root)"))?;
+        chown(parent, name, attributes)?;
+        // The node was made just now and nobody else writes here: it is no symlink.
+        rustix::fs::chmodat(parent, name, Mode::from_raw_mode(attributes.mode), AtFlags::empty())
+            .map_err(EntryError::io("set the mode"))?;
+        set_extended_by_name(parent, name, attributes)?;
+        set_times_by_name(parent, name, attributes)
+    }
+
+    fn add_hardlink(&mut self, parent: &OwnedFd, name: &OsStr, target: &EntryPath) -> Result<(), EntryError> {
         let shown = || target.whole().to_string_lossy().into_owned();
         let missing = || EntryError::LinkTargetMissing { target: shown() };
         let target_name = target.name.as_deref().ok_or_else(missing)?;
@@ -149,7 +200,7 @@ impl Tree {
         if self::stat(parent, name)?.is_some_and(is_same) {
             return Ok(());
         }
-        clear(parent, name, Kind::File)?;
+        self.clear(parent, name, Kind::File)?;
         // No AT_SYMLINK_FOLLOW: a link to a symlink is a second name of the symlink.
         match rustix::fs::linkat(&target_parent, target_name, parent, name, AtFlags::empty()) {
             Err(Errno::NOENT) => Err(missing()),
@@ -158,37 +209,85 @@ impl Tree {
     }
 
     /// The folder that an entry is made in. What the layer does not list is made, as root's and with mode 0755.
-    fn open_parent(&self, path: &Path) -> Result<OwnedFd, EntryError> {
-        match beneath(&self.root, path) {
-            Err(Errno::NOENT | Errno::NOTDIR) => self.make_parents(path),
-            Err(Errno::XDEV | Errno::LOOP) => Err(EntryError::ParentLeavesRoot),
-            other => other.map_err(EntryError::io("open the parent")),
+    fn open_parent(&mut self, path: &Path) -> Result<Rc<OwnedFd>, EntryError> {
+        if let Some((_, folder)) = self.parent.as_ref().filter(|(known, _)| known == path) {
+            return Ok(Rc::clone(folder));
         }
+        let folder = Rc::new(match beneath(&self.root, path) {
+            Err(Errno::NOENT | Errno::NOTDIR) => self.make_parents(path)?,
+            Err(Errno::XDEV | Errno::LOOP) => return Err(EntryError::ParentLeavesRoot),
+            other => other.map_err(EntryError::io("open the parent"))?,
+        });
+        self.parent = Some((path.to_owned(), Rc::clone(&folder)));
+        Ok(folder)
     }
 
-    fn make_parents(&self, path: &Path) -> Result<OwnedFd, EntryError> {
+    fn make_parents(&mut self, path: &Path) -> Result<OwnedFd, EntryError> {
         let mut done = PathBuf::new();
         let mut folder = beneath(&self.root, &done).map_err(EntryError::io("open the root"))?;
         for name in path {
             done.push(name);
             folder = match beneath(&self.root, &done) {
-                Err(Errno::NOENT | Errno::NOTDIR) => make_parent(&folder, name)?,
+                Err(Errno::NOENT | Errno::NOTDIR) => {
+                    let made = make_parent(&folder, name)?;
+                    self.made.leave_unlisted(inode(&made)?);
+                    made
+                }
                 Err(Errno::XDEV | Errno::LOOP) => return Err(EntryError::ParentLeavesRoot),
                 other => other.map_err(EntryError::io("open the parent"))?,
             };
         }
         Ok(folder)
     }
+
+    /// Makes room for an entry; a folder may stay where a folder comes.
+    fn clear(&mut self, parent: &OwnedFd, name: &OsStr, kind: Kind) -> Result<Before, EntryError> {
+        let Some(stat) = stat(parent, name)? else { return Ok(Before::Nothing) };
+        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if is_folder && kind == Kind::Folder {
+            return Ok(Before::Folder);
+        }
+        // A path that led over it leads elsewhere now.
+        self.parent = None;
+        remove_tree(parent.as_fd(), name).map_err(EntryError::io("replace"))?;
+        Ok(Before::Hiding)
+    }
 }
 
-/// Opens a folder of the layer for what is done below it.
-fn beneath(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+impl Made {
+    fn list(&mut self, folder: u64, attributes: &Attributes) {
+        self.unlisted.remove(&folder);
+        self.folder_times.insert(folder, attributes.modified);
+    }
+
+    /// The inode may have been another folder's.
+    fn leave_unlisted(&mut self, folder: u64) {
+        self.folder_times.remove(&folder);
+        self.unlisted.insert(folder);
+    }
+}
+
+/// Opens a folder of the layer.
+pub(super) fn beneath(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    let folder = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?;
-    // Times and attributes cannot be set through an O_PATH fd.
-    rustix::fs::openat(&folder, ".", FOLDER, Mode::empty())
+    loop {
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+            // Something was renamed or mounted on the host meanwhile, so the kernel cannot vouch for `..`: ask again.
+            Err(Errno::AGAIN) => {}
+            result => return result,
+        }
+    }
+}
+
+fn inode(file: &OwnedFd) -> Result<u64, EntryError> {
+    rustix::fs::fstat(file).map(|stat| stat.st_ino).map_err(EntryError::io("examine"))
+}
+
+fn create_file(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
 }
 
 fn make_parent(folder: &OwnedFd, name: &OsStr) -> Result<OwnedFd, EntryError> {
@@ -243,49 +342,6 @@ fn add_whiteout(parent: &OwnedFd, name: &OsStr) -> Result<(), EntryError> {
     }
 }
 
-fn add_symlink(
-    parent: &OwnedFd,
-    name: &OsStr,
-    target: &[u8],
-    attributes: &Attributes,
-) -> Result<(), EntryError> {
-    clear(parent, name, Kind::File)?;
-    rustix::fs::symlinkat(OsStr::from_bytes(target), parent, name)
-        .map_err(EntryError::io("make the symlink"))?;
-    chown(parent, name, attributes)?;
-    set_extended_by_name(parent, name, attributes)?;
-    set_times_by_name(parent, name, attributes)
-}
-
-fn add_node(
-    parent: &OwnedFd,
-    name: &OsStr,
-    file_type: FileType,
-    device: u64,
-    attributes: &Attributes,
-) -> Result<(), EntryError> {
-    clear(parent, name, Kind::File)?;
-    rustix::fs::mknodat(parent, name, file_type, Mode::empty(), device)
-        .map_err(EntryError::io("make the device or FIFO (devices need root)"))?;
-    chown(parent, name, attributes)?;
-    // The node was made just now and nobody else writes here: it is no symlink.
-    rustix::fs::chmodat(parent, name, Mode::from_raw_mode(attributes.mode), AtFlags::empty())
-        .map_err(EntryError::io("set the mode"))?;
-    set_extended_by_name(parent, name, attributes)?;
-    set_times_by_name(parent, name, attributes)
-}
-
-/// Makes room for an entry; a folder may stay where a folder comes.
-fn clear(parent: &OwnedFd, name: &OsStr, kind: Kind) -> Result<Before, EntryError> {
-    let Some(stat) = stat(parent, name)? else { return Ok(Before::Nothing) };
-    let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    if is_folder && kind == Kind::Folder {
-        return Ok(Before::Folder);
-    }
-    remove_tree(parent.as_fd(), name).map_err(EntryError::io("replace"))?;
-    Ok(Before::Hiding)
-}
-
 fn stat(parent: &OwnedFd, name: &OsStr) -> Result<Option<rustix::fs::Stat>, EntryError> {
     match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => Ok(None),
@@ -297,25 +353,30 @@ fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-/// Chunks of zeros become holes. Returns how many bytes there were.
-fn copy(content: &mut impl Read, file: &mut File, chunk: &mut [u8]) -> io::Result<u64> {
-    let mut total = 0;
+/// Chunks of zeros become holes. Returns how many bytes there were, and their CRC-32.
+fn copy(content: &mut impl Read, file: &mut File, chunk: &mut [u8]) -> Result<(u64, u32), EntryError> {
+    let (mut total, mut checksum, mut ends_in_hole) = (0, Crc::new(), false);
     loop {
         let read = match content.read(chunk) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
+            other => other.map_err(EntryError::Content)?,
         };
         if read == 0 {
-            file.set_len(total)?;
-            return Ok(total);
+            break;
         }
         total += read as u64;
-        if chunk[..read].iter().all(|byte| *byte == 0) {
-            file.seek(SeekFrom::Start(total))?;
+        checksum.update(&chunk[..read]);
+        ends_in_hole = chunk[..read].iter().all(|byte| *byte == 0);
+        if ends_in_hole {
+            file.seek(SeekFrom::Start(total)).map_err(EntryError::io("write"))?;
         } else {
-            file.write_all(&chunk[..read])?;
+            file.write_all(&chunk[..read]).map_err(EntryError::io("write"))?;
         }
     }
+    if ends_in_hole {
+        file.set_len(total).map_err(EntryError::io("write"))?;
+    }
+    Ok((total, checksum.sum()))
 }
 
 /// Owner before mode, since chown clears set-user-ID; attributes last, since it clears capabilities too.
@@ -360,6 +421,6 @@ fn set_times_by_name(parent: &OwnedFd, name: &OsStr, attributes: &Attributes) ->
         .map_err(EntryError::io("set the time"))
 }
 
-fn times(modified: (i64, i64)) -> Timestamps {
+pub(super) fn times(modified: (i64, i64)) -> Timestamps {
     Timestamps { last_access: timespec(modified), last_modification: timespec(modified) }
 }

@@ -34,17 +34,13 @@ pub struct Images {
     importing: HashSet<PathBuf>,
     /// Files of the folder that could not be imported: when they had last been changed, and why.
     failed: HashMap<PathBuf, (Option<SystemTime>, String)>,
-    /// Containers whose image may be among those that are being imported.
+    /// Containers whose image may be among those that are being imported or mended.
     waiting: Vec<(PodNumber, Index)>,
+    /// Images that were found damaged: tried once to mend, until something comes into the store.
+    damaged: HashSet<Reference>,
     accounts: HashMap<Digest, Rc<Accounts>>,
     /// What was found, as long as nothing was written into the store: a container that is started again reads no record.
-    found: HashMap<String, Arc<Image>>,
-}
-
-/// Why an image cannot even be looked for.
-enum FindError {
-    Name(String),
-    Store(String),
+    found: HashMap<Reference, Arc<Image>>,
 }
 
 /// An image's `/etc/passwd` and `/etc/group`.
@@ -66,6 +62,7 @@ impl Images {
             importing: HashSet::new(),
             failed: HashMap::new(),
             waiting: Vec::new(),
+            damaged: HashSet::new(),
             accounts: HashMap::new(),
             found: HashMap::new(),
         })
@@ -97,17 +94,14 @@ impl Images {
         )?)
     }
 
-    /// The image that a reference, as a manifest has it, names now.
-    fn find(&mut self, text: &str) -> Result<Option<Arc<Image>>, FindError> {
-        if let Some(image) = self.found.get(text) {
+    /// The image that a reference names now.
+    fn find(&mut self, reference: &Reference) -> Result<Option<Arc<Image>>, image::Error> {
+        if let Some(image) = self.found.get(reference) {
             return Ok(Some(Arc::clone(image)));
         }
-        let reference = text.parse::<Reference>().map_err(|error| FindError::Name(error.to_string()))?;
-        let found = self.store.find(&reference);
-        let found = found.map_err(|error| FindError::Store(format!("{:#}", anyhow::Error::from(error))))?;
-        let image = found.map(Arc::new);
+        let image = self.store.find(reference)?.map(Arc::new);
         if let Some(image) = &image {
-            self.found.insert(text.to_owned(), Arc::clone(image));
+            self.found.insert(reference.clone(), Arc::clone(image));
         }
         Ok(image)
     }
@@ -118,6 +112,7 @@ impl Images {
         if changed {
             self.accounts.clear();
             self.found.clear();
+            self.damaged.clear();
         }
         changed
     }
@@ -138,12 +133,12 @@ impl Images {
         Ok(candidates)
     }
 
-    fn missing_message(&self, name: &str) -> String {
+    fn missing_message(&self, reference: &Reference) -> String {
         let mut message = match &self.folder {
             Some(folder) => {
-                format!("image {name} is neither in the store nor in {}", folder.path().display())
+                format!("image {reference} is neither in the store nor in {}", folder.path().display())
             }
-            None => format!("image {name} is not in the store: bring it with `podkeep load`"),
+            None => format!("image {reference} is not in the store: bring it with `podkeep load`"),
         };
         let mut failures: Vec<&String> = self.failed.values().map(|(_, why)| why).collect();
         failures.sort();
@@ -163,23 +158,30 @@ impl Worker {
         // What came a moment ago counts, whether or not the loop has heard of it.
         self.images_arrived();
         let missing = |problem, message| Event::ImageMissing { container, problem, message };
-        let event = match self.images.find(&text) {
-            Ok(Some(image)) => self.image_found(number, container, image),
-            Ok(None) => {
-                self.import_new();
-                if !self.images.importing.is_empty() {
+        let event = match text.parse::<Reference>() {
+            Err(error) => missing(ImageProblem::InvalidName, error.to_string()),
+            Ok(reference) => match self.images.find(&reference) {
+                Ok(Some(image)) => self.image_found(number, container, image),
+                Ok(None) => {
+                    self.import_new();
+                    if !self.images.importing.is_empty() {
+                        self.images.waiting.push((number, container));
+                        return;
+                    }
+                    let problem = match policy {
+                        PullPolicy::Never => ImageProblem::NeverPull,
+                        PullPolicy::Always | PullPolicy::IfNotPresent => ImageProblem::Missing,
+                    };
+                    missing(problem, self.images.missing_message(&reference))
+                }
+                Err(error) if error.is_damage() && self.images.damaged.insert(reference.clone()) => {
+                    log::warn!("{:#}", anyhow::Error::from(error));
                     self.images.waiting.push((number, container));
+                    self.mend_image(reference);
                     return;
                 }
-                let problem = match policy {
-                    PullPolicy::Never => ImageProblem::NeverPull,
-                    PullPolicy::Always | PullPolicy::IfNotPresent => ImageProblem::Missing,
-                };
-                let name = text.parse::<Reference>().map_or(text, |reference| reference.to_string());
-                missing(problem, self.images.missing_message(&name))
-            }
-            Err(FindError::Name(message)) => missing(ImageProblem::InvalidName, message),
-            Err(FindError::Store(message)) => missing(ImageProblem::Unreadable, message),
+                Err(error) => missing(ImageProblem::Unreadable, format!("{:#}", anyhow::Error::from(error))),
+            },
         };
         self.tell(number, event);
     }
@@ -190,6 +192,34 @@ impl Worker {
             run.containers[container].image = Some(image);
         }
         Event::ImageReady { container, image_id }
+    }
+
+    /// Makes again what an image lacks, beside the loop.
+    fn mend_image(&mut self, reference: Reference) {
+        let store = self.images.store.clone();
+        self.imports.add(move || {
+            let result = store.mend(&reference);
+            Done::Mended { reference, result }
+        });
+    }
+
+    /// Those that waited look again: for an image that is whole, or one that is missing.
+    pub fn image_mended(&mut self, reference: Reference, result: Result<bool, image::Error>) {
+        match result {
+            Ok(true) => {
+                log::info!("image {reference} was damaged and is mended");
+                self.images.damaged.remove(&reference);
+            }
+            Ok(false) => log::warn!("image {reference} is damaged, and nothing is there to mend it from"),
+            Err(error) => log::warn!("mend image {reference}: {:#}", anyhow::Error::from(error)),
+        }
+        self.look_again();
+    }
+
+    fn look_again(&mut self) {
+        for (number, container) in std::mem::take(&mut self.images.waiting) {
+            self.find_image(number, container);
+        }
     }
 
     /// Something was put into the image folder.
@@ -216,7 +246,7 @@ impl Worker {
             self.imports.add(move || {
                 // Before it is read: what comes later is another file.
                 let changed_at = changed_at(&source);
-                let result = store.import(&source).map(|imported| imported.len());
+                let result = store.import_from_folder(&source).map(|imported| imported.len());
                 Done::Imported { source, changed_at, result }
             });
         }
@@ -254,9 +284,7 @@ impl Worker {
         }
         // It may have changed meanwhile, unnoticed because it was being imported.
         self.import_new();
-        for (number, container) in std::mem::take(&mut self.images.waiting) {
-            self.find_image(number, container);
-        }
+        self.look_again();
     }
 
     /// References were written into the store, or removed from it.

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use super::clock;
 use super::folders::Folders;
+use super::good_manifests;
 use super::snapshot::{Snapshot, pod_snapshot};
 use super::state::{self, Error};
 use crate::manifest;
@@ -38,6 +39,18 @@ pub fn snapshot(run_dir: &Path, root_dir: &Path) -> Result<Snapshot, Error> {
     }
     snapshot.pods.sort_by(|a, b| a.pod.id.cmp(&b.pod.id));
     Ok(snapshot)
+}
+
+/// What the last good manifests ask for, and in which file: images that will be needed when the node is back.
+pub fn named_images(root_dir: &Path) -> Vec<(PathBuf, String)> {
+    let node = state::load_node(root_dir).map_or_else(String::new, |node| node.name);
+    let folders = Folders { root: root_dir.to_owned(), run: PathBuf::new(), logs: PathBuf::new() };
+    let (good, _) = good_manifests::load_all(&folders.good_manifests(), &node);
+    let images = |(file, pods): (PathBuf, Vec<Arc<manifest::Pod>>)| {
+        let containers = pods.iter().flat_map(|pod| &pod.containers);
+        containers.map(|container| (file.clone(), container.image.clone())).collect::<Vec<_>>()
+    };
+    good.into_iter().flat_map(images).collect()
 }
 
 /// The folder of all logs, as the last worker wrote it down.

@@ -67,6 +67,11 @@ pub enum Done {
         changed_at: Option<SystemTime>,
         result: Result<usize, crate::image::Error>,
     },
+    /// What was damaged of an image was made again, if it could be.
+    Mended {
+        reference: crate::image::Reference,
+        result: Result<bool, crate::image::Error>,
+    },
     Released {
         pod: PodNumber,
         result: Result<(), String>,
@@ -253,6 +258,7 @@ impl Worker {
             match done {
                 Done::Prepared { pod, result } => self.pod_prepared(pod, result)?,
                 Done::Imported { source, changed_at, result } => self.imported(&source, changed_at, result),
+                Done::Mended { reference, result } => self.image_mended(reference, result),
                 Done::Released { pod, result } => self.released(pod, result),
                 Done::Exec(begun) => self.exec_begun(*begun)?,
                 Done::TrashEmptied(result) => self.trash_emptied(result),

@@ -225,7 +225,7 @@ fn a_source_is_known_until_it_changes() {
 }
 
 #[test]
-fn two_imports_at_once_are_one_after_the_other() {
+fn two_imports_at_once_leave_one_image() {
     let world = World::new();
     let archive = world.path("web.tar");
     fs::write(&archive, docker_archive(json!({}), &simple("1"), json!(["web:1"]))).unwrap();

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use serde_json::json;
 use tar::{EntryType, Header};
 
 use super::builder::{Layer, World};
@@ -215,4 +216,43 @@ fn an_archive_without_its_last_padding_is_whole() {
     world.import_layers(&[layer]).unwrap();
     let image = world.find("web:1").unwrap();
     assert_eq!(world.store.read_file(&image, "last", 16).unwrap().unwrap(), b"content");
+}
+
+/// What a layer does not list looks as the layers below say, in this image and only in it.
+#[test]
+fn folders_that_a_layer_writes_into_and_does_not_list_keep_their_attributes() {
+    let world = World::new();
+    let base = Layer::new()
+        .entry(EntryType::Directory, "tmp", "", 0o1777, b"")
+        .entry(EntryType::Directory, "srv", "", 0o700, b"")
+        .entry(EntryType::Directory, "gone", "", 0o700, b"")
+        .entry(EntryType::Directory, "hidden", "", 0o700, b"");
+    let upper = Layer::new()
+        .file("tmp/x", "")
+        .file("srv/new/x", "")
+        .file(".wh.gone", "")
+        .file("gone/x", "")
+        .file("hidden/.wh..wh..opq", "")
+        .file("hidden/x", "");
+    let (base, upper) = (base.finish(), upper.finish());
+    world.import_layers(&[base, upper.clone()]).unwrap();
+    let image = world.find("web:1").unwrap();
+    assert_eq!(image.layers.len(), 3, "one for the folders");
+    let seen = |layer: usize, name: &str| {
+        let meta = fs::symlink_metadata(world.store.layers_dir().join(&image.layers[layer]).join(name));
+        meta.map(|meta| (meta.mode() & 0o7777, meta.mtime())).ok()
+    };
+    assert_eq!(seen(2, "tmp"), Some((0o1777, 1_700_000_000)));
+    assert_eq!(seen(2, "srv"), Some((0o700, 1_700_000_000)));
+    assert_eq!([seen(2, "tmp/x"), seen(2, "srv/new"), seen(2, "gone"), seen(2, "hidden")], [None; 4]);
+    assert_eq!(seen(1, "gone").unwrap().0, 0o755);
+    assert_eq!(world.store.read_file(&image, "/tmp/x", 1).unwrap().as_deref(), Some(&b""[..]));
+
+    let mut layout = world.layout("other");
+    let manifest = layout.image(&[(upper.clone(), upper)], json!({}));
+    layout.name("other:1", manifest);
+    world.store.import(&layout.write()).unwrap();
+    let other = world.find("other:1").unwrap();
+    assert_eq!(other.layers[0], image.layers[1], "the layer itself is shared");
+    assert_eq!(fs::read_dir(world.store.layers_dir().join(&other.layers[1])).unwrap().count(), 0);
 }

@@ -1,0 +1,21 @@
+//! HTTP as a client: for registries, and for whatever else is fetched from a URL.
+//!
+//! A server may be slow but not silent: connecting and every single read and write have a time limit, the whole has none. What it
+//! sends is kept only up to a limit that the caller names. What is secret goes to the host that was asked and to nobody that it
+//! redirects to.
+#![forbid(unsafe_code)]
+
+mod cancel;
+mod client;
+mod error;
+mod names;
+mod proxy;
+mod roots;
+mod url;
+
+pub use cancel::Cancel;
+pub use client::{Body, Client, Method, Options, Request, Response};
+pub use error::{Cause, Error, TlsFault};
+pub use names::NameError;
+pub use roots::{Identity, RootsError};
+pub use url::{InvalidUrl, Url};

@@ -1,0 +1,139 @@
+//! `podkeep save`: images as an OCI archive, with the blobs and manifests that they came with.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::compression;
+use super::digest::HashingReader;
+use super::record::{BlobRecord, ReferenceRecord, read_small};
+use super::source::blob_name;
+use super::{Digest, Error, Reference, Store};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+impl Store {
+    /// Writes the images as an OCI archive. One that came from a docker-archive gets a manifest now; all others keep their digests.
+    ///
+    /// # Errors
+    /// Also when a layer's blob is not kept any more. What was written until then is no archive.
+    pub fn save(&self, references: &[Reference], out: impl Write) -> Result<(), Error> {
+        let mut archive = Archive { tar: tar::Builder::new(out), written: HashSet::new() };
+        let mut manifests = Vec::new();
+        for reference in references {
+            manifests.push(self.save_image(reference, &mut archive)?);
+        }
+        let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": manifests});
+        archive.add("index.json", index.to_string().as_bytes())?;
+        archive.add("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        archive.tar.into_inner().and_then(|mut out| out.flush()).map_err(cannot_write)
+    }
+
+    /// Returns the manifest's descriptor.
+    fn save_image<W: Write>(&self, reference: &Reference, archive: &mut Archive<W>) -> Result<Value, Error> {
+        let missing = || Error::NoImage { reference: reference.clone() };
+        let record = self.record_of(reference)?.ok_or_else(missing)?;
+        let config = read_small(&self.config_file(&record.id))?.ok_or_else(missing)?;
+        let mut layers = Vec::new();
+        for diff_id in self.diff_ids(&record.id)? {
+            let gone = || Error::NoBlob { diff_id: diff_id.clone() };
+            let blob = self.layer(&diff_id)?.and_then(|layer| layer.blob).ok_or_else(gone)?;
+            let path = self.blob_file(&blob.digest);
+            let file = File::open(&path).map_err(|_| gone())?;
+            layers.push(layer_descriptor(&blob, &file).map_err(Error::io("read", &path))?);
+            archive.add_blob(&blob, file, &path)?;
+        }
+        archive.add_document(&config)?;
+        let manifest = match self.manifest_bytes(&record)? {
+            Some(manifest) => manifest,
+            None => new_manifest(&config, &layers),
+        };
+        archive.add_document(&manifest)?;
+        Ok(manifest_descriptor(&record, &manifest))
+    }
+}
+
+fn new_manifest(config: &[u8], layers: &[Value]) -> Vec<u8> {
+    let config = json!({"mediaType": CONFIG, "digest": Digest::of(config).to_string(), "size": config.len()});
+    json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}).to_string().into()
+}
+
+fn layer_descriptor(blob: &BlobRecord, file: &File) -> io::Result<Value> {
+    let media_type = match compression::name_of_file(file)? {
+        Some(compression) => format!("{LAYER}+{compression}"),
+        None => LAYER.to_owned(),
+    };
+    Ok(json!({"mediaType": media_type, "digest": blob.digest.to_string(), "size": blob.size}))
+}
+
+fn manifest_descriptor(record: &ReferenceRecord, manifest: &[u8]) -> Value {
+    // What came as Docker's stays Docker's.
+    let named = serde_json::from_slice::<Value>(manifest)
+        .ok()
+        .and_then(|m| Some(m["mediaType"].as_str()?.to_owned()));
+    let media_type = named.unwrap_or_else(|| MANIFEST.to_owned());
+    let name = record.reference.canonical();
+    json!({"mediaType": media_type, "digest": Digest::of(manifest).to_string(), "size": manifest.len(),
+        "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name}})
+}
+
+struct Archive<W: Write> {
+    tar: tar::Builder<W>,
+    written: HashSet<Digest>,
+}
+
+impl<W: Write> Archive<W> {
+    fn add(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.append(name, bytes.len() as u64, bytes)
+    }
+
+    fn add_document(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let digest = Digest::of(bytes);
+        if !self.written.insert(digest.clone()) {
+            return Ok(());
+        }
+        self.add(&blob_name(&digest), bytes)
+    }
+
+    /// Checks the blob while it is copied: an archive with another content is none.
+    fn add_blob(&mut self, blob: &BlobRecord, file: File, path: &Path) -> Result<(), Error> {
+        if !self.written.insert(blob.digest.clone()) {
+            return Ok(());
+        }
+        let mut reader = HashingReader::new(file);
+        self.append(&blob_name(&blob.digest), blob.size, (&mut reader).take(blob.size))?;
+        let (actual, size) = reader.finish().map_err(Error::io("read", path))?;
+        if size != blob.size {
+            return Err(Error::WrongSize {
+                what: path.display().to_string(),
+                expected: blob.size,
+                actual: size,
+            });
+        }
+        if actual != blob.digest {
+            let (what, expected) = (path.display().to_string(), blob.digest.clone());
+            return Err(Error::WrongDigest { what, expected, actual });
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, name: &str, size: u64, content: impl Read) -> Result<(), Error> {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        self.tar.append_data(&mut header, name, content).map_err(cannot_write)
+    }
+}
+
+fn cannot_write(source: io::Error) -> Error {
+    Error::Write { source }
+}

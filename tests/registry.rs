@@ -1,0 +1,23 @@
+//! Images from registries: Debian's `docker-registry` over TLS, and registries of the tests' own that break, lie and stall.
+//!
+//! Runs as root, as unpacking does, on loopback and in temporary folders only.
+
+#[path = "registry/authentication.rs"]
+mod authentication;
+#[path = "registry/breaks.rs"]
+mod breaks;
+#[path = "images/builder.rs"]
+#[allow(dead_code)]
+mod builder;
+#[path = "registry/command.rs"]
+mod command;
+#[path = "registry/debian.rs"]
+mod debian;
+#[path = "registry/lies.rs"]
+mod lies;
+#[path = "registry/server.rs"]
+mod server;
+#[path = "registry/site.rs"]
+mod site;
+#[path = "registry/way.rs"]
+mod way;

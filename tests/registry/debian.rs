@@ -1,0 +1,283 @@
+//! Debian's `docker-registry`, over TLS with a certificate of the test's own authority; images pushed by skopeo.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use podkeep::http::{Cause, TlsFault};
+use podkeep::image::Failure;
+use serde_json::json;
+
+use super::builder::{Layer, World, architecture, gzip};
+use super::site::{INDEX, Site};
+
+/// `user` with the password `pw`, for the registry's htpasswd.
+const HTPASSWD: &str = "user:$2b$04$WwY0/rL/jPP3AGvwVmDdfO3UlOT/HZtte.fuXaOJBp226d1fdVd1S\n";
+
+/// The registry and its authority; ends with the test.
+struct Registry {
+    dir: tempfile::TempDir,
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Registry {
+    fn start() -> Registry {
+        Registry::with_certificate("20200101000000Z", "20991231235959Z")
+    }
+
+    /// With a certificate that is valid from and until these times.
+    fn with_certificate(from: &str, until: &str) -> Registry {
+        let dir = tempfile::tempdir().unwrap();
+        make_certificates(dir.path(), from, until);
+        fs::write(dir.path().join("htpasswd"), HTPASSWD).unwrap();
+        // Free a moment ago: the registry cannot be given an open socket.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let config = json!({
+            "version": "0.1",
+            "storage": {"filesystem": {"rootdirectory": path("data")}},
+            "http": {"addr": format!("127.0.0.1:{port}"), "tls": {"certificate": path("leaf.pem"), "key": path("leaf.key")}},
+            "auth": {"htpasswd": {"realm": "test", "path": path("htpasswd")}},
+        });
+        fs::write(dir.path().join("config.yml"), config.to_string()).unwrap();
+        let mut child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(dir.path().join("config.yml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("docker-registry is there (scripts/install images)");
+        await_listening(&mut child);
+        Registry { dir, child, port }
+    }
+
+    fn reference(&self, name: &str) -> String {
+        format!("127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// A site that trusts the authority and has the credentials.
+    fn site(&self) -> Site {
+        let mut site = Site::new();
+        self.trust(&site, &format!("127.0.0.1:{}", self.port));
+        site.log_in(&format!("127.0.0.1:{}", self.port), "user", "pw");
+        site
+    }
+
+    fn trust(&self, site: &Site, name: &str) {
+        let ca = self.dir.path().join("ca.pem");
+        site.hosts(name, &format!("ca = \"{}\"\n", ca.display()));
+    }
+
+    /// Copies an image of the layout `layout` to the registry with skopeo.
+    fn push(&self, layout: &Path, name: &str, options: &[&str]) {
+        let certificates = self.dir.path().join("docker");
+        fs::create_dir_all(&certificates).unwrap();
+        fs::copy(self.dir.path().join("ca.pem"), certificates.join("ca.crt")).unwrap();
+        run(Command::new("skopeo")
+            .args(["--insecure-policy", "copy", "--quiet", "--dest-creds", "user:pw"])
+            .arg("--dest-cert-dir")
+            .arg(certificates)
+            .args(options)
+            .arg(format!("oci:{}:{name}", layout.display()))
+            .arg(format!("docker://{}", self.reference(name))));
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("the program is there (scripts/install images)");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn await_listening(child: &mut Child) {
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let is_up = lines.by_ref().map_while(Result::ok).any(|line| line.contains("listening on"));
+    assert!(is_up, "docker-registry has ended");
+    // It would wait if nobody read on.
+    thread::spawn(move || lines.for_each(drop));
+}
+
+/// An authority `ca.pem`, and a certificate of it for 127.0.0.1 and `registry.test`.
+fn make_certificates(dir: &Path, from: &str, until: &str) {
+    let path = |name: &str| dir.join(name).display().to_string();
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    let request = |subject: &str, key_file: &str, out: &str, more: &[&str]| {
+        let mut command = Command::new("openssl");
+        command.arg("req").args(key).args(["-subj", subject, "-keyout", &path(key_file), "-out", &path(out)]);
+        run(command.args(more));
+    };
+    request("/CN=authority of the test", "ca.key", "ca.pem", &["-x509", "-days", "3650"]);
+    request("/CN=registry", "leaf.key", "leaf.csr", &[]);
+    let config = format!(
+        "[ca]\ndefault_ca = d\n[d]\ndatabase = {}\nnew_certs_dir = {}\ncertificate = {}\nprivate_key = {}\n\
+         rand_serial = yes\ndefault_md = sha256\npolicy = p\nx509_extensions = e\n[p]\ncommonName = supplied\n\
+         [e]\nsubjectAltName = IP:127.0.0.1, DNS:registry.test\nbasicConstraints = CA:FALSE\n",
+        path("index.txt"),
+        dir.display(),
+        path("ca.pem"),
+        path("ca.key")
+    );
+    fs::write(dir.join("openssl.cnf"), config).unwrap();
+    fs::write(dir.join("index.txt"), "").unwrap();
+    run(Command::new("openssl")
+        .args(["ca", "-batch", "-notext", "-config", &path("openssl.cnf"), "-in", &path("leaf.csr")])
+        .args(["-out", &path("leaf.pem"), "-startdate", from, "-enddate", until]));
+}
+
+/// A layout with an image of twenty layers, and an index of two platforms.
+fn layout(world: &World) -> std::path::PathBuf {
+    let mut layout = world.layout("source");
+    let layer = |text: &str| {
+        let plain = Layer::new().file("number", text).finish();
+        (gzip(&plain), plain)
+    };
+    let twenty: Vec<_> = (0..20).map(|number| layer(&number.to_string())).collect();
+    let manifest = layout.image(&twenty, json!({"Cmd": ["sh"]}));
+    layout.name("twenty", manifest);
+    let platform = |mut descriptor: serde_json::Value, architecture: &str| {
+        descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
+        descriptor
+    };
+    let wrong = platform(layout.image_for(&[layer("wrong")], json!({}), "s390x"), "s390x");
+    let right = platform(layout.image(&[layer("right")], json!({})), architecture());
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [wrong, right]});
+    let index = layout.typed_blob(INDEX, index.to_string().as_bytes());
+    layout.name("several", index);
+    layout.write()
+}
+
+#[test]
+fn images_come_from_a_real_registry_over_tls_with_a_password() {
+    let registry = Registry::start();
+    let world = World::new();
+    let layout = layout(&world);
+    registry.push(&layout, "twenty", &[]);
+    registry.push(&layout, "several", &["--all"]);
+    let site = registry.site();
+    let twenty = site.pull(&registry.reference("twenty")).unwrap();
+    assert_eq!((twenty.layers.len(), site.read(&twenty, "/number").as_str()), (20, "19"));
+    let several = site.pull(&registry.reference("several")).unwrap();
+    assert_eq!(site.read(&several, "/number"), "right");
+    assert_eq!(site.pull(&registry.reference("twenty")).unwrap(), twenty);
+}
+
+#[test]
+fn dockers_own_kind_of_manifest_gives_the_same_image() {
+    let registry = Registry::start();
+    let world = World::new();
+    registry.push(&layout(&world), "twenty", &["--format", "v2s2"]);
+    let site = registry.site();
+    let image = site.pull(&registry.reference("twenty")).unwrap();
+    assert_eq!((image.layers.len(), site.read(&image, "/number").as_str()), (20, "19"));
+}
+
+#[test]
+fn what_the_registry_does_not_have_is_said_so() {
+    let registry = Registry::start();
+    let failure = registry.site().refused(&registry.reference("nothing"));
+    assert!(matches!(failure, Failure::NotFound { .. }), "{failure}");
+}
+
+#[test]
+fn no_password_and_a_wrong_one_are_refused() {
+    let registry = Registry::start();
+    let mut site = registry.site();
+    site.log_in(&format!("127.0.0.1:{}", registry.port), "user", "wrong");
+    let failure = site.refused(&registry.reference("web"));
+    assert!(failure.to_string().contains("check the credentials"), "{failure}");
+}
+
+fn tls_fault(failure: &Failure) -> &TlsFault {
+    let Failure::Unreachable(error) = failure else { panic!("{failure}") };
+    let Cause::Tls(fault) = &error.cause else { panic!("{failure}") };
+    fault
+}
+
+#[test]
+fn an_authority_that_is_not_known_is_not_trusted_unless_nobody_is_to_be_checked() {
+    let registry = Registry::start();
+    let reference = registry.reference("web");
+    let site = Site::new();
+    let failure = site.refused(&reference);
+    assert!(matches!(tls_fault(&failure), TlsFault::UnknownAuthority | TlsFault::NoAuthorities), "{failure}");
+    site.hosts(&format!("127.0.0.1:{}", registry.port), "skip_verify = true\n");
+    assert!(matches!(site.refused(&reference), Failure::Denied { .. }));
+}
+
+#[test]
+fn a_certificate_of_the_future_hints_at_the_clock() {
+    let registry = Registry::with_certificate("20980101000000Z", "20991231235959Z");
+    let failure = registry.site().refused(&registry.reference("web"));
+    assert!(matches!(tls_fault(&failure), TlsFault::NotYetValid { .. }));
+    assert!(failure.to_string().contains("set the clock"), "{failure}");
+}
+
+#[test]
+fn an_expired_certificate_is_said_to_be_so() {
+    let registry = Registry::with_certificate("20200101000000Z", "20200102000000Z");
+    let failure = registry.site().refused(&registry.reference("web"));
+    assert!(matches!(tls_fault(&failure), TlsFault::Expired { .. }), "{failure}");
+}
+
+/// A proxy that leads everything to one port of this machine; gives what it was asked for.
+fn proxy(port: u16) -> (u16, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().port();
+    let (tell, asked) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, tell) = (stream.unwrap(), tell.clone());
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut head = String::new();
+                while reader.read_line(&mut head).unwrap() > 2 {}
+                let _ = tell.send(head.lines().next().unwrap().to_owned());
+                stream.write_all(b"HTTP/1.1 200 Go on\r\n\r\n").unwrap();
+                connect(reader.into_inner(), TcpStream::connect(("127.0.0.1", port)).unwrap());
+            });
+        }
+    });
+    (own, asked)
+}
+
+fn connect(a: TcpStream, b: TcpStream) {
+    let one_way = |mut from: TcpStream, mut to: TcpStream| {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    };
+    let (a2, b2) = (a.try_clone().unwrap(), b.try_clone().unwrap());
+    thread::spawn(move || one_way(a2, b2));
+    one_way(b, a);
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_used_and_looks_the_name_up_itself() {
+    let registry = Registry::start();
+    let world = World::new();
+    registry.push(&layout(&world), "twenty", &[]);
+    let (port, asked) = proxy(registry.port);
+    let site = Site::new();
+    registry.trust(&site, "registry.test");
+    fs::create_dir_all(site.path("root")).unwrap();
+    let credentials = r#"{"auths":{"registry.test":{"auth":"dXNlcjpwdw=="}}}"#;
+    fs::write(site.path("root/config.json"), credentials).unwrap();
+    let output = super::command::podkeep(&site)
+        .env("https_proxy", format!("http://127.0.0.1:{port}"))
+        .env_remove("HTTPS_PROXY")
+        .arg("registry.test/twenty")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(asked.recv().unwrap().starts_with("CONNECT registry.test:443 "));
+}
