@@ -147,6 +147,8 @@ impl Bench {
     }
 
     pub fn start_as(&self, parent: Parent, pid_out: Option<&AtomicU32>) -> Result<Running, StartError> {
+        // The writable layer is volatile: the kernel mounts none a second time while this says that it was not synced.
+        let _ = fs::remove_dir_all(self.root().work.join("work/incompat"));
         let wanted = PodNamespaces {
             hostname: self.pod.hostname.as_deref(),
             host_network: self.pod.host_network,

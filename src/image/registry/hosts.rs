@@ -1,4 +1,4 @@
-//! Which servers stand for a registry: containerd's `certs.d/<registry>/hosts.toml` ([ADR 8](../../../docs/adr/008-hosts-toml.md)).
+//! Which servers stand for a registry: containerd's `certs.d/<registry>/hosts.toml` ([ADR 11](../../../docs/adr/011-hosts-toml.md)).
 
 use std::fmt;
 use std::fs;
