@@ -197,8 +197,8 @@ impl Writing {
         let root = new_folder(&tree).map_err(Error::io("create", &tree))?;
         let target = Target { root, listing: &new_file(&self.path_of("listing", number))? };
         let expected = Expected { blob: layer.blob.as_ref(), diff_id: &layer.diff_id };
-        let blob = Cancellable { inner: blob, failed: &self.failed };
-        unpack(blob, keep, &expected, target, &LIMITS)
+        let mut blob = Cancellable { inner: blob, failed: &self.failed };
+        unpack(&mut blob, keep, &expected, target, &LIMITS)
             .map_err(|source| Error::Layer { diff_id: layer.diff_id.clone(), source: Box::new(source) })
     }
 

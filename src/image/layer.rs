@@ -65,7 +65,7 @@ impl Keep {
 ///
 /// On an error the target and the file hold a part of the layer, which nobody may use.
 pub(super) fn unpack(
-    blob: impl Read + Send,
+    blob: &mut (dyn Read + Send),
     keep: Option<Keep>,
     expected: &Expected<'_>,
     target: Target<'_>,

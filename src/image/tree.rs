@@ -97,8 +97,9 @@ impl Tree {
     fn add_root(&mut self, kind: &Kind, attributes: &Attributes) -> Result<(), EntryError> {
         match kind {
             Kind::Folder => {
-                self.made.list(inode(&self.root)?, attributes);
-                set_attributes(&self.root, attributes)
+                let stat = rustix::fs::fstat(&self.root).map_err(EntryError::io("examine"))?;
+                self.made.list(stat.st_ino, attributes);
+                set_attributes(&self.root, &stat, attributes)
             }
             Kind::Nothing => Ok(()),
             _ => Err(EntryError::LeavesRoot),
@@ -118,8 +119,9 @@ impl Tree {
             Before::Nothing => make_folder(parent, name)?,
             Before::Hiding => make_opaque_folder(parent, name)?,
         };
-        self.made.list(inode(&folder)?, attributes);
-        set_attributes(&folder, attributes)
+        let stat = rustix::fs::fstat(&folder).map_err(EntryError::io("examine"))?;
+        self.made.list(stat.st_ino, attributes);
+        set_attributes(&folder, &stat, attributes)
     }
 
     fn add_file(
@@ -130,10 +132,10 @@ impl Tree {
         content: &mut impl Read,
         size: u64,
     ) -> Result<(), EntryError> {
-        let file = match create_file(parent, name) {
+        let file = match create_file(parent, name, attributes) {
             Err(Errno::EXIST) => {
                 self.clear(parent, name, Kind::File)?;
-                create_file(parent, name)
+                create_file(parent, name, attributes)
             }
             other => other,
         };
@@ -143,8 +145,9 @@ impl Tree {
             return Err(EntryError::Truncated { read, size });
         }
         let file = OwnedFd::from(file);
-        self.made.checksums.insert(inode(&file)?, checksum);
-        set_attributes(&file, attributes)?;
+        let stat = rustix::fs::fstat(&file).map_err(EntryError::io("examine"))?;
+        self.made.checksums.insert(stat.st_ino, checksum);
+        set_attributes(&file, &stat, attributes)?;
         set_times(&file, attributes.modified)
     }
 
@@ -285,9 +288,10 @@ fn inode(file: &OwnedFd) -> Result<u64, EntryError> {
     rustix::fs::fstat(file).map(|stat| stat.st_ino).map_err(EntryError::io("examine"))
 }
 
-fn create_file(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+/// With the mode that it is to have, as far as the umask lets it.
+fn create_file(parent: &OwnedFd, name: &OsStr, attributes: &Attributes) -> Result<OwnedFd, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
+    rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(attributes.mode & 0o777))
 }
 
 fn make_parent(folder: &OwnedFd, name: &OsStr) -> Result<OwnedFd, EntryError> {
@@ -379,12 +383,23 @@ fn copy(content: &mut impl Read, file: &mut File, chunk: &mut [u8]) -> Result<(u
     Ok((total, checksum.sum()))
 }
 
-/// Owner before mode, since chown clears set-user-ID; attributes last, since it clears capabilities too.
-fn set_attributes(file: &OwnedFd, attributes: &Attributes) -> Result<(), EntryError> {
-    let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
-    rustix::fs::fchown(file, Some(uid), Some(gid))
-        .map_err(EntryError::io("set the owner (this needs root)"))?;
-    rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode)).map_err(EntryError::io("set the mode"))?;
+/// Owner before mode, since chown clears set-user-ID; attributes last, since it clears capabilities too. What is right already,
+/// as it is for most files, takes no call.
+fn set_attributes(
+    file: &OwnedFd,
+    stat: &rustix::fs::Stat,
+    attributes: &Attributes,
+) -> Result<(), EntryError> {
+    let is_owned = (stat.st_uid, stat.st_gid) == (attributes.uid, attributes.gid);
+    if !is_owned {
+        let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
+        rustix::fs::fchown(file, Some(uid), Some(gid))
+            .map_err(EntryError::io("set the owner (this needs root)"))?;
+    }
+    if !is_owned || stat.st_mode & 0o7777 != attributes.mode {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode))
+            .map_err(EntryError::io("set the mode"))?;
+    }
     for (name, value) in &attributes.extended {
         rustix::fs::fsetxattr(file, &**name, value, XattrFlags::empty())
             .map_err(EntryError::io("set an extended attribute"))?;

@@ -108,7 +108,8 @@ fn build(changes: &[Change], lists_parents: bool) -> Vec<u8> {
         let fits = parents
             .iter()
             .all(|parent| made.get(*parent).copied().unwrap_or(true) && !whiteouts.contains(*parent));
-        if made.contains_key(path) || whiteouts.contains(path) || !fits {
+        let has_target = !matches!(change, Change::Hardlink { .. }) || !files.is_empty();
+        if made.contains_key(path) || whiteouts.contains(path) || !fits || !has_target {
             continue;
         }
         // A whiteout in a folder that is nowhere: containerd makes the folder, umoci does not.
@@ -136,7 +137,7 @@ fn build(changes: &[Change], lists_parents: bool) -> Vec<u8> {
                 add(layer, path, EntryType::Symlink, target, 0o777, 0, 1_500_000_000, b"", false)
             }
             Change::Hardlink { to, .. } => {
-                let Some(target) = files.get(to % files.len().max(1)) else { continue };
+                let target = &files[to % files.len()];
                 made.insert(path.clone(), false);
                 add(layer, path, EntryType::Link, target.to_str().unwrap(), 0o644, 0, 0, b"", false)
             }
@@ -187,7 +188,9 @@ fn keep_off_folders(change: &mut Change) {
             name.push(path.file_name().unwrap());
             path.set_file_name(name);
         }
-        Change::Folder { .. } | Change::Whiteout { .. } | Change::Opaque { .. } => {}
+        // Below a set-group-ID folder the kernel gives that bit to those that umoci makes up; podkeep's have mode 0755.
+        Change::Folder { mode, .. } => *mode &= !0o2000,
+        Change::Whiteout { .. } | Change::Opaque { .. } => {}
     }
 }
 
