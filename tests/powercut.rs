@@ -230,7 +230,7 @@ impl Run {
         let kept = self.out.join(format!("seed-{}-cut-{number}.ext4", self.seed));
         if let Some(disk) = &self.after_cut {
             sparse_copy(&self.base, &kept)?;
-            disk.write_over(&File::options().write(true).open(&kept)?)?;
+            disk.write_over(&File::options().read(true).write(true).open(&kept)?)?;
             println!("  the disk, as the cut left it: {}", kept.display());
         }
         Ok(())
