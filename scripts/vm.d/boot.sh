@@ -21,7 +21,11 @@ run_guest() {
 
 # QEMU dies with what started it; it is not asked, because it would wait for a disk that does not answer any more.
 end_run() {
-  [[ -z ${qemu_pid:-} ]] || kill -KILL "$qemu_pid" 2>/dev/null || true
+  if [[ -n ${qemu_pid:-} ]]; then
+    kill -KILL "$qemu_pid" || true
+    # For its end to be said by nobody.
+    wait "$qemu_pid" || true
+  fi 2>/dev/null
   rm -rf --one-file-system "$run_folder"
 }
 
