@@ -19,14 +19,19 @@ run_guest() {
   exit "$command_status"
 }
 
+# QEMU dies with what started it; it is not asked, because it would wait for a disk that does not answer any more.
 end_run() {
-  [[ -z ${qemu_pid:-} ]] || kill "$qemu_pid" 2>/dev/null || true
+  if [[ -n ${qemu_pid:-} ]]; then
+    kill -KILL "$qemu_pid" || true
+    # For its end to be said by nobody.
+    wait "$qemu_pid" || true
+  fi 2>/dev/null
   rm -rf --one-file-system "$run_folder"
 }
 
-# The root is a fresh overlay, so that no run sees what another one left.
+# The root is a fresh overlay, so that no run sees what another one left, unless the caller has a disk of its own.
 make_disks() {
-  qemu-img create -q -f qcow2 -b "$root" -F raw "$run_folder/root.qcow2"
+  [[ -n $disk ]] || qemu-img create -q -f qcow2 -b "$root" -F raw "$run_folder/root.qcow2"
   [[ ${#copies[@]} -gt 0 ]] || return 0
   local copy source dest stage=$run_folder/files
   for copy in "${copies[@]}"; do
@@ -97,8 +102,12 @@ qemu_arguments() {
   add_port stdout "/dev/fd/$guest_stdout"
   add_port stderr "/dev/fd/$guest_stderr"
   add_port status "$run_folder/status"
-  # Flushes may stay in the host's page cache: a power cut of the guest is not one of the host.
-  add_disk "$run_folder/root.qcow2" format=qcow2,cache=unsafe
+  if [[ -n $disk ]]; then
+    add_disk "$disk" format=raw,cache=writeback
+  else
+    # Flushes may stay in the host's page cache: a power cut of the guest is not one of the host.
+    add_disk "$run_folder/root.qcow2" format=qcow2,cache=unsafe
+  fi
   add_disk "$kernel/modules.ext4" format=raw,readonly=on
   [[ ! -e $run_folder/files.tar ]] || add_disk "$run_folder/files.tar" format=raw,readonly=on
   case $1 in

@@ -1,0 +1,155 @@
+//! Images without end: the content of each follows from its number, so that a later boot knows what it must be.
+
+use std::fs;
+use std::sync::OnceLock;
+
+use serde_json::json;
+use tar::{Builder, EntryType, Header};
+
+use super::listing::{Listing, digest};
+use crate::random::Random;
+
+/// What a container of any of them can do: look at its own files, and wait.
+const APPLETS: [&str; 5] = ["sh", "sha256sum", "dd", "sleep", "echo"];
+
+/// Bytes of its files: nothing, less than a block, some blocks, and more than is written out at once.
+const SIZES: [u64; 8] = [0, 1, 100, 4096, 5000, 10_000, 30_000, 100_000];
+
+/// One image as a docker-archive.
+pub struct MadeImage {
+    pub reference: String,
+    /// `sha256sum` reads it in the container; its path there is [`SUMS`].
+    pub digest_of_sums: String,
+    pub layers: Vec<MadeLayer>,
+}
+
+#[derive(Clone)]
+pub struct MadeLayer {
+    pub diff_id: String,
+    pub listing: Listing,
+    bytes: Vec<u8>,
+}
+
+pub const SUMS: &str = "/sums";
+
+pub fn reference(number: u64) -> String {
+    format!("made:{number}")
+}
+
+/// Makes image `number`, always the same under the same number.
+pub fn make(number: u64) -> MadeImage {
+    let mut random = Random::new(number);
+    let mut layers = vec![base().clone()];
+    let mut sums = String::new();
+    let count = 1 + random.below(3);
+    for index in 0..count {
+        let mut layer = LayerMaker::new();
+        layer.fill(index, &mut random, &mut sums);
+        if index + 1 == count {
+            layer.file(&SUMS[1..], 0o644, sums.as_bytes());
+        }
+        layers.push(layer.finish());
+    }
+    MadeImage { reference: reference(number), digest_of_sums: digest(sums.as_bytes()), layers }
+}
+
+/// The layer that all of them share.
+fn base() -> &'static MadeLayer {
+    static BASE: OnceLock<MadeLayer> = OnceLock::new();
+    BASE.get_or_init(|| {
+        let mut layer = LayerMaker::new();
+        layer.folder("bin");
+        layer.file("bin/busybox", 0o755, &fs::read("/bin/busybox").unwrap());
+        APPLETS.iter().for_each(|applet| layer.link(&format!("bin/{applet}"), "busybox"));
+        layer.finish()
+    })
+}
+
+struct LayerMaker {
+    tar: Builder<Vec<u8>>,
+    listing: Listing,
+}
+
+impl LayerMaker {
+    fn new() -> LayerMaker {
+        LayerMaker { tar: Builder::new(Vec::new()), listing: Listing::default() }
+    }
+
+    /// A folder of its own with folders and files, of which `sums` learns the digests.
+    fn fill(&mut self, index: u64, random: &mut Random, sums: &mut String) {
+        let top = format!("layer-{index}");
+        self.folder(&top);
+        for folder in 0..1 + random.below(4) {
+            let folder = format!("{top}/folder-{folder}");
+            self.folder(&folder);
+            for file in 0..1 + random.below(8) {
+                let name = format!("{folder}/file-{file}");
+                let size = random.pick(&SIZES);
+                let content: Vec<u8> =
+                    (0..size.div_ceil(8)).flat_map(|_| random.below(u64::MAX).to_le_bytes()).collect();
+                self.file(&name, 0o640, &content);
+                sums.push_str(&format!("{}  /{name}\n", digest(&content)));
+            }
+            self.link(&format!("{folder}/link"), "file-0");
+        }
+    }
+
+    fn folder(&mut self, name: &str) {
+        self.append(name, EntryType::Directory, 0o755, &[], "");
+        self.listing.folder(name, 0o755);
+    }
+
+    fn file(&mut self, name: &str, mode: u32, content: &[u8]) {
+        self.append(name, EntryType::Regular, mode, content, "");
+        self.listing.file(name, mode, content);
+    }
+
+    fn link(&mut self, name: &str, target: &str) {
+        self.append(name, EntryType::Symlink, 0o777, &[], target);
+        self.listing.link(name, target);
+    }
+
+    fn append(&mut self, name: &str, kind: EntryType, mode: u32, content: &[u8], target: &str) {
+        append(&mut self.tar, name, kind, mode, content, target);
+    }
+
+    fn finish(self) -> MadeLayer {
+        let bytes = self.tar.into_inner().unwrap();
+        MadeLayer { diff_id: digest(&bytes), listing: self.listing, bytes }
+    }
+}
+
+fn append(tar: &mut Builder<Vec<u8>>, name: &str, kind: EntryType, mode: u32, content: &[u8], target: &str) {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(content.len() as u64);
+    if !target.is_empty() {
+        header.set_link_name(target).unwrap();
+    }
+    tar.append_data(&mut header, name, content).unwrap();
+}
+
+impl MadeImage {
+    pub fn archive(&self) -> Vec<u8> {
+        let diff_ids: Vec<String> =
+            self.layers.iter().map(|layer| format!("sha256:{}", layer.diff_id)).collect();
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids}, "history": [],
+        });
+        let config = serde_json::to_vec(&config).unwrap();
+        let config_name = format!("{}.json", digest(&config));
+        let names: Vec<String> = self.layers.iter().map(|layer| format!("{}.tar", layer.diff_id)).collect();
+        let manifest = json!([{"Config": config_name, "RepoTags": [self.reference], "Layers": names}]);
+        let mut tar = Builder::new(Vec::new());
+        let mut file =
+            |name: &str, bytes: &[u8]| append(&mut tar, name, EntryType::Regular, 0o644, bytes, "");
+        file("manifest.json", &serde_json::to_vec(&manifest).unwrap());
+        file(&config_name, &config);
+        names.iter().zip(&self.layers).for_each(|(name, layer)| file(name, &layer.bytes));
+        tar.into_inner().unwrap()
+    }
+}

@@ -1,0 +1,92 @@
+//! The Pods of the folder: how their manifests are put there, and which of them have to run after a cut.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::images::{self, SUMS};
+use super::store::{entries, whole_json};
+use crate::harness::Site;
+
+/// Pods whose manifests come and go.
+pub const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
+
+/// A Pod of image `number` that looks at all files of its image, notes its start in its emptyDir and says so.
+pub fn manifest(name: &str, number: u64, version: u64) -> Value {
+    let sums = images::make(number).digest_of_sums;
+    let script = format!(
+        "echo '{sums}  {SUMS}' | sha256sum -c - && sha256sum -c {SUMS} || {{ echo not whole; exit 1; }}\n\
+         echo started | dd of=/data/starts oflag=append conv=notrunc,fsync || {{ echo not whole; exit 1; }}\n\
+         echo whole {version}\n\
+         exec sleep 100000\n"
+    );
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "volumes": [{"name": "data", "emptyDir": {}}],
+            "containers": [{
+                "name": "main", "image": images::reference(number), "command": ["sh", "-c", script],
+                "env": [{"name": "VERSION", "value": version.to_string()}],
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+            }],
+        },
+    })
+}
+
+pub fn file_of(site: &Site, name: &str) -> PathBuf {
+    site.manifests().join(format!("{name}.json"))
+}
+
+/// Puts a manifest in place: synced before and after it gets its name, or as most tools do it.
+pub fn place(site: &Site, name: &str, manifest: &Value, with_care: bool) {
+    let aside = site.base().join("aside").join(name);
+    let mut file = File::create(&aside).unwrap();
+    file.write_all(&serde_json::to_vec(manifest).unwrap()).unwrap();
+    if with_care {
+        file.sync_all().unwrap();
+    }
+    drop(file);
+    fs::rename(&aside, file_of(site, name)).unwrap();
+    if with_care {
+        File::open(site.manifests()).unwrap().sync_all().unwrap();
+    }
+}
+
+/// A Pod that has to run, and what it says when it has found its image whole.
+#[derive(Debug)]
+pub struct Expected {
+    pub name: String,
+    pub says: String,
+}
+
+/// Which Pods have to come up: those of the manifests that are whole, and of those that are not, what podkeep saved.
+/// An error is damage to what it saved.
+pub fn expected(site: &Site) -> Result<Vec<Expected>, String> {
+    let mut saved = Vec::new();
+    for path in entries(&site.root().join("manifests")) {
+        // Others are what was being written aside.
+        if path.extension().is_some_and(|extension| extension == "json") {
+            saved.push(whole_json(&path)?);
+        }
+    }
+    let mut expected = Vec::new();
+    for path in entries(&site.manifests()) {
+        let pod = whole_json(&path).ok().or_else(|| saved_for(&saved, &path));
+        expected.extend(pod.as_ref().map(expectation));
+    }
+    Ok(expected)
+}
+
+fn saved_for(saved: &[Value], file: &Path) -> Option<Value> {
+    let version = saved.iter().find(|version| version["file"].as_str().map(Path::new) == Some(file))?;
+    Some(version["pods"][0]["source"].clone())
+}
+
+fn expectation(pod: &Value) -> Expected {
+    let text = |value: &Value| value.as_str().expect("a string of our manifest").to_owned();
+    let version = text(&pod["spec"]["containers"][0]["env"][0]["value"]);
+    Expected { name: text(&pod["metadata"]["name"]), says: format!("whole {version}") }
+}
