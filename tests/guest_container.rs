@@ -4,6 +4,8 @@
 
 #[path = "guest_container/harness.rs"]
 mod harness;
+#[path = "guest_container/spawner.rs"]
+mod spawner;
 
 use std::fs;
 use std::os::fd::AsRawFd;

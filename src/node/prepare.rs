@@ -170,6 +170,8 @@ impl Worker {
         run.group = None;
         let (pod, folders) = (run.pod().clone(), self.options.folders.clone());
         let for_good = run.machine.is_terminating();
+        // Before the folder that the state lies in goes, perhaps at once.
+        self.save_state_of(number);
         self.disk.add(move || {
             let result = release_folders(&pod, &folders, for_good).map_err(|error| format!("{error:#}"));
             Done::Released { pod: number, result }

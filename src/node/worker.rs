@@ -286,6 +286,7 @@ impl Worker {
         }
         if self.later_at.is_some_and(|at| at <= now) {
             self.later_at = None;
+            self.spawner.collect();
             if std::mem::take(&mut self.spares_taken) {
                 let spares = self.spares.clone();
                 self.trash.add_for_later(move || {

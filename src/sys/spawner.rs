@@ -45,6 +45,8 @@ pub trait Steps: Send + Sync {
 #[derive(Clone, Default)]
 pub struct Spawner {
     idle: Arc<Mutex<Vec<SyncSender<Job>>>>,
+    /// What jobs were given. It owns descriptors of the process's table, which a thread with another one cannot close.
+    returned: Arc<Mutex<Vec<Arc<dyn Steps>>>>,
 }
 
 /// One child to be made, in the numbers of the process's own table.
@@ -79,10 +81,18 @@ impl Spawner {
         report: ChildEnd,
         pid_out: &'static AtomicU32,
     ) -> io::Result<()> {
+        self.collect();
         let (fetched, answer) = sync_channel(1);
         let cgroup = cgroup.as_raw_fd();
         self.give(Job { steps, namespaces, cgroup, report, pid_out: PidPlace(pid_out), fetched })?;
         answer.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    /// Lets go of the steps of children that have executed or ended. Called by every [`Spawner::spawn`]; whoever wants
+    /// their descriptors closed before the next one calls it too.
+    pub fn collect(&self) {
+        let returned = std::mem::take(&mut *self.returned.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(returned);
     }
 
     fn give(&self, mut job: Job) -> io::Result<()> {
@@ -104,15 +114,26 @@ impl Spawner {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn give_back(&self, steps: Arc<dyn Steps>) {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(steps);
+    }
+
     /// One thread's life.
     fn work(&self, first: Job, sender: &SyncSender<Job>, jobs: &Receiver<Job>) {
         let stack = match leave_table().and_then(|()| Stack::new()) {
             Ok(stack) => stack,
-            Err(error) => return drop(first.fetched.send(Err(error))),
+            Err(error) => {
+                let fetched = first.fetched.clone();
+                self.give_back(first.steps);
+                // Who gave the job waits for this.
+                let _ = fetched.send(Err(error));
+                return;
+            }
         };
         let mut job = first;
         loop {
-            make(job, &stack);
+            make(&job, &stack);
+            self.give_back(job.steps);
             let mut idle = self.idle();
             if idle.len() >= IDLE_THREADS {
                 return;
@@ -142,12 +163,12 @@ fn close_from_3(flags: libc::c_uint) -> Result<(), Errno> {
 }
 
 /// Makes one child, and comes back when it has executed its program or ended.
-fn make(job: Job, stack: &Stack) {
-    let fetched = fetch(&job);
+fn make(job: &Job, stack: &Stack) {
+    let fetched = fetch(job);
     let failed = fetched.is_err();
     // Who gave the job waits for this.
     let _ = job.fetched.send(fetched);
-    if !failed && let Err(errno) = clone_and_wait(&job, stack) {
+    if !failed && let Err(errno) = clone_and_wait(job, stack) {
         job.report.say(Said::NotBorn { errno: errno.raw_os_error() });
     }
     // Nothing of the next job's may be in the way; it cannot fail for numbers that are valid.
@@ -159,9 +180,8 @@ fn fetch(job: &Job) -> io::Result<()> {
     let mut numbers = vec![job.cgroup, job.report.number()];
     numbers.extend(job.steps.steps().iter().filter_map(Step::descriptor));
     let highest = numbers.iter().copied().max().unwrap_or(0);
-    let process = pidfd_open(getpid(), PidfdFlags::empty())?;
-    // Out of the way of all of them.
-    let process = rustix::io::fcntl_dupfd_cloexec(&process, highest + 1)?;
+    // Out of the way of all of them, and its first number given up.
+    let process = rustix::io::fcntl_dupfd_cloexec(pidfd_open(getpid(), PidfdFlags::empty())?, highest + 1)?;
     for number in numbers {
         let copy = pidfd_getfd(&process, number, PidfdGetfdFlags::empty())?;
         if copy.as_raw_fd() == number {

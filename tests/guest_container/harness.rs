@@ -12,8 +12,8 @@ use std::time::Duration;
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use podkeep::container::seccomp;
 use podkeep::container::{
-    self, Bind, ImageConfig, Namespaces, Overlay, Parent, PodNamespaces, Recipe, ResolvedUser, Root, Setting,
-    Spawned, StartError, Stdio,
+    self, Bind, ImageConfig, Namespaces, Overlay, Parent, Plan, PodNamespaces, Recipe, ResolvedUser, Root,
+    Setting, Spawned, StartError, Stdio,
 };
 use podkeep::manifest::pod::{Container, Pod, PodId, PullPolicy, RestartPolicy, Uid};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
@@ -54,7 +54,7 @@ pub struct Outcome {
 /// A container that has reached exec, and is killed when this goes.
 pub struct Running {
     pub spawned: Spawned,
-    output: OwnedFd,
+    pub output: OwnedFd,
 }
 
 impl Bench {
@@ -147,6 +147,16 @@ impl Bench {
     }
 
     pub fn start_as(&self, parent: Parent, pid_out: Option<&AtomicU32>) -> Result<Running, StartError> {
+        let (plan, output) = self.plan(None);
+        let cgroup = File::open(&self.cgroup).unwrap();
+        let spawned = container::spawn(&plan, Some(cgroup.as_fd()), parent, pid_out).unwrap();
+        let progress = spawned.report.next(&plan);
+        let running = Running { spawned, output };
+        progress.map(|_| running)
+    }
+
+    /// The plan of the container's process, which waits for `start` if there is one, and the end of its output.
+    pub fn plan(&self, start: Option<OwnedFd>) -> (Plan, OwnedFd) {
         // The writable layer is volatile: the kernel mounts none a second time while this says that it was not synced.
         let _ = fs::remove_dir_all(self.root().work.join("work/incompat"));
         let wanted = PodNamespaces {
@@ -159,14 +169,10 @@ impl Bench {
         let stdout = theirs.try_clone().unwrap();
         let stdio = Stdio::Streams { stdin: None, stdout, stderr: theirs };
         let spec = self.spec();
-        let setting = Setting::new(Root::Overlay(self.root()), namespaces, stdio);
+        let setting = Setting { start, ..Setting::new(Root::Overlay(self.root()), namespaces, stdio) };
         let plan = container::plan(&spec, setting).unwrap();
-        let cgroup = File::open(&self.cgroup).unwrap();
-        container::limit_devices(&spec, cgroup.as_fd()).unwrap();
-        let spawned = container::spawn(&plan, Some(cgroup.as_fd()), parent, pid_out).unwrap();
-        let progress = spawned.report.next(&plan);
-        let running = Running { spawned, output };
-        progress.map(|_| running)
+        container::limit_devices(&spec, File::open(&self.cgroup).unwrap().as_fd()).unwrap();
+        (plan, output)
     }
 
     /// Runs a shell script to its end.
