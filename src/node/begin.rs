@@ -74,8 +74,13 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         processes: HashMap::new(),
         cgroups,
         execs: Execs::new().context("make the tasks")?,
-        images: Images::open(&options.folders.images(), options.image_dir.as_deref())?,
-        pulls: Pulls::new(&options.hosts_dir, &options.folders.root).context("make the tasks")?,
+        images: Images::open(
+            &options.folders.images(),
+            options.image_dir.as_deref(),
+            options.config.images.keep_blobs,
+        )?,
+        pulls: Pulls::new(&options.hosts_dir, &options.folders.root, &options.config.images)
+            .context("make the tasks")?,
         pump,
         policy,
         chatty: Default::default(),

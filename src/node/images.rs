@@ -51,8 +51,8 @@ struct Accounts {
 }
 
 impl Images {
-    pub fn open(dir: &Path, folder: Option<&Path>) -> Result<Images> {
-        let store = Store::open(dir)?;
+    pub fn open(dir: &Path, folder: Option<&Path>, keep_blobs: bool) -> Result<Images> {
+        let store = Store::open(dir)?.keep_blobs(keep_blobs);
         let store_watch =
             watch(store.refs_dir(), WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE)?;
         Ok(Images {

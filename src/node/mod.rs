@@ -20,6 +20,7 @@ mod pause;
 mod pod_run;
 mod poller;
 mod prepare;
+mod pull_rate;
 mod pulls;
 mod snapshot;
 mod sources;

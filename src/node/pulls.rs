@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::clock;
 use super::pod_run::PodNumber;
+use super::pull_rate::PullRate;
 use super::tasks::Tasks;
 use super::worker::{Done, Worker};
+use crate::config::ImageConfig;
 use crate::http::Cancel;
 use crate::image::{self, Credentials, Failure, Hosts, Progress, PullError, PullOptions, Reference, Store};
 use crate::pod::event::Index;
@@ -20,8 +22,6 @@ use crate::pod::{BootTime, Event, ImageProblem};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Registries that are asked at a time: one that does not answer must not keep others from it.
 const ASK_THREADS: usize = 16;
-/// Images that are fetched at a time: one, as `serializeImagePulls` has it by default.
-const FETCH_THREADS: usize = 1;
 
 /// A container that waits for its image.
 pub type Waiter = (PodNumber, Index);
@@ -44,6 +44,7 @@ pub struct Pulls {
 struct Registries {
     hosts_dir: PathBuf,
     root_dir: PathBuf,
+    rate: Option<Arc<PullRate>>,
 }
 
 struct Pull {
@@ -86,11 +87,12 @@ impl NotPulled {
 }
 
 impl Pulls {
-    pub fn new(hosts_dir: &Path, root_dir: &Path) -> io::Result<Pulls> {
+    pub fn new(hosts_dir: &Path, root_dir: &Path, config: &ImageConfig) -> io::Result<Pulls> {
+        let rate = PullRate::new(config.registry_pull_qps, config.registry_burst).map(Arc::new);
         Ok(Pulls {
-            from: Registries { hosts_dir: hosts_dir.to_owned(), root_dir: root_dir.to_owned() },
+            from: Registries { hosts_dir: hosts_dir.to_owned(), root_dir: root_dir.to_owned(), rate },
             asking: Tasks::new(ASK_THREADS)?,
-            fetching: Tasks::new(FETCH_THREADS)?,
+            fetching: Tasks::new(config.pulls_at_once())?,
             under_way: BTreeMap::new(),
             last: 0,
         })
@@ -156,12 +158,17 @@ impl Pull {
 }
 
 impl Registries {
+    /// What a request needs, when its turn has come.
     fn options<'a>(
         &self,
         reference: &Reference,
         progress: &'a (dyn Fn(Progress<'_>) + Sync),
         cancel: Cancel,
     ) -> Result<PullOptions<'a>, NotPulled> {
+        if let Some(rate) = &self.rate {
+            // A pull that is cancelled meanwhile finds that out by itself.
+            cancel.wait(rate.take(Instant::now()));
+        }
         let credentials = Credentials::of_machine(&self.root_dir)
             .map_err(|error| NotPulled::by_us(format!("pull {reference}: {error}")))?;
         Ok(PullOptions { hosts: Hosts::new(&self.hosts_dir), credentials, progress, cancel })
