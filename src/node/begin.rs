@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{FlockOperation, fcntl_lock};
 
+use super::clean_images::CleanUp;
 use super::deadlines::Deadlines;
 use super::exec::Execs;
 use super::folders::{Folders, WRITABLE};
@@ -79,6 +80,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
             options.image_dir.as_deref(),
             options.config.images.keep_blobs,
         )?,
+        clean_up: CleanUp::new(&options.config.images, now),
         pulls: Pulls::new(&options.hosts_dir, &options.folders.root, &options.config.images)
             .context("make the tasks")?,
         pump,

@@ -203,11 +203,14 @@ impl Worker {
 
     /// Tells containers that their image is there.
     pub fn tell_found(&mut self, waiting: &[(PodNumber, Index)], image: &Arc<Image>) {
+        let mut replaced = Vec::new();
         for (number, container) in waiting.iter().copied() {
             let Some(run) = self.pods.get_mut(&number) else { continue };
-            run.containers[container].image = Some(Arc::clone(image));
+            let before = run.containers[container].image.replace(Arc::clone(image));
+            replaced.extend(before.map(|image| image.id.clone()).filter(|before| *before != image.id));
             self.tell(number, Event::ImageReady { container, image_id: image.id.to_string() });
         }
+        self.note_last_use(replaced);
     }
 
     /// Makes again what an image lacks, beside the loop.

@@ -7,6 +7,7 @@
 mod admission;
 mod begin;
 mod carry_out;
+mod clean_images;
 mod clear;
 pub mod clock;
 mod deadlines;

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 
 use super::begin;
+use super::clean_images::CleanUp;
 use super::clock;
 use super::deadlines::Deadlines;
 use super::exec::{Begun, Execs};
@@ -84,6 +85,8 @@ pub enum Done {
         pull: PullNumber,
         result: Result<(), NotPulled>,
     },
+    /// `None`: there was no reason to.
+    ImagesCleaned(Result<Option<crate::image::Cleaned>, String>),
     Released {
         pod: PodNumber,
         result: Result<(), String>,
@@ -122,6 +125,7 @@ pub struct Worker {
     pub execs: Execs,
     pub images: Images,
     pub pulls: Pulls,
+    pub clean_up: CleanUp,
     pub pump: Pump,
     pub policy: Policy,
     pub chatty: Chatty,
@@ -280,6 +284,7 @@ impl Worker {
                 Done::Mended { reference, result } => self.image_mended(reference, result),
                 Done::Asked { pull, result } => self.registry_asked(pull, result),
                 Done::Pulled { pull, result } => self.pull_ended(pull, result),
+                Done::ImagesCleaned(result) => self.images_cleaned(result),
                 Done::Released { pod, result } => self.released(pod, result),
                 Done::Exec(begun) => self.exec_begun(*begun)?,
                 Done::TrashEmptied(result) => self.trash_emptied(result),
@@ -307,6 +312,7 @@ impl Worker {
             self.sweep_logs();
         }
         self.give_up_asking(now);
+        self.clean_images(now);
         if self.later_at.is_some_and(|at| at <= now) {
             self.later_at = None;
             if std::mem::take(&mut self.spares_taken) {
@@ -347,6 +353,7 @@ impl Worker {
     /// The Pod has left no trace but its logs: its name is free.
     fn forget(&mut self, number: PodNumber) {
         let Some(run) = self.pods.remove(&number) else { return };
+        self.note_last_use(run.image_ids().collect());
         let uid = run.uid().clone();
         log::info!("{}: gone", run.pod().id);
         self.numbers.remove(&uid);

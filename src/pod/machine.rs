@@ -146,6 +146,11 @@ impl Machine {
         self.state.containers.iter().enumerate().filter(move |(_, c)| waits(c)).map(|(index, _)| index)
     }
 
+    /// The images that containers run from, or ran from last.
+    pub fn image_ids(&self) -> impl Iterator<Item = &str> {
+        self.state.containers.iter().filter_map(|c| c.image_id.as_deref())
+    }
+
     /// The number of a container's current run, counted from 0.
     pub fn attempt(&self, container: Index) -> u32 {
         self.state.containers.get(container).map_or(0, |c| c.restarts)
