@@ -109,7 +109,9 @@ mod tests {
         spares.pod(&place).unwrap();
         assert_eq!(fs::metadata(&place).unwrap().mode() & 0o7777, POD_MODE);
         for name in [None, Some("kept")] {
-            name.map(|name| fs::write(place.join(name), "").unwrap());
+            if let Some(name) = name {
+                fs::write(place.join(name), "").unwrap();
+            }
             let before = fs::metadata(&place).unwrap().ino();
             spares.fill().unwrap();
             spares.pod(&place).unwrap();
