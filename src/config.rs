@@ -1,8 +1,12 @@
 //! The node's configuration: a file of `kind: KubeletConfiguration`.
 #![forbid(unsafe_code)]
 
+mod images;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use images::ImageConfig;
 
 use crate::manifest::findings::Findings;
 use crate::manifest::quantity::Quantity;
@@ -33,6 +37,7 @@ pub struct Config {
     /// How many ids a Pod with a user namespace of its own has: a multiple of 65536, not zero
     /// (`userNamespaces.idsPerPod`).
     pub user_ids_per_pod: u32,
+    pub images: ImageConfig,
     /// Ours: refuse a Pod whose limits this host cannot enforce.
     pub require_cgroup_controllers: bool,
 }
@@ -54,6 +59,7 @@ impl Default for Config {
             allowed_unsafe_sysctls: Vec::new(),
             seccomp_default: true,
             user_ids_per_pod: USER_IDS,
+            images: ImageConfig::default(),
             require_cgroup_controllers: false,
         }
     }
@@ -95,17 +101,17 @@ const KNOWN: &[&str] = &[
     "enableSystemLogQuery", "enforceNodeAllocatable", "eventBurst", "eventRecordQPS", "evictionHard",
     "evictionMaxPodGracePeriod", "evictionMinimumReclaim", "evictionPressureTransitionPeriod", "evictionSoft",
     "evictionSoftGracePeriod", "failCgroupV1", "failSwapOn", "featureGates", "hairpinMode", "healthzBindAddress",
-    "healthzPort", "httpCheckFrequency", "imageGCHighThresholdPercent", "imageGCLowThresholdPercent",
-    "imageMaximumGCAge", "imageMinimumGCAge", "imagePullCredentialsVerificationPolicy", "imageServiceEndpoint",
+    "healthzPort", "httpCheckFrequency",
+    "imagePullCredentialsVerificationPolicy", "imageServiceEndpoint",
     "iptablesDropBit", "iptablesMasqueradeBit", "kernelMemcgNotification", "kubeAPIBurst", "kubeAPIQPS",
     "kubeReserved", "kubeReservedCgroup", "kubeletCgroups", "localStorageCapacityIsolation", "logging",
-    "makeIPTablesUtilChains", "maxOpenFiles", "maxParallelImagePulls", "memoryManagerPolicy",
+    "makeIPTablesUtilChains", "maxOpenFiles", "memoryManagerPolicy",
     "memoryReservationPolicy", "memorySwap", "memoryThrottlingFactor", "mergeDefaultEvictionSettings",
     "nodeLeaseDurationSeconds", "nodeStatusMaxImages", "nodeStatusReportFrequency", "nodeStatusUpdateFrequency",
     "oomScoreAdj", "podCIDR", "podsPerCore", "port", "preloadedImagesVerificationAllowlist",
     "protectKernelDefaults", "providerID", "qosReserved", "readOnlyPort", "registerNode", "registerWithTaints",
-    "registryBurst", "registryPullQPS", "reservedMemory", "reservedSystemCPUs", "resolvConf", "rotateCertificates",
-    "runOnce", "runtimeRequestTimeout", "serializeImagePulls", "serverTLSBootstrap",
+    "reservedMemory", "reservedSystemCPUs", "resolvConf", "rotateCertificates",
+    "runOnce", "runtimeRequestTimeout", "serverTLSBootstrap",
     "showHiddenMetricsForVersion", "shutdownGracePeriod", "shutdownGracePeriodByPodPriority",
     "shutdownGracePeriodCriticalPods", "singleProcessOOMKill", "staticPodURL", "staticPodURLHeader",
     "streamingConnectionIdleTimeout", "syncFrequency", "systemCgroups", "systemReserved", "systemReservedCgroup",
@@ -149,8 +155,9 @@ fn read(document: &Node, findings: &mut Findings) -> Decoded {
         let key = entry.key.as_str();
         if KNOWN.contains(&key) {
             decoded.no_effect.push(key.to_owned());
-        } else if !HONOURED.contains(&key) {
-            let all: Vec<&'static str> = HONOURED.iter().chain(KNOWN).copied().collect();
+        } else if !HONOURED.contains(&key) && !images::FIELDS.contains(&key) {
+            let all: Vec<&'static str> =
+                HONOURED.iter().chain(images::FIELDS).chain(KNOWN).copied().collect();
             let hint = crate::manifest::nearest(key, &all).map(|name| format!("; did you mean `{name}`?"));
             let message = format!("unknown field: {key}{}", hint.unwrap_or_default());
             findings.error(entry.place, Some(&Field::of(key)), message);
@@ -159,6 +166,10 @@ fn read(document: &Node, findings: &mut Findings) -> Decoded {
         {
             findings.error(entry.value.place, Some(&Field::of(key)), format!("{key}: {reason}"));
         }
+    }
+    if let Err((key, reason)) = decoded.config.images.verify() {
+        let field = Field::of(key);
+        findings.error(document.place_of(&field), Some(&field), format!("{key}: {reason}"));
     }
     decoded
 }
@@ -191,6 +202,7 @@ fn set(config: &mut Config, key: &str, value: &Node) -> Result<(), String> {
         "seccompDefault" => config.seccomp_default = switch(value)?,
         "userNamespaces" => config.user_ids_per_pod = user_ids_per_pod(value)?,
         "requireCgroupControllers" => config.require_cgroup_controllers = switch(value)?,
+        _ if images::FIELDS.contains(&key) => config.images.set(key, value)?,
         _ => {}
     }
     Ok(())

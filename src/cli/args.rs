@@ -75,6 +75,9 @@ pub struct RunArgs {
     /// A folder of images (OCI layouts and archives) to take from
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub image_dir: Option<PathBuf>,
+    /// A folder with a folder for each registry: mirrors, certificates (containerd's hosts.toml)
+    #[arg(long, value_name = "DIR", default_value = Hosts::FOLDER, value_hint = ValueHint::DirPath)]
+    pub hosts_dir: PathBuf,
     /// The node's name [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub hostname_override: Option<String>,

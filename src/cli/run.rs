@@ -95,6 +95,7 @@ fn worker(options: &RunArgs, node: &NodeArgs) -> Result<ExitCode> {
         folders,
         manifests,
         image_dir: options.image_dir.as_deref().map(absolute).transpose()?,
+        hosts_dir: absolute(&options.hosts_dir)?,
         node_name: node_name(options)?,
         config,
         open_files: keeper::containers_open_files(),

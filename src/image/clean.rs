@@ -90,6 +90,15 @@ impl Store {
         uses.write(self.uses_file(), &lock)
     }
 
+    /// Whether [`Store::clean`] may find something to do, as far as that can be told without reading the records.
+    pub fn may_need_cleaning(&self, policy: &Policy) -> Result<bool, Error> {
+        let is_full = match policy.thresholds {
+            Some(thresholds) => lacking(self.room()?, thresholds) > 0,
+            None => false,
+        };
+        Ok(is_full || policy.maximum_age.is_some() || !digests_in(&self.folders().parts)?.is_empty())
+    }
+
     /// Removes what the policy does not want and nobody needs; with `dry_run` only says what that would be.
     ///
     /// What is in use, named, of the image folder, or being brought by another process at this moment stays, however full the disk is.

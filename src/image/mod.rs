@@ -44,7 +44,7 @@ pub use config::Config;
 pub use digest::{Digest, InvalidDigest};
 pub use error::{EntryError, Error, LayerError};
 pub use folder::Folder;
-pub use pull::{Progress, PullError, PullOptions, pull};
+pub use pull::{Progress, PullError, PullOptions, is_current, pull};
 pub use reference::{InvalidReference, Reference};
 pub use registry::{Credential, Credentials, Failure, Hosts, InvalidCredentials, InvalidHosts, Lie, Wait};
 pub use store::Store;

@@ -62,6 +62,21 @@ impl fmt::Display for Others<'_> {
 /// A layer that the store has is not fetched again, and where the whole image is there, only the registry's word for that is asked for.
 /// Blocks until it is done, has failed, or is cancelled.
 pub fn pull(store: &Store, reference: &Reference, options: &PullOptions) -> Result<Image, PullError> {
+    begin(store, reference, options, |pull| pull.run())
+}
+
+/// Whether the store has `reference` as the registry has it now: one request that registries do not count as a pull, and none for a
+/// reference with a digest. Blocks like [`pull`].
+pub fn is_current(store: &Store, reference: &Reference, options: &PullOptions) -> Result<bool, PullError> {
+    begin(store, reference, options, |pull| Ok(pull.known()?.is_some()))
+}
+
+fn begin<T>(
+    store: &Store,
+    reference: &Reference,
+    options: &PullOptions,
+    work: impl FnOnce(Pull<'_>) -> Result<T, Failure>,
+) -> Result<T, PullError> {
     // Of this pull alone: a layer that fails ends the others.
     let cancel = options.cancel.child();
     let tell = |wait| (options.progress)(Progress::Waits(wait));
@@ -74,7 +89,7 @@ pub fn pull(store: &Store, reference: &Reference, options: &PullOptions) -> Resu
     let repository = opened.map_err(|failure| failed(failure, Vec::new()))?;
     let pull =
         Pull { store, reference, repository: &repository, cancel: &cancel, progress: options.progress };
-    pull.run().map_err(|failure| {
+    work(pull).map_err(|failure| {
         let failure = if options.cancel.is_cancelled() { Failure::Cancelled } else { failure };
         let mut mirrors = repository.notes();
         let own = failure.to_string();

@@ -10,12 +10,14 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{FlockOperation, fcntl_lock};
 
+use super::clean_images::CleanUp;
 use super::deadlines::Deadlines;
 use super::exec::Execs;
 use super::folders::{Folders, WRITABLE};
 use super::images::Images;
 use super::pod_run::Key;
 use super::poller::{Interest, Poller};
+use super::pulls::Pulls;
 use super::snapshot::{Handle, request_channel};
 use super::sources::FILES;
 use super::spare::Spares;
@@ -73,7 +75,14 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         processes: HashMap::new(),
         cgroups,
         execs: Execs::new().context("make the tasks")?,
-        images: Images::open(&options.folders.images(), options.image_dir.as_deref())?,
+        images: Images::open(
+            &options.folders.images(),
+            options.image_dir.as_deref(),
+            options.config.images.keep_blobs,
+        )?,
+        clean_up: CleanUp::new(&options.config.images, now),
+        pulls: Pulls::new(&options.hosts_dir, &options.folders.root, &options.config.images)
+            .context("make the tasks")?,
         pump,
         policy,
         chatty: Default::default(),
@@ -271,11 +280,12 @@ impl Worker {
     }
 
     fn watch_everything(&mut self) -> Result<()> {
+        let lanes = self.lanes().map(Tasks::clone);
         let poller = &mut self.poller;
         poller.add(&self.link, Interest::Readable, Key::Keeper)?;
         poller.add(self.source.fd(), Interest::Readable, Key::Source)?;
         poller.add(&self.requests, Interest::Readable, Key::Requests)?;
-        for lane in [&self.work, &self.imports, &self.trash, &self.disk, &self.execs.lane] {
+        for lane in &lanes {
             poller.add(lane, Interest::Readable, Key::Results)?;
         }
         poller.add(&self.images.store_watch, Interest::Readable, Key::Store)?;

@@ -1,4 +1,5 @@
-//! Which image a container starts from: found in the store, or brought into it from the image folder beside the loop.
+//! Which image a container starts from: found in the store, or brought into it beside the loop, from the image folder or by a pull
+//! (`pulls.rs`).
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -50,8 +51,8 @@ struct Accounts {
 }
 
 impl Images {
-    pub fn open(dir: &Path, folder: Option<&Path>) -> Result<Images> {
-        let store = Store::open(dir)?;
+    pub fn open(dir: &Path, folder: Option<&Path>, keep_blobs: bool) -> Result<Images> {
+        let store = Store::open(dir)?.keep_blobs(keep_blobs);
         let store_watch =
             watch(store.refs_dir(), WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE)?;
         Ok(Images {
@@ -94,8 +95,13 @@ impl Images {
         )?)
     }
 
+    /// Another handle on the store, for work beside the loop.
+    pub fn store(&self) -> Store {
+        self.store.clone()
+    }
+
     /// The image that a reference names now.
-    fn find(&mut self, reference: &Reference) -> Result<Option<Arc<Image>>, image::Error> {
+    pub fn find(&mut self, reference: &Reference) -> Result<Option<Arc<Image>>, image::Error> {
         if let Some(image) = self.found.get(reference) {
             return Ok(Some(Arc::clone(image)));
         }
@@ -134,12 +140,15 @@ impl Images {
     }
 
     fn missing_message(&self, reference: &Reference) -> String {
-        let mut message = match &self.folder {
-            Some(folder) => {
-                format!("image {reference} is neither in the store nor in {}", folder.path().display())
-            }
-            None => format!("image {reference} is not in the store: bring it with `podkeep load`"),
-        };
+        let folder = self.folder.as_ref().map(|folder| format!(", nor in {}", folder.path().display()));
+        let folder = folder.unwrap_or_default();
+        self.with_failed_imports(format!(
+            "image {reference} is not in the store{folder}, and imagePullPolicy is Never: bring it with `podkeep load` or `podkeep pull`"
+        ))
+    }
+
+    /// The image may be in a file that could not be imported.
+    pub fn with_failed_imports(&self, mut message: String) -> String {
         let mut failures: Vec<&String> = self.failed.values().map(|(_, why)| why).collect();
         failures.sort();
         for failure in failures {
@@ -150,35 +159,41 @@ impl Images {
 }
 
 impl Worker {
-    /// Looks for a container's image; answers later where it may be in a file that is being imported.
+    /// Looks for a container's image; answers later where a file is being imported that may hold it, or a registry is asked.
     pub fn find_image(&mut self, number: PodNumber, container: Index) {
         let Some(run) = self.pods.get(&number) else { return };
         let Some(spec) = run.pod().containers.get(container) else { return };
         let (text, policy) = (spec.image.clone(), spec.pull_policy);
         // What came a moment ago counts, whether or not the loop has heard of it.
         self.images_arrived();
+        let waiter = (number, container);
         let missing = |problem, message| Event::ImageMissing { container, problem, message };
         let event = match text.parse::<Reference>() {
             Err(error) => missing(ImageProblem::InvalidName, error.to_string()),
             Ok(reference) => match self.images.find(&reference) {
-                Ok(Some(image)) => self.image_found(number, container, image),
+                // What a digest names does not change: there is nothing to ask.
+                Ok(Some(_)) if policy == PullPolicy::Always && reference.digest().is_none() => {
+                    return self.ask_for_newer(reference, waiter);
+                }
+                Ok(Some(image)) => return self.tell_found(&[waiter], &image),
                 Ok(None) => {
                     self.import_new();
                     if !self.images.importing.is_empty() {
-                        self.images.waiting.push((number, container));
+                        self.images.waiting.push(waiter);
                         return;
                     }
-                    let problem = match policy {
-                        PullPolicy::Never => ImageProblem::NeverPull,
-                        PullPolicy::Always | PullPolicy::IfNotPresent => ImageProblem::Missing,
-                    };
-                    missing(problem, self.images.missing_message(&reference))
+                    if policy != PullPolicy::Never {
+                        return self.pull_image(reference, waiter);
+                    }
+                    missing(ImageProblem::NeverPull, self.images.missing_message(&reference))
                 }
                 Err(error) if error.is_damage() && self.images.damaged.insert(reference.clone()) => {
                     log::warn!("{:#}", anyhow::Error::from(error));
-                    self.images.waiting.push((number, container));
-                    self.mend_image(reference);
-                    return;
+                    self.images.waiting.push(waiter);
+                    return self.mend_image(reference);
+                }
+                Err(error) if error.is_damage() && policy != PullPolicy::Never => {
+                    return self.pull_image(reference, waiter);
                 }
                 Err(error) => missing(ImageProblem::Unreadable, format!("{:#}", anyhow::Error::from(error))),
             },
@@ -186,12 +201,16 @@ impl Worker {
         self.tell(number, event);
     }
 
-    fn image_found(&mut self, number: PodNumber, container: Index, image: Arc<Image>) -> Event {
-        let image_id = image.id.to_string();
-        if let Some(run) = self.pods.get_mut(&number) {
-            run.containers[container].image = Some(image);
+    /// Tells containers that their image is there.
+    pub fn tell_found(&mut self, waiting: &[(PodNumber, Index)], image: &Arc<Image>) {
+        let mut replaced = Vec::new();
+        for (number, container) in waiting.iter().copied() {
+            let Some(run) = self.pods.get_mut(&number) else { continue };
+            let before = run.containers[container].image.replace(Arc::clone(image));
+            replaced.extend(before.map(|image| image.id.clone()).filter(|before| *before != image.id));
+            self.tell(number, Event::ImageReady { container, image_id: image.id.to_string() });
         }
-        Event::ImageReady { container, image_id }
+        self.note_last_use(replaced);
     }
 
     /// Makes again what an image lacks, beside the loop.
@@ -287,11 +306,22 @@ impl Worker {
         self.look_again();
     }
 
-    /// References were written into the store, or removed from it.
+    /// References were written into the store, or removed from it: containers whose image is there now need not wait for it.
     pub fn images_arrived(&mut self) {
-        if self.images.heed_store() {
-            self.events.extend(self.pods.keys().map(|number| (*number, Event::ImagesChanged)));
+        if !self.images.heed_store() {
+            return;
         }
+        let mut arrived = Vec::new();
+        for (number, run) in &self.pods {
+            for container in run.machine.without_image() {
+                let reference = run.pod().containers[container].image.parse::<Reference>();
+                if reference.is_ok_and(|reference| matches!(self.images.find(&reference), Ok(Some(_)))) {
+                    arrived.push((*number, Event::ImageArrived { container }));
+                }
+            }
+        }
+        self.events.extend(arrived);
+        self.end_needless_pulls();
     }
 }
 

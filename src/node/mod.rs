@@ -7,6 +7,7 @@
 mod admission;
 mod begin;
 mod carry_out;
+mod clean_images;
 mod clear;
 pub mod clock;
 mod deadlines;
@@ -20,6 +21,8 @@ mod pause;
 mod pod_run;
 mod poller;
 mod prepare;
+mod pull_rate;
+mod pulls;
 mod snapshot;
 mod sources;
 mod spare;

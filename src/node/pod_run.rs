@@ -10,7 +10,7 @@ use super::poller::Registration;
 use super::state::{SavedRun, SavedState};
 use crate::cgroup::{Group, PodLimits};
 use crate::container::{Namespaces, Plan, Report};
-use crate::image::Image;
+use crate::image::{Digest, Image};
 use crate::logs::{ContainerLog, Fifo, Stream};
 use crate::manifest::pod::QosClass;
 use crate::manifest::{Pod, Uid};
@@ -139,6 +139,11 @@ impl PodRun {
             qos,
             cpu_request_milli,
         }
+    }
+
+    /// The images that its containers run from, or ran from last.
+    pub fn image_ids(&self) -> impl Iterator<Item = Digest> {
+        self.machine.image_ids().filter_map(|id| id.parse().ok())
     }
 
     pub fn pod(&self) -> &Arc<Pod> {

@@ -12,7 +12,6 @@ type Job<R> = Box<dyn FnOnce() -> R + Send>;
 /// A queue of jobs and the threads that work on it. With one thread it is a lane: jobs are done one by one, in order.
 ///
 /// A thread exists only while there is something to do.
-#[derive(Clone)]
 pub struct Tasks<R> {
     shared: Arc<Shared<R>>,
 }
@@ -79,6 +78,13 @@ impl<R: Send + 'static> Tasks<R> {
         while queue.threads > 0 {
             queue = self.shared.idle.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+impl<R> Clone for Tasks<R> {
+    /// The same queue and threads.
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 

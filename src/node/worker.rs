@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 
 use super::begin;
+use super::clean_images::CleanUp;
 use super::clock;
 use super::deadlines::Deadlines;
 use super::exec::{Begun, Execs};
@@ -17,6 +18,7 @@ use super::images::Images;
 use super::output::Chatty;
 use super::pod_run::{Events, Key, PodNumber, PodRun};
 use super::poller::Poller;
+use super::pulls::{NotPulled, PullNumber, Pulls};
 use super::snapshot::{Handle, Request, Requests, Snapshot};
 use super::spare::Spares;
 use super::start_journal::StartJournal;
@@ -47,6 +49,8 @@ pub struct Options {
     pub manifests: PathBuf,
     /// Where images are looked for (`--image-dir`).
     pub image_dir: Option<PathBuf>,
+    /// Mirrors, certificates and the like of registries, a folder for each (`--hosts-dir`).
+    pub hosts_dir: PathBuf,
     pub node_name: String,
     pub config: Config,
     /// The soft limit of open files that containers get; `None` for the worker's own.
@@ -72,6 +76,17 @@ pub enum Done {
         reference: crate::image::Reference,
         result: Result<bool, crate::image::Error>,
     },
+    /// A registry was asked whether an image of the store is current.
+    Asked {
+        pull: PullNumber,
+        result: Result<bool, NotPulled>,
+    },
+    Pulled {
+        pull: PullNumber,
+        result: Result<(), NotPulled>,
+    },
+    /// `None`: there was no reason to.
+    ImagesCleaned(Result<Option<crate::image::Cleaned>, String>),
     Released {
         pod: PodNumber,
         result: Result<(), String>,
@@ -109,6 +124,8 @@ pub struct Worker {
     /// Commands in containers, beside their first processes.
     pub execs: Execs,
     pub images: Images,
+    pub pulls: Pulls,
+    pub clean_up: CleanUp,
     pub pump: Pump,
     pub policy: Policy,
     pub chatty: Chatty,
@@ -251,14 +268,23 @@ impl Worker {
         }
     }
 
+    /// Everything that works beside the loop.
+    pub fn lanes(&self) -> [&Tasks<Done>; 7] {
+        let Pulls { asking, fetching, .. } = &self.pulls;
+        [&self.work, &self.imports, asking, fetching, &self.trash, &self.disk, &self.execs.lane]
+    }
+
     fn take_results(&mut self) -> Result<()> {
-        let lanes = [&self.work, &self.imports, &self.trash, &self.disk, &self.execs.lane];
+        let lanes = self.lanes();
         let results: Vec<Done> = lanes.iter().flat_map(|lane| lane.results()).collect();
         for done in results {
             match done {
                 Done::Prepared { pod, result } => self.pod_prepared(pod, result)?,
                 Done::Imported { source, changed_at, result } => self.imported(&source, changed_at, result),
                 Done::Mended { reference, result } => self.image_mended(reference, result),
+                Done::Asked { pull, result } => self.registry_asked(pull, result),
+                Done::Pulled { pull, result } => self.pull_ended(pull, result),
+                Done::ImagesCleaned(result) => self.images_cleaned(result),
                 Done::Released { pod, result } => self.released(pod, result),
                 Done::Exec(begun) => self.exec_begun(*begun)?,
                 Done::TrashEmptied(result) => self.trash_emptied(result),
@@ -272,7 +298,8 @@ impl Worker {
 
     fn deadline(&self) -> Option<BootTime> {
         let source = self.ending.is_none().then(|| BootTime::from(self.source.deadline()));
-        self.deadlines.first().into_iter().chain(source).chain(self.sweep_at).chain(self.later_at).min()
+        let others = [source, self.sweep_at, self.later_at, self.pulls.deadline()];
+        self.deadlines.first().into_iter().chain(others.into_iter().flatten()).min()
     }
 
     fn pass_time(&mut self) {
@@ -284,6 +311,8 @@ impl Worker {
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep_logs();
         }
+        self.give_up_asking(now);
+        self.clean_images(now);
         if self.later_at.is_some_and(|at| at <= now) {
             self.later_at = None;
             self.spawner.collect();
@@ -300,6 +329,9 @@ impl Worker {
 
     /// Lets one machine take in one event, and carries out what it asks for.
     fn take_in(&mut self, number: PodNumber, event: Event) -> Result<()> {
+        if event == Event::Stop {
+            self.pulls.leave(number);
+        }
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let before = run.machine.survival();
         let commands = run.machine.step(event, clock::now());
@@ -322,6 +354,7 @@ impl Worker {
     /// The Pod has left no trace but its logs: its name is free.
     fn forget(&mut self, number: PodNumber) {
         let Some(run) = self.pods.remove(&number) else { return };
+        self.note_last_use(run.image_ids().collect());
         let uid = run.uid().clone();
         log::info!("{}: gone", run.pod().id);
         self.numbers.remove(&uid);

@@ -24,8 +24,10 @@ pub enum Event {
         problem: ImageProblem,
         message: String,
     },
-    /// Images came into the store: what waits for one may look again at once.
-    ImagesChanged,
+    /// The image that this container waits for came into the store: it may look again at once.
+    ImageArrived {
+        container: Index,
+    },
     /// The process exists and exec has happened.
     Started {
         container: Index,
@@ -78,7 +80,7 @@ pub enum Event {
 pub enum Command {
     /// Make folders, volumes, namespaces and the Pod's cgroup. Answer: [`Event::Prepared`] or [`Event::PrepareFailed`].
     Prepare,
-    /// Find the container's image. Answer: [`Event::ImageReady`] or [`Event::ImageMissing`].
+    /// Find the container's image, wherever `imagePullPolicy` lets it come from. Answer: [`Event::ImageReady`] or [`Event::ImageMissing`].
     FindImage { container: Index },
     /// Start the container for the `attempt`-th time, counted from 0. Answer: [`Event::Started`] or
     /// [`Event::StartFailed`].
@@ -118,6 +120,7 @@ impl Exit {
 /// Why an image cannot be used, as the reason of the waiting state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ImageProblem {
+    /// Not in the store, and its registry did not give it.
     Missing,
     /// Missing, and `imagePullPolicy: Never` forbids to look elsewhere.
     NeverPull,

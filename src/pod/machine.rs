@@ -140,6 +140,17 @@ impl Machine {
         })
     }
 
+    /// The containers that [`Event::ImageArrived`] means something to.
+    pub fn without_image(&self) -> impl Iterator<Item = Index> {
+        let waits = |c: &Container| matches!(c.stage, Stage::ImageBackOff { .. });
+        self.state.containers.iter().enumerate().filter(move |(_, c)| waits(c)).map(|(index, _)| index)
+    }
+
+    /// The images that containers run from, or ran from last.
+    pub fn image_ids(&self) -> impl Iterator<Item = &str> {
+        self.state.containers.iter().filter_map(|c| c.image_id.as_deref())
+    }
+
     /// The number of a container's current run, counted from 0.
     pub fn attempt(&self, container: Index) -> u32 {
         self.state.containers.get(container).map_or(0, |c| c.restarts)
@@ -202,7 +213,7 @@ impl Machine {
                     c.image_missing(problem, message, now);
                 }
             }
-            Event::ImagesChanged => self.images_changed(&mut todo),
+            Event::ImageArrived { container } => self.image_arrived(container, &mut todo),
             Event::Started { container, pid } => self.started(container, pid, now, &mut todo),
             Event::Adopted { container, attempt, pid } => {
                 self.adopted(container, attempt, pid, now, &mut todo)
@@ -255,16 +266,15 @@ impl Machine {
         todo.push(Command::Start { container, attempt: c.restarts });
     }
 
-    fn images_changed(&mut self, todo: &mut Vec<Command>) {
+    fn image_arrived(&mut self, container: Index, todo: &mut Vec<Command>) {
         if self.state.stage != PodStage::Active {
             return;
         }
-        for (container, c) in self.state.containers.iter_mut().enumerate() {
-            if matches!(c.stage, Stage::ImageBackOff { .. }) {
-                c.stage = Stage::Finding;
-                todo.push(Command::FindImage { container });
-            }
-        }
+        let Some(c) = self.container_in(container, |s| matches!(s, Stage::ImageBackOff { .. })) else {
+            return;
+        };
+        c.stage = Stage::Finding;
+        todo.push(Command::FindImage { container });
     }
 
     fn started(&mut self, container: Index, pid: u32, now: BootTime, todo: &mut Vec<Command>) {

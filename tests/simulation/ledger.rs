@@ -134,7 +134,7 @@ impl Ledger {
         self.promise = Some(Promise { failed_at: now, wait, free_at: now, lifted_by_images });
     }
 
-    pub fn images_changed(&mut self) {
+    pub fn image_arrived(&mut self) {
         if self.promise.as_ref().is_some_and(|promise| promise.lifted_by_images) {
             self.promise = None;
         }

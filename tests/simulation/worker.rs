@@ -65,7 +65,7 @@ impl World {
     fn note(&mut self, event: &Event) {
         match *event {
             Event::Stop => self.stopping = true,
-            Event::ImagesChanged => self.ledgers.iter_mut().for_each(Ledger::images_changed),
+            Event::ImageArrived { container } => self.ledgers[container].image_arrived(),
             Event::Cleared { container, .. } => self.is_cleared(container),
             Event::Prepared | Event::PrepareFailed { .. } => {
                 self.ledgers.iter_mut().for_each(|ledger| ledger.free(self.now));

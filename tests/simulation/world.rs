@@ -113,7 +113,7 @@ impl World {
             match self.random.below(100) {
                 0 => self.take_over(),
                 1 => self.reboot(),
-                2..4 => self.happens(Event::ImagesChanged),
+                2..4 => self.image_arrives(),
                 4 => self.pause_ends(),
                 _ => self.pass_time(),
             }
@@ -133,7 +133,7 @@ impl World {
             match self.random.below(200) {
                 0..4 => self.take_over(),
                 4 => self.reboot(),
-                5 => self.happens(Event::ImagesChanged),
+                5 => self.image_arrives(),
                 6 => self.pause_ends(),
                 _ => self.pass_time(),
             }
@@ -142,6 +142,11 @@ impl World {
         assert!(!self.held && self.groups.iter().all(Option::is_none), "nothing is left of a removed Pod");
         // Broken by a `deadline` of a Pod that is gone: found.
         assert_eq!(self.machine.deadline(), None, "a Pod that is gone wakes nobody");
+    }
+
+    fn image_arrives(&mut self) {
+        let container = self.random.below(self.ledgers.len() as u64) as usize;
+        self.happens(Event::ImageArrived { container });
     }
 
     /// A moment within so many seconds, often this very one.

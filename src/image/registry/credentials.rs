@@ -92,9 +92,10 @@ impl Credentials {
     /// `$DOCKER_CONFIG/config.json`, `~/.docker/config.json`. None, if there is no such file.
     pub fn of_machine(root_dir: &Path) -> Result<Credentials, InvalidCredentials> {
         let named = |variable| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let docker = named("DOCKER_CONFIG").or_else(|| named("HOME").map(|home| home.join(".docker")));
-        let places = [Some(root_dir.to_owned()), docker];
-        for path in places.into_iter().flatten().map(|dir| dir.join("config.json")) {
+        // A service manager gives no HOME to what runs as root.
+        let home = || named("HOME").unwrap_or_else(|| "/root".into());
+        let docker = named("DOCKER_CONFIG").unwrap_or_else(|| home().join(".docker"));
+        for path in [root_dir.to_owned(), docker].map(|dir| dir.join("config.json")) {
             if path.exists() {
                 return Credentials::read(&path);
             }

@@ -99,14 +99,68 @@ fn a_stop_while_an_image_is_looked_for_starts_nothing() {
 }
 
 #[test]
-fn a_missing_image_waits_ten_seconds_or_for_a_change_in_the_store() {
+fn a_missing_image_waits_ten_seconds_or_until_it_has_come() {
     let mut machine = machine(1, 30);
     machine.step(Event::Prepared, at(0));
     machine.step(missing(0), at(1));
     assert_eq!(machine.deadline(), Some(at(11)));
-    assert_eq!(machine.step(Event::ImagesChanged, at(2)), [Command::FindImage { container: 0 }]);
+    let arrived = Event::ImageArrived { container: 0 };
+    assert_eq!(machine.step(arrived, at(2)), [Command::FindImage { container: 0 }]);
     machine.step(missing(0), at(2));
     assert_eq!(machine.deadline(), Some(at(22)));
+}
+
+#[test]
+fn the_image_of_one_container_does_not_end_the_back_off_of_another() {
+    let mut machine = machine(2, 30);
+    machine.step(Event::Prepared, at(0));
+    machine.step(missing(0), at(0));
+    machine.step(missing(1), at(0));
+    assert_eq!(machine.without_image().collect::<Vec<_>>(), [0, 1]);
+    let arrived = Event::ImageArrived { container: 1 };
+    assert_eq!(machine.step(arrived, at(1)), [Command::FindImage { container: 1 }]);
+    assert_eq!(machine.without_image().collect::<Vec<_>>(), [0]);
+    assert_eq!(machine.deadline(), Some(at(10)));
+}
+
+fn waiting_reason(machine: &Machine) -> &'static str {
+    match machine.status().containers[0].state {
+        ContainerState::Waiting { reason, .. } => reason,
+        _ => panic!("it does not wait"),
+    }
+}
+
+#[test]
+fn a_pull_that_fails_is_repeated_after_10_to_300_seconds_and_says_so() {
+    let mut machine = machine(1, 30);
+    machine.step(Event::Prepared, at(0));
+    let (mut now, mut waited) = (at(0), Vec::new());
+    for pull in 0..7 {
+        assert_eq!(waiting_reason(&machine), "ContainerCreating");
+        machine.step(missing(0), now);
+        let expected = if pull == 0 { "ErrImagePull" } else { "ImagePullBackOff" };
+        assert_eq!(waiting_reason(&machine), expected);
+        let due = machine.deadline().unwrap();
+        waited.push((due - now).as_secs());
+        assert_eq!(machine.step(Event::Tick, due), [Command::FindImage { container: 0 }]);
+        now = due;
+    }
+    assert_eq!(waited, [10, 20, 40, 80, 160, 300, 300]);
+    machine.step(ready(0), now);
+    machine.step(Event::Started { container: 0, pid: 7 }, now);
+    assert_eq!(machine.status().containers[0].restart_count, 0, "no run is counted that never was");
+}
+
+#[test]
+fn an_image_that_may_not_be_pulled_says_so_each_time() {
+    let mut machine = machine(1, 30);
+    machine.step(Event::Prepared, at(0));
+    for _ in 0..2 {
+        let problem = ImageProblem::NeverPull;
+        machine.step(Event::ImageMissing { container: 0, problem, message: "not there".into() }, at(0));
+        assert_eq!(waiting_reason(&machine), "ErrImageNeverPull");
+        machine.step(Event::ImageArrived { container: 0 }, at(0));
+    }
 }
 
 #[test]

@@ -1,0 +1,273 @@
+//! Images that the node pulls from Debian's `docker-registry`, and what it does when that is gone, silent or of another mind.
+//!
+//! Run with `scripts/vm test guest_pull`; anywhere else these tests fail.
+//! Guest: --root debian
+
+mod harness;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use harness::site::sample_image;
+use harness::{Node, Options, wait_until};
+use rustix::process::Signal;
+
+/// A registry on this machine, without TLS.
+struct Registry {
+    dir: tempfile::TempDir,
+    port: u16,
+    server: Option<Child>,
+}
+
+impl Registry {
+    /// Empty, and not started.
+    fn new() -> Registry {
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        // Free a moment ago: the registry cannot be given an open socket.
+        let port = listener(0).local_addr().unwrap().port();
+        Registry { dir, port, server: None }
+    }
+
+    /// One that runs and has busybox as `busybox:1`.
+    fn with_busybox() -> Registry {
+        let mut registry = Registry::new();
+        registry.start();
+        registry.push("busybox", "busybox:1");
+        registry
+    }
+
+    fn reference(&self, name: &str) -> String {
+        format!("127.0.0.1:{}/{name}", self.port)
+    }
+
+    fn start(&mut self) {
+        let config = serde_json::json!({
+            "version": "0.1",
+            "storage": {"filesystem": {"rootdirectory": self.dir.path().join("data")}},
+            "http": {"addr": format!("127.0.0.1:{}", self.port)},
+        });
+        fs::write(self.dir.path().join("config.yml"), config.to_string()).unwrap();
+        let requests = File::options().append(true).create(true).open(self.requests_file()).unwrap();
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(self.dir.path().join("config.yml")).stdin(Stdio::null());
+        let mut server = command.stdout(requests).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
+        let is_up = lines.by_ref().map_while(Result::ok).any(|line| line.contains("listening on"));
+        assert!(is_up, "docker-registry has ended");
+        // It would wait if nobody read on.
+        thread::spawn(move || lines.for_each(drop));
+        self.server = Some(server);
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+
+    fn requests_file(&self) -> PathBuf {
+        self.dir.path().join("requests")
+    }
+
+    /// `GET /v2/busybox/manifests/1`, in their order; those that put images in are forgotten.
+    fn requests(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.requests_file()).unwrap_or_default();
+        let asked =
+            log.lines().filter_map(|line| line.split('"').nth(1)).filter(|asked| asked.contains("/v2/"));
+        asked.filter_map(|asked| asked.rsplit_once(' ')).map(|(asked, _)| asked.to_owned()).collect()
+    }
+
+    fn forget_requests(&self) {
+        File::options().write(true).open(self.requests_file()).unwrap().set_len(0).unwrap();
+    }
+
+    /// Puts a sample image in, and forgets that.
+    fn push(&self, sample: &str, name: &str) {
+        let output = Command::new("skopeo")
+            .args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"])
+            .arg(format!("oci-archive:{}", sample_image(sample).display()))
+            .arg(format!("docker://{}", self.reference(name)))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.forget_requests();
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn listener(port: u16) -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap()
+}
+
+fn node() -> Node {
+    Node::start(Options { images: Vec::new(), ..Options::default() })
+}
+
+/// A Pod of containers `main0`, `main1`, … of one image.
+fn pod(name: &str, image: &str, policy: &str, containers: usize) -> String {
+    let container = |number| {
+        format!(
+            "  - {{name: main{number}, image: \"{image}\", imagePullPolicy: {policy}, command: [sleep, \"1000\"]}}\n"
+        )
+    };
+    let containers: String = (0..containers).map(container).collect();
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
+         containers:\n{containers}"
+    )
+}
+
+/// Waits until `main0` waits for this reason; what is said of it.
+fn wait_waiting(node: &Node, pod: &str, reason: &str) -> String {
+    node.wait_for(reason, |list| {
+        let main = list.pod(pod)?.container("main0")?;
+        (main.waiting()? == reason).then(|| main.message().to_owned())
+    })
+}
+
+/// Kills what runs in `main0`, and waits for the next run.
+fn run_again(node: &Node, pod: &str) {
+    let restarts = |node: &Node| node.list().pod(pod).unwrap().container("main0").unwrap().restarts();
+    let before = restarts(node);
+    harness::kill(node.wait_running(pod, "main0"), Signal::KILL);
+    node.wait_for("the next run", |list| {
+        let main = list.pod(pod)?.container("main0")?;
+        (main.restarts() > before && main.running_pid().is_some()).then_some(())
+    });
+}
+
+fn image_id(node: &Node, pod: &str) -> String {
+    node.list().pod(pod).unwrap().container("main0").unwrap().status["imageID"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_the_store_lacks_is_pulled_once_for_all_that_want_it() {
+    let (registry, node) = (Registry::with_busybox(), node());
+    let image = registry.reference("busybox:1");
+    node.manifest("one.yaml", &pod("one", &image, "IfNotPresent", 2));
+    node.manifest("two.yaml", &pod("two", &image, "Always", 1));
+    for (pod, container) in [("one", "main0"), ("one", "main1"), ("two", "main0")] {
+        node.wait_running(pod, container);
+    }
+    let requests = registry.requests();
+    let fetched = requests.iter().filter(|asked| asked.starts_with("GET") && asked.contains("/blobs/"));
+    assert_eq!(fetched.count(), 2, "one layer and one configuration: {requests:#?}");
+    assert!(node.ask(&["images"]).contains(&image));
+    // What is there already costs no request.
+    registry.forget_requests();
+    node.manifest("three.yaml", &pod("three", &image, "IfNotPresent", 1));
+    node.wait_running("three", "main0");
+    assert_eq!(registry.requests(), Vec::<String>::new());
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_waited_for_until_it_is_loaded() {
+    let (mut registry, node) = (Registry::with_busybox(), node());
+    let image = registry.reference("busybox:1");
+    let archive = node.base().join("busybox.tar");
+    node.ask(&["pull", "--quiet", &image]);
+    node.ask(&["save", &image, "-o", archive.to_str().unwrap()]);
+    node.ask(&["rmi", &image]);
+    registry.stop();
+    node.manifest("web.yaml", &pod("web", &image, "IfNotPresent", 1));
+    let first = wait_waiting(&node, "web", "ErrImagePull");
+    let later = wait_waiting(&node, "web", "ImagePullBackOff");
+    for message in [first, later] {
+        assert!(message.starts_with(&format!("pull {image}: ")), "{message}");
+        assert!(message.contains("onnection refused"), "{message}");
+    }
+    assert!(node.ask(&["ps", "--all"]).contains("ImagePullBackOff"));
+    node.ask(&["load", archive.to_str().unwrap()]);
+    node.wait_running("web", "main0");
+}
+
+#[test]
+fn always_asks_at_each_start_and_takes_what_is_newer() {
+    let (registry, node) = (Registry::with_busybox(), node());
+    let image = registry.reference("busybox:1");
+    node.manifest("web.yaml", &pod("web", &image, "Always", 1));
+    node.wait_running("web", "main0");
+    let first = image_id(&node, "web");
+    registry.forget_requests();
+    run_again(&node, "web");
+    assert_eq!(registry.requests(), ["HEAD /v2/busybox/manifests/1"]);
+    assert_eq!(image_id(&node, "web"), first);
+
+    registry.push("nginx", "busybox:1");
+    harness::kill(node.wait_running("web", "main0"), Signal::KILL);
+    node.wait_for("the newer image", |list| {
+        let id = list.pod("web")?.container("main0")?.status["imageID"].as_str()?.to_owned();
+        (id != first).then_some(())
+    });
+}
+
+#[test]
+fn always_runs_from_the_store_when_the_registry_is_gone_but_not_when_it_refuses() {
+    let (mut registry, node) = (Registry::with_busybox(), node());
+    let image = registry.reference("busybox:1");
+    node.manifest("web.yaml", &pod("web", &image, "Always", 1));
+    node.wait_running("web", "main0");
+    registry.stop();
+    run_again(&node, "web");
+    let log = node.node_log_text();
+    assert!(log.contains("starting from the image that is in the store"), "{log}");
+    assert!(log.contains(&format!("pull {image}: ")) && log.contains("onnection refused"), "{log}");
+    node.remove("web.yaml");
+    node.wait_gone("web");
+
+    // It takes connections and is silent.
+    let silent = listener(registry.port);
+    node.manifest("web.yaml", &pod("web", &image, "Always", 1));
+    node.wait_running("web", "main0");
+    drop(silent);
+    node.remove("web.yaml");
+    node.wait_gone("web");
+
+    fs::remove_dir_all(registry.dir.path().join("data")).unwrap();
+    registry.start();
+    node.manifest("web.yaml", &pod("web", &image, "Always", 1));
+    let message = wait_waiting(&node, "web", "ErrImagePull");
+    assert!(message.contains("does not have"), "{message}");
+}
+
+#[test]
+fn never_asks_no_registry() {
+    let (registry, node) = (Registry::with_busybox(), node());
+    let image = registry.reference("busybox:1");
+    node.manifest("web.yaml", &pod("web", &image, "Never", 1));
+    let message = wait_waiting(&node, "web", "ErrImageNeverPull");
+    assert!(message.contains(&image) && message.contains("podkeep pull"), "{message}");
+    assert_eq!(registry.requests(), Vec::<String>::new());
+    node.ask(&["pull", "--quiet", &image]);
+    node.wait_running("web", "main0");
+}
+
+#[test]
+fn a_pod_that_is_removed_ends_its_pull() {
+    let registry = Registry::new();
+    let config = "serializeImagePulls: false\n";
+    let node = Node::start(Options { images: Vec::new(), config, ..Options::default() });
+    let _silent = listener(registry.port);
+    let image = registry.reference("busybox:1");
+    node.manifest("one.yaml", &pod("one", &image, "IfNotPresent", 1));
+    node.manifest("two.yaml", &pod("two", &image, "IfNotPresent", 1));
+    wait_until("the pull has begun", || node.node_log_text().contains("pulling image").then_some(()));
+    node.wait_for("both Pods", |list| list.pod("one").and(list.pod("two")).map(|_| ()));
+    node.remove("one.yaml");
+    node.wait_gone("one");
+    assert!(!node.node_log_text().contains("nobody waits"), "the other one does");
+    node.remove("two.yaml");
+    node.wait_gone("two");
+    let log = node.node_log_text();
+    assert!(log.contains("nobody waits") && log.matches("pulling image").count() == 1, "{log}");
+}
