@@ -165,8 +165,12 @@ fn what_came_from_a_url_that_is_away_runs_on_and_comes_up_again() {
     // While nobody looks, a file goes. The URL, which does not answer, must not keep its Pod.
     let (site, _) = node.end(Signal::USR1);
     site.remove("local.yaml");
+    // The volumes of a Pod of which nothing else is known: only the URL can say that nobody wants them.
+    let volumes = site.root().join("pods/00000000000000000000000000000001");
+    fs::create_dir(&volumes).unwrap();
     let node = Node::start_in(site);
     node.wait_gone("local");
+    assert!(volumes.exists());
     assert_eq!(process::status(local, "State"), None);
     wait_problem(&node, "cannot connect");
     assert_eq!(node.wait_running("web", "main"), first);
@@ -180,6 +184,7 @@ fn what_came_from_a_url_that_is_away_runs_on_and_comes_up_again() {
     manifests.up();
     wait_no_problem(&node);
     assert_eq!(node.wait_running("web", "main"), second);
+    wait_until("volumes that nobody wants are gone", || (!volumes.exists()).then_some(()));
     manifests.say(Answer::ok(EMPTY_LIST));
     node.wait_gone("web");
 }
