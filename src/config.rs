@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub use images::ImageConfig;
 
+use crate::http::{Headers, Url};
 use crate::manifest::findings::Findings;
 use crate::manifest::quantity::Quantity;
 use crate::manifest::tree::{Data, Node, Path as Field, Place};
@@ -19,7 +20,13 @@ const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub static_pod_path: Option<PathBuf>,
+    /// Where else manifests come from.
+    pub static_pod_url: Option<Url>,
+    /// What is sent with every request for it.
+    pub static_pod_url_header: Headers,
     pub file_check_frequency: Duration,
+    /// From one answer of [`Config::static_pod_url`] to the next question.
+    pub http_check_frequency: Duration,
     pub pod_logs_dir: PathBuf,
     pub cgroup_root: Option<String>,
     /// Bytes.
@@ -49,7 +56,10 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             static_pod_path: None,
+            static_pod_url: None,
+            static_pod_url_header: Headers::default(),
             file_check_frequency: Duration::from_secs(20),
+            http_check_frequency: Duration::from_secs(20),
             pod_logs_dir: PathBuf::from("/var/log/pods"),
             cgroup_root: None,
             container_log_max_size: 10 << 20,
@@ -76,7 +86,10 @@ const HONOURED: &[&str] = &[
     "apiVersion",
     "kind",
     "staticPodPath",
+    "staticPodURL",
+    "staticPodURLHeader",
     "fileCheckFrequency",
+    "httpCheckFrequency",
     "podLogsDir",
     "cgroupRoot",
     "containerLogMaxSize",
@@ -101,8 +114,7 @@ const KNOWN: &[&str] = &[
     "enableSystemLogQuery", "enforceNodeAllocatable", "eventBurst", "eventRecordQPS", "evictionHard",
     "evictionMaxPodGracePeriod", "evictionMinimumReclaim", "evictionPressureTransitionPeriod", "evictionSoft",
     "evictionSoftGracePeriod", "failCgroupV1", "failSwapOn", "featureGates", "hairpinMode", "healthzBindAddress",
-    "healthzPort", "httpCheckFrequency",
-    "imagePullCredentialsVerificationPolicy", "imageServiceEndpoint",
+    "healthzPort", "imagePullCredentialsVerificationPolicy", "imageServiceEndpoint",
     "iptablesDropBit", "iptablesMasqueradeBit", "kernelMemcgNotification", "kubeAPIBurst", "kubeAPIQPS",
     "kubeReserved", "kubeReservedCgroup", "kubeletCgroups", "localStorageCapacityIsolation", "logging",
     "makeIPTablesUtilChains", "maxOpenFiles", "memoryManagerPolicy",
@@ -113,7 +125,7 @@ const KNOWN: &[&str] = &[
     "reservedMemory", "reservedSystemCPUs", "resolvConf", "rotateCertificates",
     "runOnce", "runtimeRequestTimeout", "serverTLSBootstrap",
     "showHiddenMetricsForVersion", "shutdownGracePeriod", "shutdownGracePeriodByPodPriority",
-    "shutdownGracePeriodCriticalPods", "singleProcessOOMKill", "staticPodURL", "staticPodURLHeader",
+    "shutdownGracePeriodCriticalPods", "singleProcessOOMKill",
     "streamingConnectionIdleTimeout", "syncFrequency", "systemCgroups", "systemReserved", "systemReservedCgroup",
     "tlsCertFile", "tlsCipherSuites", "tlsCurvePreferences", "tlsMinVersion", "tlsPrivateKeyFile",
     "topologyManagerPolicy", "topologyManagerPolicyOptions", "topologyManagerScope", "tracing",
@@ -181,11 +193,16 @@ fn set(config: &mut Config, key: &str, value: &Node) -> Result<(), String> {
         "staticPodPath" => config.static_pod_path = filled()?.map(PathBuf::from),
         "podLogsDir" => config.pod_logs_dir = filled()?.map_or(Config::default().pod_logs_dir, PathBuf::from),
         "cgroupRoot" => config.cgroup_root = filled()?.map(str::to_owned),
+        "staticPodURL" => {
+            let url = filled()?.map(str::parse::<Url>).transpose();
+            config.static_pod_url = url.map_err(|error| error.to_string())?;
+        }
+        "staticPodURLHeader" => config.static_pod_url_header = headers(value)?,
         "fileCheckFrequency" => {
-            let period = duration(text()?).ok_or("expected a duration such as 20s or 1m30s")?;
-            // Zero stands for the default, as in Kubernetes.
-            config.file_check_frequency =
-                if period.is_zero() { Config::default().file_check_frequency } else { period };
+            config.file_check_frequency = period(text()?, Config::default().file_check_frequency)?;
+        }
+        "httpCheckFrequency" => {
+            config.http_check_frequency = period(text()?, Config::default().http_check_frequency)?;
         }
         "containerLogMaxSize" => {
             let size =
@@ -210,6 +227,27 @@ fn set(config: &mut Config, key: &str, value: &Node) -> Result<(), String> {
 
 fn switch(value: &Node) -> Result<bool, String> {
     if let Data::Bool(on) = value.data { Ok(on) } else { Err("expected true or false".to_owned()) }
+}
+
+/// Zero stands for the default, as in Kubernetes.
+fn period(text: &str, default: Duration) -> Result<Duration, String> {
+    let period = duration(text).ok_or("expected a duration such as 20s or 1m30s")?;
+    Ok(if period.is_zero() { default } else { period })
+}
+
+/// A map from names to lists of values. No error holds a value: it may be a token.
+fn headers(value: &Node) -> Result<Headers, String> {
+    const EXPECTED: &str = "expected a map from names of headers to lists of strings";
+    let Data::Map(entries) = &value.data else { return Err(EXPECTED.to_owned()) };
+    let mut headers = Headers::default();
+    for entry in entries {
+        let Data::List(values) = &entry.value.data else { return Err(EXPECTED.to_owned()) };
+        for value in values {
+            let text = value.text().ok_or(EXPECTED)?;
+            headers.add(&entry.key, text).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(headers)
 }
 
 fn sysctl_patterns(value: &Node) -> Result<Vec<String>, String> {
@@ -327,6 +365,33 @@ mod tests {
 
         let default = decode("userNamespaces: {}\nseccompDefault: null\n").unwrap();
         assert_eq!(default, Decoded::default());
+    }
+
+    #[test]
+    fn a_url_of_manifests_has_headers_and_a_period() {
+        let text = "staticPodURL: https://h.example/pods\nhttpCheckFrequency: 1m\n\
+                    staticPodURLHeader: {X-Token: [a, b], X-Node: [one]}\n";
+        let config = decode(text).unwrap().config;
+        assert_eq!(config.static_pod_url, Some("https://h.example/pods".parse().unwrap()));
+        assert_eq!(config.http_check_frequency, Duration::from_secs(60));
+        let headers: Vec<_> = config.static_pod_url_header.iter().collect();
+        assert_eq!(headers, [("X-Token", "a"), ("X-Token", "b"), ("X-Node", "one")]);
+        assert_eq!(decode("staticPodURL: ''\nhttpCheckFrequency: 0s\n").unwrap(), Decoded::default());
+    }
+
+    #[test]
+    fn no_error_holds_a_password_or_token() {
+        for text in [
+            "staticPodURL: https://me:secret@h:99999/",
+            "staticPodURL: ftp://me:secret@h/",
+            "staticPodURLHeader: {X-Token: secret}",
+            "staticPodURLHeader: {X-Token: [\"secret\\n\"]}",
+            "staticPodURLHeader: {X Token: [secret]}",
+            "staticPodURLHeader: [secret]",
+        ] {
+            let errors = decode(text).unwrap_err();
+            assert!(errors.len() == 1 && !errors[0].contains("secret"), "{text}: {errors:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use podkeep::pod::set::{Origin, Problem, Set, SetCommand, SetEvent, SourceId, St
 use proptest::prelude::*;
 
 const FOLDER: SourceId = SourceId(0);
+const URL: SourceId = SourceId(1);
 
 /// `web1` is the Pod `web` with the content `1`.
 fn pod(text: &str) -> Arc<Pod> {
@@ -74,6 +75,15 @@ fn pod_gone(text: &str) -> SetEvent {
 
 fn set() -> Set {
     Set::new(&[FOLDER], None)
+}
+
+/// What the URL `file` asks for.
+fn at_url(file: &str) -> Origin {
+    Origin { source: URL, file: PathBuf::from(file) }
+}
+
+fn answered(file: &str, texts: &[&str]) -> SetEvent {
+    SetEvent::FileRead { origin: at_url(file), pods: pods(texts) }
 }
 
 /// What is started, stopped and reported, in words; what is saved is left out.
@@ -267,6 +277,65 @@ fn a_restored_pod_starts_when_nothing_newer_is_to_be_had() {
     story(
         set(),
         vec![(restored("a", &["web1"]), &[]), (SetEvent::Unlistable { source: FOLDER }, &["start web1"])],
+    );
+}
+
+#[test]
+fn a_source_that_does_not_answer_keeps_no_pod_of_the_other() {
+    let set = story(
+        Set::new(&[FOLDER, URL], None),
+        vec![
+            (adopted("file1"), &[]),
+            (adopted("url1"), &[]),
+            (adopted("lost1"), &[]),
+            (restored("a", &["file1"]), &[]),
+            (SetEvent::Restored { origin: at_url("u"), pods: pods(&["url1", "new1"]) }, &[]),
+            (listed(&[]), &["remove file1"]),
+            (
+                SetEvent::FileBroken { origin: at_url("u"), message: "down".to_owned() },
+                &["start new1", "broken u"],
+            ),
+            (SetEvent::Unlistable { source: URL }, &[]),
+        ],
+    );
+    // Of `lost` nothing was saved: it may be the URL's.
+    assert!(!set.is_listed());
+    let set = story(
+        set,
+        vec![
+            (answered("u", &["url1"]), &["remove new1"]),
+            (SetEvent::Listed { source: URL, files: vec!["u".into()] }, &["remove lost1"]),
+        ],
+    );
+    assert!(set.is_listed());
+}
+
+#[test]
+fn of_another_url_nothing_goes_before_the_new_one_has_answered() {
+    story(
+        Set::new(&[FOLDER, URL], None),
+        vec![
+            (adopted("web1"), &[]),
+            (SetEvent::Restored { origin: at_url("old"), pods: pods(&["web1", "db1"]) }, &[]),
+            (SetEvent::FileBroken { origin: at_url("new"), message: "down".to_owned() }, &["broken new"]),
+            (SetEvent::Unlistable { source: URL }, &["start db1"]),
+            (answered("new", &["web1"]), &[]),
+            (SetEvent::Listed { source: URL, files: vec!["new".into()] }, &["remove db1"]),
+        ],
+    );
+}
+
+#[test]
+fn the_same_pod_moves_from_one_source_to_the_other_without_a_restart() {
+    story(
+        Set::new(&[FOLDER, URL], None),
+        vec![
+            (read("a", &["web1"]), &["start web1"]),
+            (answered("u", &["web1"]), &[]),
+            (gone("a"), &[]),
+            (read("a", &["web2"]), &["duplicate a of u"]),
+            (answered("u", &[]), &["replace web1"]),
+        ],
     );
 }
 

@@ -138,6 +138,7 @@ fn short(error: &FileError) -> String {
         FileError::TooLarge { .. } => "too large".to_owned(),
         FileError::NotRegular { kind, .. } => (*kind).to_owned(),
         FileError::OpenForWriting { .. } => "open for writing".to_owned(),
+        FileError::Url(error) => panic!("a file is no URL: {error}"),
     }
 }
 

@@ -69,6 +69,10 @@ pub struct RunArgs {
     /// /etc/podkeep/manifests]
     #[arg(long, value_name = "DIR|FILE", value_hint = ValueHint::AnyPath)]
     pub pod_manifest_path: Option<PathBuf>,
+    /// Where else manifests come from [default: staticPodURL of the configuration, which keeps a password from others'
+    /// eyes]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub manifest_url: Option<String>,
     /// A KubeletConfiguration [default: /etc/podkeep/config.yaml if it exists]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,

@@ -1,8 +1,8 @@
 //! `podkeep run`: the keeper, and the worker that it starts from the same binary.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -91,9 +91,12 @@ fn worker(options: &RunArgs, node: &NodeArgs) -> Result<ExitCode> {
     };
     let manifests = options.pod_manifest_path.clone().or_else(|| config.static_pod_path.clone());
     let manifests = absolute(&manifests.unwrap_or_else(|| DEFAULT_MANIFESTS.into()))?;
+    let manifest_url =
+        options.manifest_url.as_deref().map(str::parse).transpose().context("--manifest-url")?;
     let options = node::Options {
         folders,
         manifests,
+        manifest_url: manifest_url.or_else(|| config.static_pod_url.clone()),
         image_dir: options.image_dir.as_deref().map(absolute).transpose()?,
         hosts_dir: absolute(&options.hosts_dir)?,
         node_name: node_name(options)?,
@@ -111,7 +114,7 @@ fn load_config_or_last_good(options: &RunArgs, node: &NodeArgs) -> Result<Config
         Ok(config) => {
             let source = config_path(options).map(fs::read).transpose().ok().flatten().unwrap_or_default();
             // Without the copy, a broken configuration would be fatal to the next worker, as it is to the first.
-            if let Err(error) = fs::write(&last_good, source) {
+            if let Err(error) = keep(&last_good, &source) {
                 log::warn!("keep the last good configuration in {}: {error}", last_good.display());
             }
             return Ok(config);
@@ -129,6 +132,14 @@ fn load_config_or_last_good(options: &RunArgs, node: &NodeArgs) -> Result<Config
         }
         Err(_) => Err(error),
     }
+}
+
+/// For root's eyes only: it may hold tokens.
+fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // An earlier podkeep may have made it for everybody's.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.write_all(bytes)
 }
 
 /// Whether the configuration, as it is now, could be started with.

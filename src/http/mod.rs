@@ -8,6 +8,7 @@
 mod cancel;
 mod client;
 mod error;
+mod headers;
 mod names;
 mod proxy;
 mod roots;
@@ -16,6 +17,7 @@ mod url;
 pub use cancel::Cancel;
 pub use client::{Body, Client, Method, Options, Request, Response};
 pub use error::{Cause, Error, TlsFault};
+pub use headers::{Headers, InvalidHeader};
 pub use names::NameError;
 pub use roots::{Identity, RootsError};
 pub use url::{InvalidUrl, Url};

@@ -4,6 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 use ureq::http::Uri;
 
 /// An absolute `http` or `https` URL. Shown without user, query and fragment: they may be secrets, as in the addresses that
@@ -17,6 +20,7 @@ pub struct Url {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a URL: {reason}")]
 pub struct InvalidUrl {
+    /// Without user and query, which may be secrets.
     pub text: String,
     pub reason: String,
 }
@@ -45,6 +49,15 @@ impl Url {
     pub fn is_same_origin(&self, other: &Url) -> bool {
         let origin = |url: &Url| (url.is_https(), url.host().to_ascii_lowercase(), url.port());
         origin(self) == origin(other)
+    }
+
+    /// The user and password that stand in it, as the header `Authorization` has them (RFC 7617).
+    pub fn authorization(&self) -> Option<String> {
+        let (user_info, _) = self.uri.authority()?.as_str().rsplit_once('@')?;
+        let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+        let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
+        let pair = [decoded(user), decoded(password)].join(&b':');
+        Some(format!("Basic {}", STANDARD.encode(pair)))
     }
 
     /// The same place without TLS.
@@ -88,11 +101,20 @@ pub(super) fn is_loopback(host: &str) -> bool {
     is_name || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Of what is no URL, too: somebody meant it to be one.
+fn without_secrets(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
+    // A slash may stand in a password that is not encoded: better too little is shown than that.
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    format!("{scheme}{rest}")
+}
+
 impl FromStr for Url {
     type Err = InvalidUrl;
 
     fn from_str(text: &str) -> Result<Url, InvalidUrl> {
-        let invalid = |reason: String| InvalidUrl { text: text.to_owned(), reason };
+        let invalid = |reason: String| InvalidUrl { text: without_secrets(text), reason };
         let uri: Uri =
             text.parse().map_err(|error: ureq::http::uri::InvalidUri| invalid(error.to_string()))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
@@ -150,6 +172,30 @@ mod tests {
     #[test]
     fn what_may_be_secret_is_not_shown() {
         assert_eq!(url("https://me:pw@r.example/a?token=1").to_string(), "https://r.example/a");
+    }
+
+    #[test]
+    fn what_may_be_secret_is_not_shown_of_what_is_no_url_either() {
+        for (text, shown) in [
+            ("https://me:pw@r.example:99999/a?token=1", "https://r.example:99999/a"),
+            ("ftp://me:p/w@r.example", "ftp://r.example"),
+            ("me:pw@r.example", "r.example"),
+            ("https://me:p w@r.example", "https://r.example"),
+        ] {
+            assert_eq!(text.parse::<Url>().unwrap_err().text, shown, "{text}");
+        }
+        let redirected = url("https://me:pw@r.example/").join("/a b").unwrap_err();
+        assert_eq!(redirected.text, "https://r.example/a b");
+    }
+
+    #[test]
+    fn user_and_password_become_a_header() {
+        let of = |text: &str| url(text).authorization();
+        // RFC 7617, section 2.
+        let header = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
+        assert_eq!(of("https://Aladdin:open%20sesame@r.example/a@b").as_deref(), Some(header));
+        assert_eq!(of("https://user@r.example").as_deref(), Some("Basic dXNlcjo="));
+        assert_eq!(of("https://r.example/a@b"), None);
     }
 
     #[test]

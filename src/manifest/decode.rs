@@ -18,15 +18,17 @@ const MAX_LISTS: usize = 4;
 pub fn decode(file: &FilePath, bytes: &[u8], node_name: &str) -> Result<Manifest, Vec<Diagnostic>> {
     let mut findings = Findings::new(file);
     let mut pods = Vec::new();
+    let mut count = 0;
     if bytes.len() > MAX_BYTES {
         let message = format!("the file has {} bytes, a manifest at most {MAX_BYTES}", bytes.len());
         findings.error(super::tree::Place::START, None, message);
     } else {
         for document in text::documents(bytes, &mut findings) {
+            count += 1;
             read_object(document, node_name, &mut pods, &mut findings, MAX_LISTS);
         }
     }
-    finish(pods, findings)
+    finish(pods, count, findings)
 }
 
 /// Decodes a saved [`Pod::source`] again: the same Pod with the same uid.
@@ -40,14 +42,14 @@ pub fn from_source(source: &serde_json::Value, node_name: &str) -> Result<Pod, V
     if pods.is_empty() && !findings.has_errors() {
         findings.error(super::tree::Place::START, None, "the saved document holds no Pod");
     }
-    let mut manifest = finish(pods, findings)?;
+    let mut manifest = finish(pods, 1, findings)?;
     Ok(manifest.pods.swap_remove(0))
 }
 
-fn finish(pods: Vec<Pod>, findings: Findings) -> Result<Manifest, Vec<Diagnostic>> {
+fn finish(pods: Vec<Pod>, documents: usize, findings: Findings) -> Result<Manifest, Vec<Diagnostic>> {
     let failed = findings.has_errors();
     let diagnostics = findings.into_sorted();
-    if failed { Err(diagnostics) } else { Ok(Manifest { pods, warnings: diagnostics }) }
+    if failed { Err(diagnostics) } else { Ok(Manifest { pods, documents, warnings: diagnostics }) }
 }
 
 /// Reads one document or one item of a list.

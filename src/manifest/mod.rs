@@ -41,6 +41,8 @@ pub const MAX_BYTES: usize = 10 * 1024 * 1024;
 pub struct Manifest {
     /// In the order of the documents; never empty names twice.
     pub pods: Vec<Pod>,
+    /// How many documents there are: none where there is nothing but comments.
+    pub documents: usize,
     /// What is accepted but worth saying (a dropped token volume, for instance).
     pub warnings: Vec<Diagnostic>,
 }

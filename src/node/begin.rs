@@ -15,11 +15,12 @@ use super::deadlines::Deadlines;
 use super::exec::Execs;
 use super::folders::{Folders, WRITABLE};
 use super::images::Images;
+use super::manifest_url::ManifestUrl;
 use super::pod_run::Key;
 use super::poller::{Interest, Poller};
 use super::pulls::Pulls;
 use super::snapshot::{Handle, request_channel};
-use super::sources::FILES;
+use super::sources::{FILES, URL};
 use super::spare::Spares;
 use super::start_journal::StartJournal;
 use super::state::{self, KeeperId, Reign};
@@ -32,7 +33,7 @@ use crate::config::Config;
 use crate::keeper::link::Link;
 use crate::logs::{Holding, Policy, Pump};
 use crate::pod::machine::Settings;
-use crate::pod::set::{Origin, Set, SetEvent};
+use crate::pod::set::{Set, SetEvent};
 use crate::source::Source;
 use crate::sys::spawner::Spawner;
 
@@ -59,12 +60,15 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
     let (handle, requests) = request_channel().context("make the channel for askers")?;
     let now = clock::now();
     let source = Source::open(&options.manifests, options.config.file_check_frequency, now.since_boot())?;
+    let url = ManifestUrl::open(&mut options, now).context("make the tasks")?;
+    let sources: &[_] = if url.is_some() { &[FILES, URL] } else { &[FILES] };
     let not_enforced: Vec<String> = cgroups.missing_controllers().iter().map(|c| not_enforced(*c)).collect();
     let mut worker = Worker {
         link,
         poller: Poller::new().context("make the set of events")?,
         source,
-        set: Set::new(&[FILES], options.config.max_pods),
+        url,
+        set: Set::new(sources, options.config.max_pods),
         pods: BTreeMap::new(),
         numbers: HashMap::new(),
         deadlines: Deadlines::default(),
@@ -109,9 +113,10 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         options,
     };
     log::info!(
-        "podkeep {} keeps the Pods of {} as node {}",
+        "podkeep {} keeps the Pods of {}{} as node {}",
         env!("CARGO_PKG_VERSION"),
         worker.options.manifests.display(),
+        worker.url.as_ref().map_or_else(String::new, |url| format!(" and {}", url.file().display())),
         worker.options.node_name
     );
     worker.say_what_is_not_enforced();
@@ -288,6 +293,9 @@ impl Worker {
         for lane in &lanes {
             poller.add(lane, Interest::Readable, Key::Results)?;
         }
+        if let Some(url) = &self.url {
+            poller.add(&url.lane, Interest::Readable, Key::Results)?;
+        }
         poller.add(&self.images.store_watch, Interest::Readable, Key::Store)?;
         Ok(())
     }
@@ -297,8 +305,13 @@ impl Worker {
         let dir = self.options.folders.good_manifests();
         let (good, unusable) = good_manifests::load_all(&dir, &self.options.node_name);
         unusable.iter().for_each(|message| log::warn!("{message}"));
-        for (file, pods) in good {
-            let commands = self.set.step(SetEvent::Restored { origin: Origin { source: FILES, file }, pods });
+        for (origin, pods) in good {
+            let commands = self.set.step(SetEvent::Restored { origin, pods });
+            self.heed_set(commands);
+        }
+        if self.url.is_none() {
+            // Whoever took the URL out of the configuration wants nothing of it.
+            let commands = self.set.step(SetEvent::Listed { source: URL, files: Vec::new() });
             self.heed_set(commands);
         }
     }

@@ -8,20 +8,30 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::sources::FILES;
 use super::state::{self, Durability, Error, SavedPod};
 use crate::manifest::{self, Pod};
+use crate::pod::set::{Origin, SourceId};
 
 #[derive(Serialize, Deserialize)]
 struct Saved {
+    /// Not there in what was saved when there was but one source.
+    #[serde(default = "files")]
+    source: SourceId,
     file: PathBuf,
     pods: Vec<SavedPod>,
 }
 
+fn files() -> SourceId {
+    FILES
+}
+
 /// Keeps what this file asked for when it was last in order.
-pub fn save(dir: &Path, file: &Path, pods: &[Arc<Pod>]) -> Result<(), Error> {
+pub fn save(dir: &Path, origin: &Origin, pods: &[Arc<Pod>]) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(state::error("make", dir))?;
-    let saved = Saved { file: file.to_owned(), pods: pods.iter().map(|pod| SavedPod::of(pod)).collect() };
-    state::save(&place(dir, file), &saved, Durability::Disk)
+    let Origin { source, file } = origin.clone();
+    let saved = Saved { source, file, pods: pods.iter().map(|pod| SavedPod::of(pod)).collect() };
+    state::save(&place(dir, &origin.file), &saved, Durability::Disk)
 }
 
 /// The file is gone for good.
@@ -35,7 +45,7 @@ pub fn forget(dir: &Path, file: &Path) -> Result<(), Error> {
 }
 
 /// A file and what it asked for.
-pub type Good = (PathBuf, Vec<Arc<Pod>>);
+pub type Good = (Origin, Vec<Arc<Pod>>);
 
 /// All that was kept, as this node sees it, and in words what could not be used.
 pub fn load_all(dir: &Path, node_name: &str) -> (Vec<Good>, Vec<String>) {
@@ -72,10 +82,11 @@ fn load_one(path: &Path, node_name: &str) -> Result<Good, String> {
         }
     };
     let pods = saved.pods.iter().map(decode).collect::<Result<_, _>>()?;
-    Ok((saved.file, pods))
+    Ok((Origin { source: saved.source, file: saved.file }, pods))
 }
 
-/// The name of a file's saved version: its path may hold anything, and be long.
+/// The name of a file's saved version: its path may hold anything, and be long. A URL is no absolute path, so it is never
+/// taken for one.
 fn place(dir: &Path, file: &Path) -> PathBuf {
     use std::os::unix::ffi::OsStrExt;
     let hash = Sha256::digest(file.as_os_str().as_bytes());

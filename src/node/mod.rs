@@ -15,6 +15,7 @@ mod exec;
 pub mod folders;
 mod good_manifests;
 mod images;
+mod manifest_url;
 pub mod offline;
 mod output;
 mod pause;

@@ -46,9 +46,9 @@ pub fn named_images(root_dir: &Path) -> Vec<(PathBuf, String)> {
     let node = state::load_node(root_dir).map_or_else(String::new, |node| node.name);
     let folders = Folders { root: root_dir.to_owned(), run: PathBuf::new(), logs: PathBuf::new() };
     let (good, _) = good_manifests::load_all(&folders.good_manifests(), &node);
-    let images = |(file, pods): (PathBuf, Vec<Arc<manifest::Pod>>)| {
+    let images = |(origin, pods): good_manifests::Good| {
         let containers = pods.iter().flat_map(|pod| &pod.containers);
-        containers.map(|container| (file.clone(), container.image.clone())).collect::<Vec<_>>()
+        containers.map(|container| (origin.file.clone(), container.image.clone())).collect::<Vec<_>>()
     };
     good.into_iter().flat_map(images).collect()
 }

@@ -11,10 +11,12 @@ use super::worker::{Ending, Worker};
 use crate::manifest::{self, Diagnostic, Pod};
 use crate::pod::set::{Origin, Problem, SetCommand, SetEvent, SourceId, StopReason};
 use crate::pod::{Event, Machine};
-use crate::source::Change;
+use crate::source::{Change, UrlError};
 
-/// The folder or file of manifests: the only source so far.
+/// The folder or file of manifests.
 pub const FILES: SourceId = SourceId(0);
+/// The URL of manifests, where there is one.
+pub const URL: SourceId = SourceId(1);
 
 impl Worker {
     /// Takes what the source has to say.
@@ -22,24 +24,29 @@ impl Worker {
         let changes = self.source.step(clock::now().since_boot());
         // Once podkeep is stopping, nothing new is wanted.
         if self.ending.is_none() {
-            self.take_changes(changes);
+            self.take_changes(FILES, changes);
         }
     }
 
-    fn take_changes(&mut self, changes: Vec<Change>) {
+    /// Takes what a source has learned, in its order.
+    pub fn take_changes(&mut self, source: SourceId, changes: Vec<Change>) {
         for change in changes {
             let listed = matches!(change, Change::Listed { .. });
-            let Some(event) = self.set_event(change) else { continue };
+            let Some(event) = self.set_event(source, change) else { continue };
             let commands = self.set.step(event);
             self.heed_set(commands);
-            if listed && let Err(error) = self.remove_unwanted_folders() {
+            // A Pod that only the other source can ask for has its volumes until then.
+            if listed
+                && self.set.is_listed()
+                && let Err(error) = self.remove_unwanted_folders()
+            {
                 log::warn!("{error:#}");
             }
         }
     }
 
-    fn set_event(&self, change: Change) -> Option<SetEvent> {
-        let origin = |file| Origin { source: FILES, file };
+    fn set_event(&self, source: SourceId, change: Change) -> Option<SetEvent> {
+        let origin = |file| Origin { source, file };
         Some(match change {
             // A copy onto a full disk leaves just that: no reason to remove a Pod.
             Change::Read { file, bytes } if bytes.trim_ascii().is_empty() => {
@@ -47,6 +54,11 @@ impl Worker {
                 SetEvent::FileBroken { origin: origin(file), message }
             }
             Change::Read { file, bytes } => match manifest::decode(&file, &bytes, &self.options.node_name) {
+                // What a server says by mistake: who wants no Pods says so.
+                Ok(manifest) if source == URL && manifest.documents == 0 => {
+                    let message = UrlError::Empty { url: file.display().to_string() }.to_string();
+                    SetEvent::FileBroken { origin: origin(file), message }
+                }
                 Ok(manifest) => {
                     manifest.warnings.iter().for_each(|warning| log::warn!("{warning}"));
                     let pods = manifest.pods.into_iter().map(Arc::new).collect();
@@ -62,13 +74,13 @@ impl Worker {
             }
             Change::FolderUnreadable { error } => {
                 log::warn!("{error}: every Pod stays as it is");
-                SetEvent::Unlistable { source: FILES }
+                SetEvent::Unlistable { source }
             }
             Change::FolderBack => {
                 log::info!("the manifests can be listed again");
                 return None;
             }
-            Change::Listed { files } => SetEvent::Listed { source: FILES, files },
+            Change::Listed { files } => SetEvent::Listed { source, files },
         })
     }
 
@@ -85,7 +97,7 @@ impl Worker {
                     self.tell(number, Event::Stop);
                 }
                 SetCommand::SaveGood { origin, pods } => {
-                    self.on_disk(move |dir| good_manifests::save(dir, &origin.file, &pods));
+                    self.on_disk(move |dir| good_manifests::save(dir, &origin, &pods));
                 }
                 SetCommand::ForgetGood { origin } => {
                     self.on_disk(move |dir| good_manifests::forget(dir, &origin.file));

@@ -15,6 +15,7 @@ use super::deadlines::Deadlines;
 use super::exec::{Begun, Execs};
 use super::folders::Folders;
 use super::images::Images;
+use super::manifest_url::ManifestUrl;
 use super::output::Chatty;
 use super::pod_run::{Events, Key, PodNumber, PodRun};
 use super::poller::Poller;
@@ -27,6 +28,7 @@ use super::tasks::Tasks;
 use crate::cgroup::Tree;
 use crate::config::Config;
 use crate::container::Namespaces;
+use crate::http::Url;
 use crate::keeper;
 use crate::keeper::link::{Link, Word};
 use crate::logs::{Policy, Pump};
@@ -35,7 +37,7 @@ use crate::pod::event::Index;
 use crate::pod::machine::Settings;
 use crate::pod::set::{Set, SetEvent};
 use crate::pod::{BootTime, Command, Event};
-use crate::source::Source;
+use crate::source::{Answer, Source, UrlError};
 use crate::sys::spawner::Spawner;
 
 /// How long the disk waits for what was changed. A start takes a few milliseconds, and a thread that syncs meanwhile
@@ -47,6 +49,8 @@ pub struct Options {
     pub folders: Folders,
     /// The folder of manifests, or one manifest.
     pub manifests: PathBuf,
+    /// Where else manifests come from.
+    pub manifest_url: Option<Url>,
     /// Where images are looked for (`--image-dir`).
     pub image_dir: Option<PathBuf>,
     /// Mirrors, certificates and the like of registries, a folder for each (`--hosts-dir`).
@@ -91,6 +95,8 @@ pub enum Done {
         pod: PodNumber,
         result: Result<(), String>,
     },
+    /// The URL of manifests was asked.
+    UrlAnswered(Result<Answer, UrlError>),
     /// A command was started in a container, or could not be.
     Exec(Box<Begun>),
     TrashEmptied(Result<(), String>),
@@ -108,6 +114,8 @@ pub struct Worker {
     pub link: Link,
     pub poller: Poller<Key>,
     pub source: Source,
+    /// The URL of manifests, where there is one.
+    pub url: Option<ManifestUrl>,
     pub set: Set,
     pub pods: BTreeMap<PodNumber, PodRun>,
     pub numbers: HashMap<Uid, PodNumber>,
@@ -275,8 +283,8 @@ impl Worker {
     }
 
     fn take_results(&mut self) -> Result<()> {
-        let lanes = self.lanes();
-        let results: Vec<Done> = lanes.iter().flat_map(|lane| lane.results()).collect();
+        let url = self.url.as_ref().map(|url| &url.lane);
+        let results: Vec<Done> = self.lanes().into_iter().chain(url).flat_map(Tasks::results).collect();
         for done in results {
             match done {
                 Done::Prepared { pod, result } => self.pod_prepared(pod, result)?,
@@ -286,6 +294,7 @@ impl Worker {
                 Done::Pulled { pull, result } => self.pull_ended(pull, result),
                 Done::ImagesCleaned(result) => self.images_cleaned(result),
                 Done::Released { pod, result } => self.released(pod, result),
+                Done::UrlAnswered(answer) => self.url_answered(answer),
                 Done::Exec(begun) => self.exec_begun(*begun)?,
                 Done::TrashEmptied(result) => self.trash_emptied(result),
                 Done::Swept { next } => self.sweep_at = next,
@@ -297,8 +306,10 @@ impl Worker {
     }
 
     fn deadline(&self) -> Option<BootTime> {
-        let source = self.ending.is_none().then(|| BootTime::from(self.source.deadline()));
-        let others = [source, self.sweep_at, self.later_at, self.pulls.deadline()];
+        let url = self.url.as_ref().and_then(ManifestUrl::deadline);
+        let sources = url.into_iter().chain([BootTime::from(self.source.deadline())]);
+        let sources = sources.filter(|_| self.ending.is_none()).min();
+        let others = [sources, self.sweep_at, self.later_at, self.pulls.deadline()];
         self.deadlines.first().into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -307,6 +318,9 @@ impl Worker {
         self.events.extend(self.deadlines.due(now).map(|number| (number, Event::Tick)));
         if self.ending.is_none() && BootTime::from(self.source.deadline()) <= now {
             self.read_source();
+        }
+        if self.ending.is_none() {
+            self.ask_url(now);
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep_logs();
@@ -440,6 +454,9 @@ impl Worker {
 
     /// Leaves everything whole, and nothing at all after a stop.
     fn end(mut self) -> Result<ExitCode> {
+        if let Some(url) = &self.url {
+            url.cancel();
+        }
         // Not the imports: one that is cut off leaves nothing but a folder that the next start removes.
         self.work.finish();
         self.disk.finish();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::manifest::{Pod, PodId, Uid};
 
 /// Which source a file belongs to. The node numbers its sources.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct SourceId(pub u32);
 
 /// One file of one source: what can own a Pod's name.
@@ -207,6 +207,11 @@ impl Set {
         })
     }
 
+    /// Whether each source has been listed: only then is what nobody asks for unwanted.
+    pub fn is_listed(&self) -> bool {
+        self.unlisted.is_empty()
+    }
+
     /// Every problem there is now.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = self.broken_files();
@@ -370,7 +375,7 @@ impl Set {
     fn why_stop(&self, id: &PodId, name: &Name) -> Option<StopReason> {
         let instance = name.instance.as_ref().filter(|instance| !instance.stopping)?;
         if name.claimants.is_empty() {
-            let may_be_asked_for_yet = instance.orphan && !self.unlisted.is_empty();
+            let may_be_asked_for_yet = instance.orphan && !self.is_listed();
             return (!may_be_asked_for_yet).then_some(StopReason::Removed);
         }
         let (_, wanted) = self.wanted(id, name)?;

@@ -1,13 +1,15 @@
-//! Where manifests come from: a folder or a single file, watched with inotify.
+//! Where manifests come from: a folder or a single file, watched with inotify, and a URL that is asked again and again.
 //!
 //! A source hands out bytes and facts, in order; it does not parse. It has no thread, reads no clock and never sleeps:
 //! the node's loop puts [`Source::fd`] into its epoll set and calls [`Source::step`] when that is readable or when
-//! [`Source::deadline`] has come. Every `now` is time since boot (`CLOCK_BOOTTIME`).
+//! [`Source::deadline`] has come. What a [`UrlSource`] asks, the node asks on a thread, and brings it the answer. Every
+//! `now` is time since boot (`CLOCK_BOOTTIME`).
 #![forbid(unsafe_code)]
 
 mod file;
 mod folder;
 mod known;
+mod url;
 mod watch;
 
 use std::io;
@@ -15,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use folder::{Source, is_manifest};
+pub use url::{ANSWER_WITHIN, Answer, Due, Question, Target, UrlError, UrlSource, Validators};
 
 /// The largest manifest that is read, in bytes, as in the kubelet.
 pub const MAX_FILE_BYTES: u64 = 10 << 20;
@@ -25,7 +28,8 @@ pub const REMOVAL_DELAY: Duration = Duration::from_millis(100);
 /// How long a file's size and times must have rested where the kernel cannot say whether somebody is writing it.
 pub const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// What the source learned, in order. `file` is the folder's path joined with the file's name.
+/// What the source learned, in order. `file` is the folder's path joined with the file's name, or the URL as it may be
+/// shown.
 #[derive(Debug)]
 pub enum Change {
     /// A file's whole content. Sent when it differs from what was sent for this file before, and also, unchanged,
@@ -45,7 +49,7 @@ pub enum Change {
     Listed { files: Vec<PathBuf> },
 }
 
-/// Why a file that is there was not read.
+/// Why a file that is there, or a URL, was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error("read {file}: {source}")]
@@ -56,6 +60,8 @@ pub enum FileError {
     NotRegular { file: PathBuf, kind: &'static str },
     #[error("read {file}: somebody has it open for writing; it is read when they close it")]
     OpenForWriting { file: PathBuf },
+    #[error(transparent)]
+    Url(#[from] UrlError),
 }
 
 /// Why a folder's list of files is not known.

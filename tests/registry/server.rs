@@ -2,8 +2,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 /// What was asked.
 #[derive(Clone, Debug)]
@@ -68,25 +69,43 @@ impl Answer {
     }
 }
 
-/// A server that runs until the test's process ends.
+/// A server that runs until it is stopped or the test's process ends.
 pub struct Server {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Request>>>,
+    stopped: Arc<AtomicBool>,
+    listening: JoinHandle<()>,
 }
 
 impl Server {
     pub fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Server::start_at("127.0.0.1:0".parse().unwrap(), answer)
+    }
+
+    pub fn start_at(
+        address: SocketAddr,
+        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Server {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let (answer, log) = (Arc::new(answer), asked.clone());
-        thread::spawn(move || {
-            for stream in listener.incoming() {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (answer, log, over) = (Arc::new(answer), asked.clone(), stopped.clone());
+        let listening = thread::spawn(move || {
+            for stream in listener.incoming().take_while(|_| !over.load(Ordering::Relaxed)) {
                 let (answer, log) = (answer.clone(), log.clone());
                 thread::spawn(move || serve(stream.unwrap(), &*answer, &log));
             }
         });
-        Server { address, asked }
+        Server { address, asked, stopped, listening }
+    }
+
+    /// Nobody can connect any more.
+    #[allow(dead_code)]
+    pub fn stop(self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect(self.address));
+        self.listening.join().unwrap();
     }
 
     /// `127.0.0.1:port/name`.
