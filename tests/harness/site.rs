@@ -164,7 +164,8 @@ impl Site {
     /// What podkeep must not leave in its folders when no Pod is there: images, logs, locks and empty folders may stay.
     pub fn traces(&self) -> Vec<String> {
         let (root, run) = (self.root(), self.run());
-        let kept = [root.join("images"), root.join("lock"), run.join("lock")];
+        // `spare`: folders made ahead are there as long as the node runs, sooner or later.
+        let kept = [root.join("images"), root.join("spare"), root.join("lock"), run.join("lock")];
         let may_be_empty = [root.join("pods"), root.join("manifests"), root.join("trash"), run.join("pods")];
         let mut found = Vec::new();
         for dir in [root, run] {
