@@ -7,6 +7,8 @@
 //! A thread that makes such a child is suspended until the child has executed its program or ended, so it is not the loop's.
 //! Threads here have a table of descriptors of their own, empty but for the standard streams; those of a job are fetched
 //! under the numbers that its steps know them by. The child copies that table, which is small.
+//!
+//! So no such thread may drop steps: the descriptors that they own are numbers of the process's table. It gives them back.
 
 use std::ffi::c_void;
 use std::io;
@@ -45,6 +47,8 @@ pub trait Steps: Send + Sync {
 #[derive(Clone, Default)]
 pub struct Spawner {
     idle: Arc<Mutex<Vec<SyncSender<Job>>>>,
+    /// Steps that the threads need no more, for [`Spawner::let_go`].
+    given_back: Arc<Mutex<Vec<Arc<dyn Steps>>>>,
 }
 
 /// One child to be made, in the numbers of the process's own table.
@@ -71,6 +75,8 @@ impl Spawner {
     ///
     /// # Errors
     /// When there can be no thread, or descriptors cannot be fetched.
+    ///
+    /// The steps live until the caller has let go of them too, and [`Spawner::let_go`] was called after the end of the report.
     pub fn spawn(
         &self,
         steps: Arc<dyn Steps>,
@@ -79,15 +85,21 @@ impl Spawner {
         report: ChildEnd,
         pid_out: &'static AtomicU32,
     ) -> io::Result<()> {
+        self.let_go();
         let (fetched, answer) = sync_channel(1);
         let cgroup = cgroup.as_raw_fd();
         self.give(Job { steps, namespaces, cgroup, report, pid_out: PidPlace(pid_out), fetched })?;
         answer.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
     }
 
+    /// Drops the steps of children that have executed their programs or ended. For threads with the process's table only.
+    pub fn let_go(&self) {
+        drop(std::mem::take(&mut *lock(&self.given_back)));
+    }
+
     fn give(&self, mut job: Job) -> io::Result<()> {
         loop {
-            let idle = self.idle().pop();
+            let idle = lock(&self.idle).pop();
             let Some(idle) = idle else { break };
             match idle.send(job) {
                 Ok(()) => return Ok(()),
@@ -100,20 +112,19 @@ impl Spawner {
         thread.spawn(move || spawner.work(job, &sender, &jobs)).map(drop)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<SyncSender<Job>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// One thread's life.
     fn work(&self, first: Job, sender: &SyncSender<Job>, jobs: &Receiver<Job>) {
         let stack = match leave_table().and_then(|()| Stack::new()) {
             Ok(stack) => stack,
-            Err(error) => return drop(first.fetched.send(Err(error))),
+            Err(error) => {
+                lock(&self.given_back).push(first.steps);
+                return drop(first.fetched.send(Err(error)));
+            }
         };
         let mut job = first;
         loop {
-            make(job, &stack);
-            let mut idle = self.idle();
+            self.make(job, &stack);
+            let mut idle = lock(&self.idle);
             if idle.len() >= IDLE_THREADS {
                 return;
             }
@@ -125,6 +136,25 @@ impl Spawner {
             };
         }
     }
+
+    /// Makes one child, and comes back when it has executed its program or ended.
+    fn make(&self, job: Job, stack: &Stack) {
+        let fetched = fetch(&job);
+        let failed = fetched.is_err();
+        // Who gave the job waits for this.
+        let _ = job.fetched.send(fetched);
+        if !failed && let Err(errno) = clone_and_wait(&job, stack) {
+            job.report.say(Said::NotBorn { errno: errno.raw_os_error() });
+        }
+        // Before the report can end: whoever hears its end finds them here.
+        lock(&self.given_back).push(job.steps);
+        // Nothing of the next job's may be in the way; it cannot fail for numbers that are valid.
+        let _ = close_from_3(0);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Gives this thread a table of descriptors of its own, with the standard streams and nothing else; and no signals: a
@@ -141,27 +171,13 @@ fn close_from_3(flags: libc::c_uint) -> Result<(), Errno> {
     child::check(unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) }).map(drop)
 }
 
-/// Makes one child, and comes back when it has executed its program or ended.
-fn make(job: Job, stack: &Stack) {
-    let fetched = fetch(&job);
-    let failed = fetched.is_err();
-    // Who gave the job waits for this.
-    let _ = job.fetched.send(fetched);
-    if !failed && let Err(errno) = clone_and_wait(&job, stack) {
-        job.report.say(Said::NotBorn { errno: errno.raw_os_error() });
-    }
-    // Nothing of the next job's may be in the way; it cannot fail for numbers that are valid.
-    let _ = close_from_3(0);
-}
-
 /// Copies the job's descriptors from the process's table into this thread's, under the same numbers.
 fn fetch(job: &Job) -> io::Result<()> {
     let mut numbers = vec![job.cgroup, job.report.number()];
     numbers.extend(job.steps.steps().iter().filter_map(Step::descriptor));
     let highest = numbers.iter().copied().max().unwrap_or(0);
-    let process = pidfd_open(getpid(), PidfdFlags::empty())?;
-    // Out of the way of all of them.
-    let process = rustix::io::fcntl_dupfd_cloexec(&process, highest + 1)?;
+    // Out of the way of all of them, and the first one closed before any is placed.
+    let process = rustix::io::fcntl_dupfd_cloexec(&pidfd_open(getpid(), PidfdFlags::empty())?, highest + 1)?;
     for number in numbers {
         let copy = pidfd_getfd(&process, number, PidfdGetfdFlags::empty())?;
         if copy.as_raw_fd() == number {
@@ -244,5 +260,54 @@ impl Drop for Stack {
     fn drop(&mut self) {
         // SAFETY: what `new` mapped; no child is on it, since its thread has come back. Unmapping a whole mapping cannot fail.
         let _ = unsafe { munmap(self.0.as_ptr().cast(), GUARD + STACK) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread::{self, ThreadId};
+
+    use super::*;
+    use crate::sys::report;
+
+    /// Says which thread drops it.
+    struct Watched(Sender<ThreadId>);
+
+    impl Steps for Watched {
+        fn steps(&self) -> &[Step] {
+            &[]
+        }
+
+        fn slots(&self) -> usize {
+            0
+        }
+    }
+
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            let _ = self.0.send(thread::current().id());
+        }
+    }
+
+    /// It closed numbers of its own table, and those of the process stayed open.
+    #[test]
+    fn no_spawner_thread_drops_steps_that_own_descriptors_of_the_process() {
+        static PID: AtomicU32 = AtomicU32::new(0);
+        let (dropped, dropper) = channel();
+        let spawner = Spawner::default();
+        let (report, theirs) = report::pair().unwrap();
+        let not_a_cgroup = tempfile::tempfile().unwrap();
+        // Nobody else has them: the thread's are the last.
+        let steps = Arc::new(Watched(dropped));
+        spawner.spawn(steps, 0, not_a_cgroup.as_fd(), report.child_end(&theirs), &PID).unwrap();
+        drop(theirs);
+        let (said, _) = report.hear(true).unwrap().unwrap();
+        assert!(matches!(said, Said::NotBorn { .. }), "{said:?}");
+        assert!(report.hear(true).unwrap().is_none());
+        assert!(dropper.try_recv().is_err(), "dropped, and not by who may");
+        spawner.let_go();
+        assert_eq!(dropper.try_recv(), Ok(thread::current().id()));
     }
 }
