@@ -37,7 +37,7 @@ const BASE: &str = "/var/lib/powercut";
 const SAMPLES: [&str; 2] = ["layers", "threads"];
 
 /// The image of a Pod that is there from the beginning, and stays.
-const STEADY: u64 = 0;
+const STEADY: u64 = images::SET_UP.start;
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("set-up") {
@@ -72,12 +72,11 @@ fn set_up() {
     for name in SAMPLES {
         scratch.ask(&["load", sample_image(name).to_str().unwrap()]);
     }
-    bringing::load(&scratch, &images::make(STEADY).archive());
     StoreFolder(scratch.root().join("images")).keep_listings();
     drop(scratch);
 
     let node = Node::start_in(site());
-    bringing::load(&node, &images::make(STEADY).archive());
+    images::SET_UP.for_each(|number| bringing::load(&node, &images::make(number).archive()));
     let site = node.stop();
     pods::place(&site, "steady", &pods::manifest("steady", &images::reference(STEADY), 0), true);
 }

@@ -49,11 +49,11 @@ impl<'a> Images<'a> {
 
     pub fn bring_or_remove_one(&mut self) {
         match self.random.below(16) {
-            0..5 => self.load(),
-            5..10 => self.pull(),
-            10 | 11 => self.drop_into_folder(),
-            12 | 13 => self.remove(),
-            14 => self.prune(),
+            0..4 => self.load(),
+            4..8 => self.pull(),
+            8 => self.drop_into_folder(),
+            9..12 => self.remove(),
+            12..14 => self.prune(),
             _ => self.save(),
         }
     }

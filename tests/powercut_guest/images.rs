@@ -1,6 +1,7 @@
 //! Images without end: the content of each follows from its number, so that a later boot knows what it must be.
 
 use std::fs;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use serde_json::json;
@@ -36,6 +37,9 @@ pub struct MadeLayer {
     /// A tar that is not compressed: blob and content are one.
     pub bytes: Vec<u8>,
 }
+
+/// Those that are there from the beginning, so that the first boot has some to remove. The first of them stays.
+pub const SET_UP: Range<u64> = 0..6;
 
 /// Before the number, in every reference.
 const NAME: &str = "made:";

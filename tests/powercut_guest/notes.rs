@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::images;
+
 /// Images that this boot or one before it brought, and what a Pod had reached when it was last looked at.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Notes {
     /// Numbers of images that somebody began to bring: their layers may be there, wholly or not at all.
     pub begun: BTreeSet<u64>,
@@ -34,10 +36,16 @@ pub struct Reached {
 
 impl Notes {
     pub fn from_environment() -> Notes {
-        let mut notes = Notes::default();
+        let mut notes = Notes::of_the_first_boot();
         let text = std::env::var("PODKEEP_NOTES").expect("the other side gives it");
         text.lines().for_each(|line| notes.read(line));
         notes
+    }
+
+    /// What the disk is set up with.
+    fn of_the_first_boot() -> Notes {
+        let there = images::SET_UP.map(|number| (images::reference(number), Presence::There));
+        Notes { begun: images::SET_UP.collect(), images: there.collect(), reached: HashMap::new() }
     }
 
     /// The references that have to be there, or must not be.
