@@ -4,17 +4,22 @@
 
 mod harness;
 mod powercut_guest {
+    pub mod bringing;
     pub mod check;
     pub mod images;
     pub mod listing;
     pub mod notes;
     pub mod pods;
+    pub mod registry;
     pub mod store;
     pub mod work;
 }
 #[path = "simulation/random.rs"]
 #[allow(dead_code, reason = "the simulation uses more of it")]
 mod random;
+#[path = "registry/server.rs"]
+#[allow(dead_code, reason = "the tests of registries use more of it")]
+mod server;
 
 use std::fs;
 
@@ -24,7 +29,7 @@ use harness::site::sample_image;
 use harness::{Node, Options, Site};
 use powercut_guest::notes::Notes;
 use powercut_guest::store::StoreFolder;
-use powercut_guest::{check, images, pods, work};
+use powercut_guest::{bringing, check, images, pods, work};
 
 const BASE: &str = "/var/lib/powercut";
 
@@ -32,7 +37,7 @@ const BASE: &str = "/var/lib/powercut";
 const SAMPLES: [&str; 2] = ["layers", "threads"];
 
 /// The image of a Pod that is there from the beginning, and stays.
-const STEADY: u64 = 0;
+const STEADY: u64 = images::SET_UP.start;
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("set-up") {
@@ -67,12 +72,11 @@ fn set_up() {
     for name in SAMPLES {
         scratch.ask(&["load", sample_image(name).to_str().unwrap()]);
     }
-    work::load(&scratch, &images::make(STEADY).archive());
     StoreFolder(scratch.root().join("images")).keep_listings();
     drop(scratch);
 
     let node = Node::start_in(site());
-    work::load(&node, &images::make(STEADY).archive());
+    images::SET_UP.for_each(|number| bringing::load(&node, &images::make(number).archive()));
     let site = node.stop();
-    pods::place(&site, "steady", &pods::manifest("steady", STEADY, 0), true);
+    pods::place(&site, "steady", &pods::manifest("steady", &images::reference(STEADY), 0), true);
 }

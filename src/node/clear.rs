@@ -141,6 +141,7 @@ impl Worker {
         if let Some(starting) = c.starting.take() {
             self.poller.remove(&starting.report.inner, starting.report.registration);
         }
+        self.spawner.collect();
         if let Some(process) = c.process.take() {
             // Since it was reaped, its PID may have become that of another container.
             if self.processes.get(&process.run.pid) == Some(&(number, container)) {

@@ -268,6 +268,8 @@ impl Worker {
         let pid = c.process.as_ref().map_or(0, |process| process.run.pid);
         let Some(starting) = c.starting.take() else { return };
         self.poller.remove(&starting.report.inner, starting.report.registration);
+        drop(starting);
+        self.spawner.collect();
         let event = match result {
             Ok(()) => Event::Started { container, pid },
             Err(error) => {

@@ -1,6 +1,7 @@
 //! Images without end: the content of each follows from its number, so that a later boot knows what it must be.
 
 use std::fs;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use serde_json::json;
@@ -15,8 +16,14 @@ const APPLETS: [&str; 5] = ["sh", "sha256sum", "dd", "sleep", "echo"];
 /// Bytes of its files: nothing, less than a block, some blocks, and more than is written out at once.
 const SIZES: [u64; 8] = [0, 1, 100, 4096, 5000, 10_000, 30_000, 100_000];
 
-/// One image as a docker-archive.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// One image, for a docker-archive or a registry.
 pub struct MadeImage {
+    pub number: u64,
+    /// What it is called in an archive, and below a registry's name.
     pub reference: String,
     /// `sha256sum` reads it in the container; its path there is [`SUMS`].
     pub digest_of_sums: String,
@@ -27,13 +34,26 @@ pub struct MadeImage {
 pub struct MadeLayer {
     pub diff_id: String,
     pub listing: Listing,
-    bytes: Vec<u8>,
+    /// A tar that is not compressed: blob and content are one.
+    pub bytes: Vec<u8>,
 }
+
+/// Those that are there from the beginning, so that the first boot has some to remove. The first of them stays.
+pub const SET_UP: Range<u64> = 0..6;
+
+/// Before the number, in every reference.
+const NAME: &str = "made:";
 
 pub const SUMS: &str = "/sums";
 
 pub fn reference(number: u64) -> String {
-    format!("made:{number}")
+    format!("{NAME}{number}")
+}
+
+/// Of one of these images, wherever it came from.
+pub fn number(reference: &str) -> Option<u64> {
+    let (registry, number) = reference.split_once(NAME)?;
+    (registry.is_empty() || registry.ends_with('/')).then(|| number.parse().ok())?
 }
 
 /// Makes image `number`, always the same under the same number.
@@ -50,7 +70,7 @@ pub fn make(number: u64) -> MadeImage {
         }
         layers.push(layer.finish());
     }
-    MadeImage { reference: reference(number), digest_of_sums: digest(sums.as_bytes()), layers }
+    MadeImage { number, reference: reference(number), digest_of_sums: digest(sums.as_bytes()), layers }
 }
 
 /// The layer that all of them share.
@@ -133,14 +153,29 @@ fn append(tar: &mut Builder<Vec<u8>>, name: &str, kind: EntryType, mode: u32, co
 }
 
 impl MadeImage {
-    pub fn archive(&self) -> Vec<u8> {
+    pub fn config(&self) -> Vec<u8> {
         let diff_ids: Vec<String> =
             self.layers.iter().map(|layer| format!("sha256:{}", layer.diff_id)).collect();
         let config = json!({
             "architecture": "amd64", "os": "linux", "config": {},
             "rootfs": {"type": "layers", "diff_ids": diff_ids}, "history": [],
         });
-        let config = serde_json::to_vec(&config).unwrap();
+        serde_json::to_vec(&config).unwrap()
+    }
+
+    pub fn manifest(&self) -> Vec<u8> {
+        let descriptor = |kind: &str, bytes: &[u8]| {
+            let digest = format!("sha256:{}", digest(bytes));
+            json!({"mediaType": kind, "digest": digest, "size": bytes.len()})
+        };
+        let layers: Vec<_> = self.layers.iter().map(|layer| descriptor(LAYER, &layer.bytes)).collect();
+        let config = descriptor(CONFIG, &self.config());
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+        serde_json::to_vec(&manifest).unwrap()
+    }
+
+    pub fn archive(&self) -> Vec<u8> {
+        let config = self.config();
         let config_name = format!("{}.json", digest(&config));
         let names: Vec<String> = self.layers.iter().map(|layer| format!("{}.tar", layer.diff_id)).collect();
         let manifest = json!([{"Config": config_name, "RepoTags": [self.reference], "Layers": names}]);

@@ -1,5 +1,6 @@
 //! The Pods of the folder: how their manifests are put there, and which of them have to run after a cut.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,9 @@ use crate::harness::Site;
 /// Pods whose manifests come and go.
 pub const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
 
-/// A Pod of image `number` that looks at all files of its image, notes its start in its emptyDir and says so.
-pub fn manifest(name: &str, number: u64, version: u64) -> Value {
-    let sums = images::make(number).digest_of_sums;
+/// A Pod of one of the made images that looks at all files of it, notes its start in its emptyDir and says so.
+pub fn manifest(name: &str, reference: &str, version: u64) -> Value {
+    let sums = images::make(images::number(reference).expect("a made one")).digest_of_sums;
     let script = format!(
         "echo '{sums}  {SUMS}' | sha256sum -c - && sha256sum -c {SUMS} || {{ echo not whole; exit 1; }}\n\
          echo started | dd of=/data/starts oflag=append conv=notrunc,fsync || {{ echo not whole; exit 1; }}\n\
@@ -28,7 +29,7 @@ pub fn manifest(name: &str, number: u64, version: u64) -> Value {
             "terminationGracePeriodSeconds": 1,
             "volumes": [{"name": "data", "emptyDir": {}}],
             "containers": [{
-                "name": "main", "image": images::reference(number), "command": ["sh", "-c", script],
+                "name": "main", "image": reference, "command": ["sh", "-c", script],
                 "env": [{"name": "VERSION", "value": version.to_string()}],
                 "volumeMounts": [{"name": "data", "mountPath": "/data"}],
             }],
@@ -56,7 +57,7 @@ pub fn place(site: &Site, name: &str, manifest: &Value, with_care: bool) {
 }
 
 /// A Pod that has to run, and what it says when it has found its image whole.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Expected {
     pub name: String,
     pub says: String,
@@ -65,13 +66,7 @@ pub struct Expected {
 /// Which Pods have to come up: those of the manifests that are whole, and of those that are not, what podkeep saved.
 /// An error is damage to what it saved.
 pub fn expected(site: &Site) -> Result<Vec<Expected>, String> {
-    let mut saved = Vec::new();
-    for path in entries(&site.root().join("manifests")) {
-        // Others are what was being written aside.
-        if path.extension().is_some_and(|extension| extension == "json") {
-            saved.push(whole_json(&path)?);
-        }
-    }
+    let saved = saved(site)?;
     let mut expected = Vec::new();
     for path in entries(&site.manifests()) {
         let pod = whole_json(&path).ok().or_else(|| saved_for(&saved, &path));
@@ -80,13 +75,40 @@ pub fn expected(site: &Site) -> Result<Vec<Expected>, String> {
     Ok(expected)
 }
 
+/// The images that manifests name: no Pod may be without them.
+pub fn named_images(site: &Site) -> HashSet<String> {
+    let pods = entries(&site.manifests()).into_iter().filter_map(|path| whole_json(&path).ok());
+    pods.map(|pod| text(&pod["spec"]["containers"][0]["image"])).collect()
+}
+
+/// Whether podkeep has read every manifest as it is now, and written down that it did.
+pub fn are_known(site: &Site) -> bool {
+    let Ok(saved) = saved(site) else { return false };
+    let is_known = |path: &PathBuf| match whole_json(path) {
+        Ok(pod) => saved_for(&saved, path).is_some_and(|saved| expectation(&saved) == expectation(&pod)),
+        // Nobody waits for what a cut has left of one.
+        Err(_) => true,
+    };
+    entries(&site.manifests()).iter().all(is_known)
+}
+
+fn saved(site: &Site) -> Result<Vec<Value>, String> {
+    let paths = entries(&site.root().join("manifests")).into_iter();
+    // Others are what was being written aside.
+    let is_saved = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
+    paths.filter(is_saved).map(|path| whole_json(&path)).collect()
+}
+
 fn saved_for(saved: &[Value], file: &Path) -> Option<Value> {
     let version = saved.iter().find(|version| version["file"].as_str().map(Path::new) == Some(file))?;
     Some(version["pods"][0]["source"].clone())
 }
 
 fn expectation(pod: &Value) -> Expected {
-    let text = |value: &Value| value.as_str().expect("a string of our manifest").to_owned();
     let version = text(&pod["spec"]["containers"][0]["env"][0]["value"]);
     Expected { name: text(&pod["metadata"]["name"]), says: format!("whole {version}") }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a string of our manifest").to_owned()
 }

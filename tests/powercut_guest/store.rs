@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::images::{self, MadeLayer};
-use super::listing::Listing;
+use super::listing::{Listing, digest};
 use super::notes::Notes;
 
 /// Listings of the layers of the sample images, by diff ID.
@@ -27,28 +27,60 @@ impl StoreFolder {
         }
     }
 
-    /// What is damaged: records that cannot be read, and files of layers that are not what they were made as.
+    /// What is damaged: files of layers that are not what they were made as, blobs and documents that are not what their names
+    /// say, records that cannot be read, and names that lead to what is not there.
+    ///
+    /// Nobody promises that parts of downloads or times of uses are whole.
     pub fn damage(&self, notes: &Notes) -> Vec<String> {
-        let layers = match self.layers() {
-            Ok(layers) => layers,
-            Err(damage) => return vec![damage],
-        };
+        let sources = self.records("sources").map(|_| Vec::new());
+        let found = [self.damaged_layers(notes), self.damaged_documents(), sources];
+        found.into_iter().flat_map(|found| found.unwrap_or_else(|damage| vec![damage])).collect()
+    }
+
+    fn damaged_layers(&self, notes: &Notes) -> Result<Vec<String>, String> {
         let made = made_layers(notes);
         let mut damage = Vec::new();
-        for (diff_id, folder) in layers {
+        for (diff_id, folder) in self.layers()? {
             let found = Listing::of(&folder);
             match expected(&diff_id, &made) {
                 Some(expected) => {
                     let differences = expected.differences(&found).into_iter();
                     damage.extend(differences.map(|line| format!("{}: {line}", folder.display())));
                 }
-                None => damage.push(format!("nobody has loaded layer {diff_id}")),
+                None => damage.push(format!("nobody has brought layer {diff_id}")),
             }
         }
-        for kind in ["refs", "sources"] {
-            damage.extend(self.records(kind).err());
+        for (diff_id, record) in self.records("diffs")? {
+            let blob = record["blob"]["digest"].as_str().map(|blob| format!("blobs/{}", hex(blob)));
+            let needed = blob.into_iter().chain([format!("listings/{diff_id}")]);
+            let missing = needed.filter(|name| !self.0.join(name).exists());
+            damage.extend(missing.map(|name| format!("layer {diff_id} lacks {name}")));
         }
-        damage
+        Ok(damage)
+    }
+
+    /// Of blobs, manifests and configurations, and of references that do not lead to all of them.
+    fn damaged_documents(&self) -> Result<Vec<String>, String> {
+        let mut damage = Vec::new();
+        for path in ["blobs", "manifests", "configs"].into_iter().flat_map(|kind| entries(&self.0.join(kind)))
+        {
+            let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            if digest(&bytes) != stem(&path) {
+                damage.push(format!("{} ({} bytes) has another digest", path.display(), bytes.len()));
+            }
+        }
+        let layers = self.layers()?;
+        for (_, record) in self.records("refs")? {
+            let config = self.0.join(format!("configs/{}.json", hex(&text(&record["id"]))));
+            let diff_ids = whole_json(&config)?["rootfs"]["diff_ids"].as_array().cloned().unwrap_or_default();
+            let lacks = |what: &str| format!("a reference lacks {what}: {record}");
+            let missing = diff_ids.iter().map(text).filter(|diff_id| !layers.contains_key(hex(diff_id)));
+            damage.extend(missing.map(|diff_id| lacks(&diff_id)));
+            let manifest = record["manifests"].as_array().and_then(|manifests| manifests.last()).map(text);
+            let manifest = manifest.map(|digest| format!("manifests/{}.json", hex(&digest)));
+            damage.extend(manifest.filter(|name| !self.0.join(name).exists()).map(|name| lacks(&name)));
+        }
+        Ok(damage)
     }
 
     /// What a crash left behind and podkeep has to clear away.
@@ -78,7 +110,7 @@ impl StoreFolder {
     }
 }
 
-/// Every layer of every image that somebody began to load.
+/// Every layer of every image that somebody began to bring.
 fn made_layers(notes: &Notes) -> HashMap<String, MadeLayer> {
     let layers = notes.begun.iter().flat_map(|number| images::make(*number).layers);
     layers.map(|layer| (layer.diff_id.clone(), layer)).collect()
@@ -102,6 +134,15 @@ pub fn whole_json(path: &Path) -> Result<Value, String> {
 /// Nothing where there is no such folder.
 pub fn entries(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// Of a digest.
+fn hex(digest: &str) -> &str {
+    digest.strip_prefix("sha256:").unwrap_or(digest)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a string, as podkeep writes it").to_owned()
 }
 
 fn stem(path: &Path) -> String {
