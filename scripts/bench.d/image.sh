@@ -33,7 +33,10 @@ measure_all() {
   umount "$V2" 2>/dev/null || true
   start_registry
   for name in "${IMAGES[@]}"; do push "$name"; done
-  start_containerd
+  mkdir place
+  truncate -s 16G place.ext4
+  printf 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n' >containerd.toml
+  export -f fresh_place fresh_containerd
   write_list
   ./measure "$rounds" list >samples
 }
@@ -70,38 +73,53 @@ push() (
   skopeo --insecure-policy copy --quiet --all --dest-tls-verify=false oci:image:1 "docker://$REGISTRY/$1:1"
 )
 
-# Sets the global `containerd`: its process.
-start_containerd() {
-  local disabled='["io.containerd.grpc.v1.cri"]'
-  printf 'version = 2\ndisabled_plugins = %s\n' "$disabled" >containerd.toml
-  containerd --config containerd.toml --root "$folder/containerd" --state "$folder/run-containerd" \
+# Run by measure.c before each run, in the same mount namespace: `place` is a new file system, with nothing to be written. In an ext4 in
+# which a tree was removed a moment ago, new files take several times as long.
+fresh_place() {
+  local daemon
+  if [[ -e containerd.pid ]]; then
+    daemon=$(<containerd.pid)
+    rm containerd.pid
+    kill "$daemon"
+    while kill -0 "$daemon" 2>/dev/null; do sleep 0.05; done
+  fi
+  ! mountpoint -q place || umount -R place
+  mkfs.ext4 -q -F -E lazy_itable_init=1,lazy_journal_init=1 place.ext4
+  mount -o loop,noinit_itable place.ext4 place
+  sync -f place
+  sync -f .
+}
+
+# The same, and a containerd that answers.
+fresh_containerd() {
+  fresh_place
+  containerd --config containerd.toml --root "$folder/place/containerd" --state "$folder/run-containerd" \
     --address "$folder/containerd.sock" >containerd.log 2>&1 &
-  containerd=$!
-  await "$containerd" "containerd answers" ctr --address "$folder/containerd.sock" version
+  echo $! >containerd.pid
+  until ctr --address "$folder/containerd.sock" version; do
+    kill -0 $! || return
+    sleep 0.05
+  done
 }
 
 # What measure.c is to do. The names here are those of the table.
 write_list() {
-  local name place=$folder/place image ctr
-  ctr="ctr --address $folder/containerd.sock image"
+  local name place=$folder/place image
   for name in "${IMAGES[@]}"; do
     image=$REGISTRY/$name:1
-    fresh "floor, $name" - "$folder/image_floor $place/tree $(blobs_of "$name" | xargs)"
-    fresh "podkeep, $name" - "$podkeep --root-dir $place/lib --run-dir $place/run pull --quiet $image"
-    fresh "podman, $name" - "podman --root $place/root --runroot $place/run --tmpdir $place/tmp --events-backend none \
+    fresh "floor, $name" "$folder/image_floor $place/tree $(blobs_of "$name" | xargs)"
+    fresh "podkeep, $name" "$podkeep --root-dir $place/lib --run-dir $place/run pull --quiet $image"
+    fresh "podman, $name" "podman --root $place/root --runroot $place/run --tmpdir $place/tmp --events-backend none \
 --cgroup-manager cgroupfs --runtime crun pull --quiet --tls-verify=false $image"
-    fresh "skopeo and umoci, $name" - "skopeo --insecure-policy copy --quiet --src-tls-verify=false docker://$image \
+    fresh "skopeo and umoci, $name" "skopeo --insecure-policy copy --quiet --src-tls-verify=false docker://$image \
 oci:$place/layout:image; umoci unpack --image $place/layout:image $place/bundle"
-    fresh "ctr, $name" "$containerd" "$ctr pull --plain-http $image" "$ctr rm --sync $image"
+    item fresh "ctr, $name" "$folder/containerd.pid" fresh_containerd \
+      "ctr --address $folder/containerd.sock image pull --plain-http $image; sync -f $place"
   done | choose
 }
 
-# fresh NAME DAEMON COMMAND [BEFORE]: the command finds an empty folder `place` and nothing else to be written; what it writes is on the disk
-# at its end. podman leaves a mount.
-fresh() {
-  item fresh "$1" "$2" "${4:-true} >/dev/null 2>&1 || true; umount -q $folder/place/root/overlay 2>/dev/null || true; \
-rm -rf --one-file-system $folder/place; mkdir $folder/place; sync -f $folder" "$3; sync -f $folder"
-}
+# fresh NAME COMMAND: what it writes is on the disk at its end.
+fresh() { item fresh "$1" - fresh_place "$2; sync -f $folder/place"; }
 
 ratios() {
   local name bases

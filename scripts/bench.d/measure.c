@@ -13,7 +13,7 @@
  *       folder, and its cgroup.procs.
  *   fresh   NAME DAEMON BEFORE COMMAND
  *       a whole run too, of the shell command COMMAND, each time after the shell command BEFORE. After its time comes the peak of the
- *       memory of the largest of its processes, in KiB; or of the process DAEMON (`-`: none), if that is larger.
+ *       memory of the largest of its processes, in KiB; or of the process whose number is in the file DAEMON (`-`: none), if that is larger.
  *
  * PREPARE is `-`, or `v1`: the command finds no cgroup v2 (crun, for one, refuses a host that has both). That is done
  * before the clock starts, in a mount namespace of its own; with `-` there is one too, so that all start alike.
@@ -73,6 +73,16 @@ static void report(int round, const char *name, const char *what, int64_t nanose
 {
 	if (round > 0)
 		printf("%s%s\t%lld\n", name, what, (long long)nanoseconds);
+}
+
+static char *read_whole(const char *path)
+{
+	char *text = calloc(1, 1 << 16);
+	FILE *file = fopen(path, "r");
+	if (!text || !file || fread(text, 1, (1 << 16) - 1, file) == 0)
+		fail("read %s", path);
+	fclose(file);
+	return text;
 }
 
 /* ---- commands */
@@ -204,13 +214,17 @@ static void measure_fresh(int round, struct line *line)
 	int start;
 	if (line->count != 5)
 		fail("a fresh run needs a name, a daemon, and two commands");
-	const char *name = line->words[1], *daemon = strcmp(line->words[2], "-") == 0 ? NULL : line->words[2];
+	const char *name = line->words[1];
+	char *daemon = NULL;
 	char *before[] = {"/bin/bash", "-euc", line->words[3], NULL}, *command[] = {"/bin/bash", "-euc", line->words[4], NULL};
 	pid_t child = line_up(NULL, before, -1, &start);
 	go(start);
 	must_succeed(child, name);
-	if (daemon)
+	if (strcmp(line->words[2], "-") != 0) {
+		daemon = read_whole(line->words[2]);
+		daemon[strcspn(daemon, "\n")] = 0;
 		forget_peak(daemon);
+	}
 
 	child = line_up(NULL, command, -1, &start);
 	int64_t began = now();
@@ -221,6 +235,7 @@ static void measure_fresh(int round, struct line *line)
 		peak = peak_of(daemon);
 	if (round > 0)
 		printf("%s\t%lld\t%ld\n", name, (long long)took, peak);
+	free(daemon);
 }
 
 /* ---- Pods */
@@ -294,16 +309,6 @@ static int is_there(const char *pattern)
 	int result = glob(pattern, 0, NULL, &found);
 	globfree(&found);
 	return result == 0;
-}
-
-static char *read_whole(const char *path)
-{
-	char *text = calloc(1, 1 << 16);
-	FILE *file = fopen(path, "r");
-	if (!text || !file || fread(text, 1, (1 << 16) - 1, file) == 0)
-		fail("read %s", path);
-	fclose(file);
-	return text;
 }
 
 static void write_whole(const char *path, const char *text)
