@@ -11,11 +11,14 @@
  *       the time from there to the first number in its log, and, as `NAME again`, from the kill of its process to
  *       the first number in its successor's. LOGS and CGROUP are patterns of glob(7) with @ROUND@ too: the container's log
  *       folder, and its cgroup.procs.
+ *   fresh   NAME DAEMON BEFORE COMMAND
+ *       a whole run too, of the shell command COMMAND, each time after the shell command BEFORE. After its time comes the peak of the
+ *       memory of the largest of its processes, in KiB; or of the process whose number is in the file DAEMON (`-`: none), if that is larger.
  *
  * PREPARE is `-`, or `v1`: the command finds no cgroup v2 (crun, for one, refuses a host that has both). That is done
  * before the clock starts, in a mount namespace of its own; with `-` there is one too, so that all start alike.
- * Output of commands goes to /dev/null. One line for each measurement goes to stdout: NAME, a tab, nanoseconds.
- * The first round is for warming up and prints nothing. A command that fails ends everything.
+ * Output of commands goes to /dev/null. One line for each measurement goes to stdout: NAME, a tab, nanoseconds, and
+ * where it is measured a tab and KiB. The first round is for warming up and prints nothing. A command that fails ends everything.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -29,6 +32,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -69,6 +73,16 @@ static void report(int round, const char *name, const char *what, int64_t nanose
 {
 	if (round > 0)
 		printf("%s%s\t%lld\n", name, what, (long long)nanoseconds);
+}
+
+static char *read_whole(const char *path)
+{
+	char *text = calloc(1, 1 << 16);
+	FILE *file = fopen(path, "r");
+	if (!text || !file || fread(text, 1, (1 << 16) - 1, file) == 0)
+		fail("read %s", path);
+	fclose(file);
+	return text;
 }
 
 /* ---- commands */
@@ -119,14 +133,17 @@ static pid_t line_up(const char *how, char **words, int output, int *start)
 	return child;
 }
 
-static void must_succeed(pid_t child, const char *name)
+/* Returns the peak of the largest process's memory in KiB: the child's, or of one that it waited for. */
+static long must_succeed(pid_t child, const char *name)
 {
 	int status;
-	if (waitpid(child, &status, 0) < 0)
+	struct rusage usage;
+	if (wait4(child, &status, 0, &usage) < 0)
 		fail("wait for %s", name);
 	errno = 0;
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		fail("%s ended with wait status %#x", name, status);
+	return usage.ru_maxrss;
 }
 
 static void go(int start)
@@ -166,6 +183,59 @@ static void measure_line(int round, struct line *line)
 	if (sscanf(text, "%lld %lld", &first, &second) != 2)
 		fail("%s did not print two numbers but: %s", line->words[1], text);
 	report(round, line->words[1], "", second - first);
+}
+
+/* Lets the peak of a process's memory begin anew (proc(5), clear_refs). */
+static void forget_peak(const char *pid)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%s/clear_refs", pid);
+	FILE *file = fopen(path, "w");
+	if (!file || fputs("5", file) < 0 || fclose(file) != 0)
+		fail("write %s", path);
+}
+
+static long peak_of(const char *pid)
+{
+	char path[64], line[256];
+	long peak = 0;
+	snprintf(path, sizeof path, "/proc/%s/status", pid);
+	FILE *file = fopen(path, "r");
+	if (!file)
+		fail("read %s", path);
+	while (fgets(line, sizeof line, file) && sscanf(line, "VmHWM: %ld", &peak) != 1)
+		;
+	fclose(file);
+	return peak;
+}
+
+static void measure_fresh(int round, struct line *line)
+{
+	int start;
+	if (line->count != 5)
+		fail("a fresh run needs a name, a daemon, and two commands");
+	const char *name = line->words[1];
+	char *daemon = NULL;
+	char *before[] = {"/bin/bash", "-euc", line->words[3], NULL}, *command[] = {"/bin/bash", "-euc", line->words[4], NULL};
+	pid_t child = line_up(NULL, before, -1, &start);
+	go(start);
+	must_succeed(child, name);
+	if (strcmp(line->words[2], "-") != 0) {
+		daemon = read_whole(line->words[2]);
+		daemon[strcspn(daemon, "\n")] = 0;
+		forget_peak(daemon);
+	}
+
+	child = line_up(NULL, command, -1, &start);
+	int64_t began = now();
+	go(start);
+	long peak = must_succeed(child, name);
+	int64_t took = now() - began;
+	if (daemon && peak_of(daemon) > peak)
+		peak = peak_of(daemon);
+	if (round > 0)
+		printf("%s\t%lld\t%ld\n", name, (long long)took, peak);
+	free(daemon);
 }
 
 /* ---- Pods */
@@ -239,16 +309,6 @@ static int is_there(const char *pattern)
 	int result = glob(pattern, 0, NULL, &found);
 	globfree(&found);
 	return result == 0;
-}
-
-static char *read_whole(const char *path)
-{
-	char *text = calloc(1, 1 << 16);
-	FILE *file = fopen(path, "r");
-	if (!text || !file || fread(text, 1, (1 << 16) - 1, file) == 0)
-		fail("read %s", path);
-	fclose(file);
-	return text;
 }
 
 static void write_whole(const char *path, const char *text)
@@ -331,6 +391,8 @@ static void measure(int round, struct line *line)
 		fail("too few words on a line of the list");
 	if (strcmp(kind, "command") == 0)
 		measure_command(round, line);
+	else if (strcmp(kind, "fresh") == 0)
+		measure_fresh(round, line);
 	else if (strcmp(kind, "line") == 0)
 		measure_line(round, line);
 	else if (strcmp(kind, "pod") == 0)

@@ -131,7 +131,7 @@ impl Writing {
     pub(super) fn layer(&self, layer: &LayerSpec, blob: impl Read + Send) -> Result<(), Error> {
         self.bring(layer, |number| {
             let blob_file = self.store.keeps_blobs().then(|| self.path_of("blob", number));
-            let keep = blob_file.as_deref().map(new_file).transpose()?.map(|file| Keep { file, from: 0 });
+            let keep = blob_file.as_deref().map(new_file).transpose()?.map(|file| Keep::new(file, 0));
             let unpacked = self.unpack(layer, number, blob, keep)?;
             Ok(self.aside(number, blob_file, unpacked))
         })
@@ -147,7 +147,7 @@ impl Writing {
         let taken = layer.blob.as_ref().map(|(digest, size)| Part::take(&self.store, digest, *size));
         let Some(part) = taken.transpose()?.flatten() else { return self.layer(layer, fetch(0)) };
         self.bring(layer, |number| {
-            let keep = Keep { file: part.writer()?, from: part.length };
+            let keep = Keep::new(part.writer()?, part.length);
             let blob = part.reader()?.take(part.length).chain(fetch(part.length));
             match self.unpack(layer, number, blob, Some(keep)) {
                 Ok(unpacked) => {

@@ -17,6 +17,7 @@ use super::pax::Extended;
 use super::read_ahead::{self, ReadAhead};
 use super::tap::Tap;
 use super::tree::Tree;
+use super::written_ahead::WrittenAhead;
 
 /// What a layer's bytes must turn out to be.
 pub(super) struct Expected<'a> {
@@ -47,12 +48,16 @@ pub(super) struct Target<'a> {
 
 /// A file that keeps a blob as it comes.
 pub(super) struct Keep {
-    pub(super) file: File,
+    file: WrittenAhead,
     /// Bytes of the blob that it has already; it is written at its end.
-    pub(super) from: u64,
+    from: u64,
 }
 
 impl Keep {
+    pub(super) fn new(file: File, from: u64) -> Keep {
+        Keep { file: WrittenAhead::new(file), from }
+    }
+
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let known = usize::try_from(self.from).map_or(bytes.len(), |from| from.min(bytes.len()));
         self.from -= known as u64;

@@ -38,6 +38,7 @@ mod uses;
 mod verify;
 mod walk;
 mod writer_folder;
+mod written_ahead;
 
 pub use clean::{Cleaned, CleanedImage, Keep, Policy};
 pub use config::Config;

@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +18,7 @@ use rustix::io::Errno;
 use super::entry::{Attributes, Entry, EntryPath, Kind};
 use super::error::EntryError;
 use super::pax::timespec;
+use super::written_ahead::WrittenAhead;
 use crate::sys::remove_tree::remove_tree;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -139,12 +139,12 @@ impl Tree {
             }
             other => other,
         };
-        let mut file = File::from(file.map_err(EntryError::io("create"))?);
+        let mut file = WrittenAhead::new(file.map_err(EntryError::io("create"))?.into());
         let (read, checksum) = copy(content, &mut file, &mut self.chunk)?;
         if read != size {
             return Err(EntryError::Truncated { read, size });
         }
-        let file = OwnedFd::from(file);
+        let file = OwnedFd::from(file.into_inner());
         let stat = rustix::fs::fstat(&file).map_err(EntryError::io("examine"))?;
         self.made.checksums.insert(stat.st_ino, checksum);
         set_attributes(&file, &stat, attributes)?;
@@ -358,7 +358,11 @@ fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
 }
 
 /// Chunks of zeros become holes. Returns how many bytes there were, and their CRC-32.
-fn copy(content: &mut impl Read, file: &mut File, chunk: &mut [u8]) -> Result<(u64, u32), EntryError> {
+fn copy(
+    content: &mut impl Read,
+    file: &mut WrittenAhead,
+    chunk: &mut [u8],
+) -> Result<(u64, u32), EntryError> {
     let (mut total, mut checksum, mut ends_in_hole) = (0, Crc::new(), false);
     loop {
         let read = match content.read(chunk) {

@@ -22,3 +22,4 @@ pub mod signal;
 pub mod spawner;
 pub mod step;
 pub mod wait;
+pub mod writeback;
