@@ -134,6 +134,9 @@ impl Spawner {
         loop {
             make(&job, &stack);
             self.give_back(job.steps);
+            // After that, since whoever hears the end of the child's report collects. It cannot fail for valid numbers, and
+            // nothing of the next job's may be in the way.
+            let _ = close_from_3(0);
             let mut idle = self.idle();
             if idle.len() >= IDLE_THREADS {
                 return;
@@ -171,8 +174,6 @@ fn make(job: &Job, stack: &Stack) {
     if !failed && let Err(errno) = clone_and_wait(job, stack) {
         job.report.say(Said::NotBorn { errno: errno.raw_os_error() });
     }
-    // Nothing of the next job's may be in the way; it cannot fail for numbers that are valid.
-    let _ = close_from_3(0);
 }
 
 /// Copies the job's descriptors from the process's table into this thread's, under the same numbers.
