@@ -168,7 +168,7 @@ fn a_root_that_overlay_cannot_take_is_refused() {
     assert!(with(|root| root.upper = "/a,b".into()).contains("/a,b"));
     assert_eq!(with(|root| root.work = "work".into()), "work directory work is not absolute");
     let many = with(|root| root.lower = vec!["0123456789".to_owned(); 400]);
-    assert_eq!(many, "400 layers need 4456 bytes of mount options, the kernel takes 4095");
+    assert_eq!(many, "400 layers need 4465 bytes of mount options, the kernel takes 4095");
 }
 
 #[test]
