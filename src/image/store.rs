@@ -185,9 +185,19 @@ impl Store {
         Ok(images)
     }
 
+    /// Whether the folders of an image's layers are there: one look each, none at what is in them.
+    pub fn has_layers(&self, image: &Image) -> bool {
+        image.layers.iter().all(|layer| self.layers_dir().join(layer).is_dir())
+    }
+
     /// The folder that [`Image::layers`] are names in.
     pub fn layers_dir(&self) -> &Path {
         &self.folders.layers
+    }
+
+    /// The folder of the layers' records: one that is made again has another record.
+    pub fn records_dir(&self) -> &Path {
+        &self.folders.diffs
     }
 
     /// The folder that a completed import ends in, with one rename for each reference.

@@ -60,7 +60,7 @@ impl Worker {
     }
 
     /// SIGKILL to everything in the container's cgroup.
-    fn kill(&mut self, number: PodNumber, container: Index) {
+    pub fn kill(&mut self, number: PodNumber, container: Index) {
         let Some(run) = self.pods.get(&number) else { return };
         let Some(group) = run.containers.get(container).and_then(|c| c.group.as_ref()) else { return };
         if let Err(error) = group.kill() {

@@ -28,7 +28,7 @@ const MAX_ACCOUNTS: usize = 4 << 20;
 pub struct Images {
     store: Store,
     folder: Option<Folder>,
-    /// Tells of references that were written into the store, by us or by `podkeep load`.
+    /// Tells of references and layers that were written into the store, by us or by `podkeep load`.
     pub store_watch: Inotify,
     /// `None` while the folder is not there: it is looked for whenever an image is missing.
     folder_watch: Option<Inotify>,
@@ -53,8 +53,11 @@ struct Accounts {
 impl Images {
     pub fn open(dir: &Path, folder: Option<&Path>, keep_blobs: bool) -> Result<Images> {
         let store = Store::open(dir)?.keep_blobs(keep_blobs);
-        let store_watch =
-            watch(store.refs_dir(), WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE)?;
+        let changes = WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
+        let store_watch = watch(store.refs_dir(), changes)?;
+        let records = store.records_dir();
+        let watches = store_watch.watches().add(records, changes);
+        watches.with_context(|| format!("watch {}", records.display()))?;
         Ok(Images {
             store,
             folder: folder.map(Folder::new),
@@ -102,7 +105,9 @@ impl Images {
 
     /// The image that a reference names now.
     pub fn find(&mut self, reference: &Reference) -> Result<Option<Arc<Image>>, image::Error> {
-        if let Some(image) = self.found.get(reference) {
+        // A layer that has gone from the disk is damage, which only the store finds and has mended.
+        let is_there = |image: &&Arc<Image>| self.store.has_layers(image);
+        if let Some(image) = self.found.get(reference).filter(is_there) {
             return Ok(Some(Arc::clone(image)));
         }
         let image = self.store.find(reference)?.map(Arc::new);

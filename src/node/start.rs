@@ -22,8 +22,8 @@ use super::worker::Worker;
 use crate::cgroup::Controller;
 use crate::config::Config;
 use crate::container::{
-    self, Bind, IdRange, ImageConfig, Lsm, Namespaces, Overlay, Plan, Recipe, ResolvedUser, Root, Setting,
-    Spawned, Stdio,
+    self, Bind, IdRange, ImageConfig, Lsm, Namespaces, Overlay, Parent, Plan, Recipe, ResolvedUser, Root,
+    Setting, Spawned, Stdio,
 };
 use crate::container::{resources, seccomp};
 use crate::image::Image;
@@ -59,6 +59,8 @@ impl Worker {
         match self.spawn(number, container, attempt, plan) {
             Ok(()) => Ok(Ok(())),
             Err(error) => {
+                // One of which nothing was heard may be there all the same.
+                self.kill(number, container);
                 self.give_up_run(number, container)?;
                 Ok(Err((StartFailure::Create, format!("{error:#}"))))
             }
@@ -217,7 +219,12 @@ impl Worker {
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let group = run.containers[container].group.as_ref().context("the container has no cgroup")?;
         let pid_out = self.start_journal.begin(run.uid(), container, attempt, keeper);
-        let spawned = container::spawn_by(&self.spawner, &plan, group.dir(), pid_out)?;
+        let spawned = match run.pod().is_unlimited() {
+            true => container::spawn_by(&self.spawner, &plan, group.dir(), pid_out)?,
+            // With a child that shares its memory, the kernel's OOM killer would end the worker too, and the worker would wait for
+            // the first word of one that is throttled.
+            false => container::spawn(&plan, Some(group.dir()), Parent::CallersParent, Some(pid_out))?,
+        };
         let Spawned { pid, pidfd, report } = spawned;
         let stop_signal = run.containers[container].image.as_ref().and_then(|i| i.config.stop_signal.clone());
         let process = Process {

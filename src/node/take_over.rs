@@ -186,6 +186,7 @@ impl Worker {
         };
         self.begun.retain(|(begun, command)| *begun != number || !is_over(command));
         todo.retain(|command| !is_over(command));
+        self.deadlines.set(number, run.machine.deadline());
         self.begun.extend(todo.into_iter().map(|command| (number, command)));
     }
 

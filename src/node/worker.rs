@@ -464,6 +464,8 @@ impl Worker {
         if self.ending != Some(Ending::Stop) {
             return Ok(ExitCode::from(keeper::LEFT));
         }
+        // It may be deleting, or making folders ahead.
+        self.trash.finish();
         self.leave_nothing();
         Ok(ExitCode::SUCCESS)
     }
