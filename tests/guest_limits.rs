@@ -50,6 +50,24 @@ fn who_takes_more_memory_than_its_limit_is_oom_killed() {
     assert_eq!(node.wait_terminated("shm", "main"), expected);
 }
 
+/// A child that shared the worker's memory while it met its own limit took the worker with it.
+#[test]
+fn a_limit_that_is_met_before_the_program_runs_does_not_reach_the_worker() {
+    let node = Node::start(Options::default());
+    node.manifest("runs.yaml", &shell_pod("runs", "exec sleep 1000"));
+    node.wait_running("runs", "main");
+    let worker = node.worker();
+    // A forgotten `Mi`.
+    let limit = "resources: {limits: {memory: 128}}";
+    let pod = ShellPod { name: "tiny", script: "exit 0", spec: "restartPolicy: Never", container: limit };
+    node.manifest("tiny.yaml", &pod.yaml());
+    node.wait_for("it has failed", |list| {
+        let main = list.pod("tiny")?.container("main")?;
+        (main.waiting() == Some("CreateContainerError") || main.terminated().is_some()).then_some(())
+    });
+    assert_eq!(node.worker(), worker);
+}
+
 #[test]
 fn a_container_of_which_a_neighbour_was_oom_killed_runs_on() {
     let node = Node::start(Options::default());
