@@ -50,7 +50,7 @@ fn who_takes_more_memory_than_its_limit_is_oom_killed() {
     assert_eq!(node.wait_terminated("shm", "main"), expected);
 }
 
-/// A child that shared the worker's memory while it met its own limit took the worker with it.
+/// Whatever the kernel ends for want of memory before exec, it must not be the worker: no such child shares its memory.
 #[test]
 fn a_limit_that_is_met_before_the_program_runs_does_not_reach_the_worker() {
     let node = Node::start(Options::default());
