@@ -91,13 +91,13 @@ impl Spawner {
     /// Lets go of the steps of children that have executed or ended. Called by every [`Spawner::spawn`]; whoever wants
     /// their descriptors closed before the next one calls it too.
     pub fn collect(&self) {
-        let returned = std::mem::take(&mut *self.returned.lock().unwrap_or_else(PoisonError::into_inner));
+        let returned = std::mem::take(&mut *locked(&self.returned));
         drop(returned);
     }
 
     fn give(&self, mut job: Job) -> io::Result<()> {
         loop {
-            let idle = self.idle().pop();
+            let idle = locked(&self.idle).pop();
             let Some(idle) = idle else { break };
             match idle.send(job) {
                 Ok(()) => return Ok(()),
@@ -110,12 +110,8 @@ impl Spawner {
         thread.spawn(move || spawner.work(job, &sender, &jobs)).map(drop)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<SyncSender<Job>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn give_back(&self, steps: Arc<dyn Steps>) {
-        self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(steps);
+        locked(&self.returned).push(steps);
     }
 
     /// One thread's life.
@@ -137,7 +133,7 @@ impl Spawner {
             // After that, since whoever hears the end of the child's report collects. It cannot fail for valid numbers, and
             // nothing of the next job's may be in the way.
             let _ = close_from_3(0);
-            let mut idle = self.idle();
+            let mut idle = locked(&self.idle);
             if idle.len() >= IDLE_THREADS {
                 return;
             }
@@ -149,6 +145,11 @@ impl Spawner {
             };
         }
     }
+}
+
+/// Both lists are whole at every moment at which a thread could panic, so a poisoned lock is as good as another.
+fn locked<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Gives this thread a table of descriptors of its own, with the standard streams and nothing else; and no signals: a
