@@ -16,6 +16,7 @@ pub mod container;
 pub mod image;
 pub mod logs;
 pub mod pod;
+pub mod probe;
 pub mod source;
 pub mod volume;
 

@@ -1,11 +1,11 @@
 //! Namespaces by descriptor: what one says of itself, and making some that nobody is in.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::thread::{UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use super::child::set_host_name;
 use super::interface;
@@ -60,6 +60,20 @@ pub fn make(flags: u64, steps: &[Step]) -> Result<Made, MakeError> {
     let made = open(flags).map_err(MakeError::Make);
     drop(inside);
     made
+}
+
+/// Calls `work` with the calling thread in another network namespace: a socket belongs for good to the one in which it is
+/// opened.
+///
+/// # Errors
+/// The kernel's, before `work` was called.
+pub fn inside_network<T>(network: BorrowedFd<'_>, work: impl FnOnce() -> T) -> Result<T, Errno> {
+    let own = open(libc::CLONE_NEWNET as u64)?;
+    move_into_link_name_space(network, Some(LinkNameSpaceType::Network))?;
+    let inside = Inside(own);
+    let result = work();
+    drop(inside);
+    Ok(result)
 }
 
 /// The steps that concern no process but the namespaces alone.
