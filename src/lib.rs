@@ -13,6 +13,7 @@ pub mod keeper;
 
 pub mod config;
 pub mod container;
+pub mod events;
 pub mod image;
 pub mod logs;
 pub mod pod;

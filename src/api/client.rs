@@ -1,13 +1,14 @@
 //! The command line's way to the node.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::view::PodList;
-use super::{PODS, descriptors};
+use super::{PODS, descriptors, events};
+use crate::events::Record;
 
 /// The node itself answers within 10 s or says why not.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -46,6 +47,32 @@ pub fn pods(socket: &Path) -> Result<PodList, Error> {
             Err(Error::Refused { socket: socket.to_owned(), status, body })
         }
     }
+}
+
+/// Hands on what happened to the Pods, record by record, until the node has said all or `each` has heard enough.
+///
+/// # Errors
+/// When the node is down, or answers anything else; with `watch` also when it ends.
+pub fn events(
+    socket: &Path,
+    path: events::Path,
+    mut each: impl FnMut(Record) -> io::Result<()>,
+) -> Result<(), Error> {
+    let mut stream = connect(socket)?;
+    let failed = |cause| Error::Io { socket: socket.to_owned(), cause };
+    let unreadable = |cause: String| Error::Unreadable { socket: socket.to_owned(), cause };
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: podkeep\r\nConnection: close\r\n\r\n").map_err(failed)?;
+    let mut lines = BufReader::new(stream).lines();
+    let status = lines.next().transpose().map_err(failed)?.unwrap_or_default();
+    if !status.contains(" 200 ") {
+        return Err(unreadable(status));
+    }
+    let body = lines.skip_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).skip(1);
+    for line in body {
+        let record = serde_json::from_str(&line.map_err(failed)?);
+        each(record.map_err(|error| unreadable(error.to_string()))?).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Asks for a command in a container; the answer comes over the connection when it has ended.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod events;
 pub mod exec;
 pub mod server;
 pub mod view;
@@ -10,5 +11,7 @@ mod descriptors;
 
 /// Where the Pods are listed.
 pub const PODS: &str = "/v1/pods";
+/// What happened to the Pods.
+pub const EVENTS: &str = "/v1/events";
 /// Answers `ok` while the loop turns.
 pub const HEALTH: &str = "/healthz";

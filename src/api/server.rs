@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::view::PodList;
-use super::{HEALTH, PODS, descriptors, exec};
+use super::{EVENTS, HEALTH, PODS, descriptors, events, exec};
 use crate::node::Handle;
 
 /// An asker that takes longer to ask or to listen is hung up on.
@@ -63,7 +63,10 @@ fn answer(mut stream: UnixStream, handle: &Handle) -> io::Result<()> {
             Some(path) => return exec::begin(stream, &path, request, handle),
             None => respond(&request.method, &request.path, handle),
         },
-        Some(request) => respond(&request.method, &request.path, handle),
+        Some(request) => match events::Path::parse(&request.path) {
+            Some(path) if request.method == "GET" => return events::answer(stream, path, &handle.events),
+            _ => respond(&request.method, &request.path, handle),
+        },
         None => ("400 Bad Request", error("not an HTTP/1.1 request, or one that is too long")),
     };
     write_response(&mut stream, status, &body)
@@ -123,7 +126,7 @@ fn content_length(headers: &[httparse::Header<'_>]) -> Option<usize> {
 }
 
 fn respond(method: &str, path: &str, handle: &Handle) -> (&'static str, Vec<u8>) {
-    let known = [PODS, HEALTH].contains(&path);
+    let known = [PODS, HEALTH, EVENTS].contains(&path);
     match (method, path) {
         ("GET", PODS | HEALTH) => match handle.snapshot() {
             Ok(_) if path == HEALTH => ("200 OK", b"\"ok\"".to_vec()),

@@ -27,7 +27,7 @@ pub struct NodeArgs {
     /// The node's socket and what is needed only until the next reboot
     #[arg(long, global = true, value_name = "DIR", default_value = Folders::DEFAULT_RUN, value_hint = ValueHint::DirPath)]
     pub run_dir: PathBuf,
-    /// Namespace of the Pods that are meant [default for `logs` and `exec`: default; for `ps`: all]
+    /// Namespace of the Pods that are meant [default for `logs` and `exec`: default; for `ps` and `events`: all]
     #[arg(short, long, global = true)]
     pub namespace: Option<String>,
 }
@@ -42,6 +42,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Run a command in a container
     Exec(ExecArgs),
+    /// Show what happened to Pods
+    Events(EventsArgs),
     /// Bring images from OCI layouts or archives into the store
     Load(LoadArgs),
     /// Bring images from their registries into the store
@@ -137,6 +139,17 @@ pub struct ExecArgs {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct EventsArgs {
+    /// Only of this Pod: `web`, `web-<node>` or `namespace/name`
+    pub pod: Option<String>,
+    /// Go on as more happens
+    #[arg(short, long)]
+    pub watch: bool,
+    #[arg(short, long, value_enum, default_value_t = ListOutput::Table)]
+    pub output: ListOutput,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -4,6 +4,7 @@
 mod args;
 mod attend;
 mod completions;
+mod events;
 mod exec;
 mod images;
 mod journal;
@@ -56,6 +57,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Logs(options) => pods::logs(&options, &args.node),
         Command::Exec(options) => exec::exec(&options, &args.node),
         Command::Pull(options) => pull::pull_images(&options, &args.node),
+        Command::Events(options) => events::events(&options, &args.node),
         Command::Load(options) => load::load(&options, &args.node),
         Command::Save(options) => load::save(&options, &args.node),
         Command::Rmi(options) => prune::rmi(&options, &args.node),

@@ -67,7 +67,7 @@ pub fn patiently<T>(
 }
 
 /// What was typed, as a namespace and a name that may lack the node's.
-fn typed<'a>(pod: &'a str, node: &'a NodeArgs) -> (&'a str, &'a str) {
+pub fn typed<'a>(pod: &'a str, node: &'a NodeArgs) -> (&'a str, &'a str) {
     match pod.split_once('/') {
         Some((namespace, name)) => (namespace, name),
         None => (node.namespace.as_deref().unwrap_or("default"), pod),

@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder, File};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
@@ -30,6 +31,7 @@ use super::worker::{Options, Worker};
 use super::{clock, good_manifests};
 use crate::cgroup::{Controller, Tree};
 use crate::config::Config;
+use crate::events::{self, Fresh, Recorder};
 use crate::keeper::link::Link;
 use crate::logs::{Holding, Policy, Pump};
 use crate::pod::machine::Settings;
@@ -57,7 +59,13 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
     let mut held = legacy.held;
     let (pump, policy) = open_pump(&options, &link, &mut held)?;
     let cgroups = Tree::open(options.config.cgroup_root.as_deref())?;
-    let (handle, requests) = request_channel().context("make the channel for askers")?;
+    let on_disk = events::read(&options.folders.events()).unwrap_or_else(|error| {
+        log::warn!("what happened before is not known: {error}");
+        Vec::new()
+    });
+    let (fresh_events, fresh) = Fresh::open(options.folders.fresh_events())?;
+    let recorder = Arc::new(Recorder::new(on_disk, fresh));
+    let (handle, requests) = request_channel(Arc::clone(&recorder)).context("make the channel for askers")?;
     let now = clock::now();
     let source = Source::open(&options.manifests, options.config.file_check_frequency, now.since_boot())?;
     let url = ManifestUrl::open(&mut options, now).context("make the tasks")?;
@@ -96,6 +104,8 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         settings: Settings::default(),
         reign,
         requests,
+        recorder,
+        fresh_events,
         work: Tasks::new(PREPARE_THREADS).context("make the tasks")?,
         trash: Tasks::new(1).context("make the tasks")?,
         emptying_trash: false,

@@ -41,6 +41,20 @@ impl Folders {
         self.root.join("manifests")
     }
 
+    /// What happened to Pods, for people.
+    pub fn events(&self) -> PathBuf {
+        Self::events_in(&self.root)
+    }
+
+    pub fn events_in(root: &Path) -> PathBuf {
+        root.join("events.jsonl")
+    }
+
+    /// What of it the disk may lack.
+    pub fn fresh_events(&self) -> PathBuf {
+        self.run.join("events.jsonl")
+    }
+
     /// What is being deleted: renamed into here first, so that its name is free at once.
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")

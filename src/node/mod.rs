@@ -16,6 +16,7 @@ pub mod folders;
 mod good_manifests;
 mod images;
 mod manifest_url;
+mod notes;
 pub mod offline;
 mod output;
 mod pause;

@@ -60,6 +60,11 @@ pub fn log_root(run_dir: &Path, root_dir: &Path) -> PathBuf {
     running.or_else(stopped).unwrap_or_else(|| Folders::DEFAULT_LOGS.into())
 }
 
+/// The node's name, as the last worker wrote it down.
+pub fn node_name(root_dir: &Path) -> Option<String> {
+    state::load_node(root_dir).map(|node| node.name)
+}
+
 /// Whether the node's keeper lives: then a worker will answer soon, if none does now.
 pub fn keeper_lives(run_dir: &Path) -> bool {
     let keeper = state::load_reign(run_dir).map(|reign| reign.keeper);

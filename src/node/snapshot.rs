@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::exec::ExecRequest;
 use super::folders::Folders;
 use crate::cgroup::Controller;
+use crate::events::Recorder;
 use crate::logs::pod_log_dir;
 use crate::manifest::Pod;
 use crate::manifest::pod::Amounts;
@@ -103,6 +104,8 @@ pub enum Request {
 pub struct Handle {
     requests: Mutex<Sender<Request>>,
     wake: Arc<OwnedFd>,
+    /// What happens to Pods; read without asking the loop.
+    pub events: Arc<Recorder>,
 }
 
 /// The node's end of the channel.
@@ -122,10 +125,10 @@ pub enum NoAnswer {
 }
 
 /// A channel by which other threads ask the loop.
-pub fn request_channel() -> io::Result<(Handle, Requests)> {
+pub fn request_channel(events: Arc<Recorder>) -> io::Result<(Handle, Requests)> {
     let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let (sender, receiver) = channel();
-    let handle = Handle { requests: Mutex::new(sender), wake: Arc::clone(&wake) };
+    let handle = Handle { requests: Mutex::new(sender), wake: Arc::clone(&wake), events };
     Ok((handle, Requests { requests: receiver, wake }))
 }
 

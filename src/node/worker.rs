@@ -16,6 +16,7 @@ use super::exec::{Begun, Execs};
 use super::folders::Folders;
 use super::images::Images;
 use super::manifest_url::ManifestUrl;
+use super::notes;
 use super::output::Chatty;
 use super::pod_run::{Events, Key, PodNumber, PodRun};
 use super::poller::Poller;
@@ -28,6 +29,7 @@ use super::tasks::Tasks;
 use crate::cgroup::Tree;
 use crate::config::Config;
 use crate::container::Namespaces;
+use crate::events::{self, Fresh, Recorder};
 use crate::http::Url;
 use crate::keeper;
 use crate::keeper::link::{Link, Word};
@@ -104,6 +106,8 @@ pub enum Done {
     Swept {
         next: Option<BootTime>,
     },
+    /// The events up to a sequence are on disk.
+    EventsWritten(Result<u64, events::Error>),
     /// Something was written or deleted; why not, if it was not.
     Finished(Result<(), String>),
 }
@@ -142,6 +146,8 @@ pub struct Worker {
     pub settings: Settings,
     pub reign: Reign,
     pub requests: Requests,
+    pub recorder: Arc<Recorder>,
+    pub fresh_events: Fresh,
     /// Preparing Pods. One that hangs (a hostPath on a dead server) must not keep the others from it.
     pub work: Tasks<Done>,
     /// Deleting what was thrown away.
@@ -216,6 +222,7 @@ impl Worker {
             return Ok(());
         }
         self.start_journal.clear();
+        self.keep_events();
         if let Some(seq) = self.unacknowledged.take() {
             self.link.acknowledge(seq).context("acknowledge exits")?;
         }
@@ -298,6 +305,7 @@ impl Worker {
                 Done::Exec(begun) => self.exec_begun(*begun)?,
                 Done::TrashEmptied(result) => self.trash_emptied(result),
                 Done::Swept { next } => self.sweep_at = next,
+                Done::EventsWritten(result) => self.events_written(result),
                 Done::Finished(Ok(())) => {}
                 Done::Finished(Err(message)) => log::error!("{message}"),
             }
@@ -330,6 +338,7 @@ impl Worker {
         if self.later_at.is_some_and(|at| at <= now) {
             self.later_at = None;
             self.spawner.collect();
+            self.write_events();
             if std::mem::take(&mut self.spares_taken) {
                 let spares = self.spares.clone();
                 self.trash.add_for_later(move || {
@@ -348,7 +357,11 @@ impl Worker {
         }
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let before = run.machine.survival();
+        let note = notes::of_event(run, &event);
+        let ends = matches!(event, Event::Cleared { .. });
         let commands = run.machine.step(event, clock::now());
+        let notes = note.into_iter().chain(ends.then(|| notes::of_backoff(run)).into_iter().flatten());
+        let notes: Vec<_> = notes.chain(commands.iter().filter_map(|c| notes::of_command(run, *c))).collect();
         self.unsaved.insert(number);
         self.deadlines.set(number, run.machine.deadline());
         let after = run.machine.survival();
@@ -356,6 +369,7 @@ impl Worker {
         if before != after && !gone {
             self.save_survival(number, after);
         }
+        self.record(number, notes);
         for command in commands {
             self.carry_out(number, command)?;
         }
@@ -459,6 +473,7 @@ impl Worker {
         }
         // Not the imports: one that is cut off leaves nothing but a folder that the next start removes.
         self.work.finish();
+        self.write_events();
         self.disk.finish();
         self.take_results()?;
         if self.ending != Some(Ending::Stop) {

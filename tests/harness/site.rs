@@ -165,7 +165,14 @@ impl Site {
     pub fn traces(&self) -> Vec<String> {
         let (root, run) = (self.root(), self.run());
         // `spare`: folders made ahead are there as long as the node runs, sooner or later.
-        let kept = [root.join("images"), root.join("spare"), root.join("lock"), run.join("lock")];
+        let kept = [
+            root.join("images"),
+            root.join("spare"),
+            root.join("events.jsonl"),
+            root.join("lock"),
+            run.join("lock"),
+            run.join("events.jsonl"),
+        ];
         let may_be_empty = [root.join("pods"), root.join("manifests"), root.join("trash"), run.join("pods")];
         let mut found = Vec::new();
         for dir in [root, run] {

@@ -1,0 +1,186 @@
+//! `podkeep events`: what happened to Pods.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+
+use super::args::{EventsArgs, ListOutput, NodeArgs};
+use super::{pods, table};
+use crate::api::client;
+use crate::api::events::Path;
+use crate::events::{self, Kind, Record};
+use crate::node::{Folders, offline};
+
+const HEADER: [&str; 5] = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"];
+/// Where no table can be laid out, because more is to come: as wide as what stands there mostly.
+const WIDTHS: [usize; 4] = [19, 7, 22, 24];
+
+pub fn events(options: &EventsArgs, node: &NodeArgs) -> Result<ExitCode> {
+    let wanted = Wanted::new(options, node);
+    if options.watch {
+        watch(options.output, node, &wanted)?;
+    } else {
+        let records = known(node)?.into_iter().filter(|record| wanted.has(record)).collect::<Vec<_>>();
+        match options.output {
+            ListOutput::Table => print_table(&records)?,
+            ListOutput::Json => print_list(&records)?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Which Pods' events are asked for.
+struct Wanted {
+    namespace: Option<String>,
+    pod: Option<String>,
+    node_name: String,
+}
+
+impl Wanted {
+    fn new(options: &EventsArgs, node: &NodeArgs) -> Wanted {
+        let typed = options.pod.as_deref().map(|pod| pods::typed(pod, node));
+        Wanted {
+            namespace: typed.map(|(namespace, _)| namespace.to_owned()).or_else(|| node.namespace.clone()),
+            pod: typed.map(|(_, name)| name.to_owned()),
+            node_name: offline::node_name(&node.root_dir).unwrap_or_default(),
+        }
+    }
+
+    /// A Pod that is gone has its events still: names are compared, nothing is looked up.
+    fn has(&self, record: &Record) -> bool {
+        let is_it = |name: &String| {
+            record.pod == *name || record.pod.strip_suffix(&format!("-{}", self.node_name)) == Some(name)
+        };
+        self.namespace.as_ref().is_none_or(|namespace| record.namespace == *namespace)
+            && self.pod.as_ref().is_none_or(is_it)
+    }
+}
+
+/// From the node, or from its file where it is down.
+fn known(node: &NodeArgs) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    let asked = pods::patiently(node, |socket| {
+        client::events(socket, Path::default(), |record| {
+            records.push(record);
+            Ok(())
+        })
+    });
+    match asked {
+        Ok(()) => Ok(records),
+        Err(client::Error::Down(socket)) => {
+            eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
+            Ok(events::Recorder::new(events::read(&Folders::events_in(&node.root_dir))?, Vec::new())
+                .after(0, std::time::Duration::ZERO))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Prints each change until the node is stopped; a worker that is replaced meanwhile goes unnoticed.
+fn watch(output: ListOutput, node: &NodeArgs, wanted: &Wanted) -> Result<()> {
+    let mut out = io::stdout().lock();
+    if output == ListOutput::Table {
+        print_line(&mut out, HEADER)?;
+    }
+    let mut after = 0;
+    loop {
+        let watched = pods::patiently(node, |socket| {
+            client::events(socket, Path { after, watch: true }, |record| {
+                after = record.sequence;
+                if wanted.has(&record) {
+                    match output {
+                        ListOutput::Table => {
+                            print_line(&mut out, cells(&record, wall).each_ref().map(|c| c))?
+                        }
+                        ListOutput::Json => writeln!(out, "{}", view(&record))?,
+                    }
+                }
+                out.flush()
+            })
+        });
+        match watched {
+            // It broke off because the worker ended; the next one goes on after it.
+            Ok(()) | Err(client::Error::Io { .. }) if offline::keeper_lives(&node.run_dir) => {}
+            Ok(()) => return Ok(()),
+            Err(error) => return Err(error).context("watch events"),
+        }
+    }
+}
+
+fn print_table(records: &[Record]) -> Result<()> {
+    let rows: Vec<[String; 5]> = records.iter().map(|record| cells(record, seen)).collect();
+    Ok(table::print(HEADER, &rows, io::stdout().lock())?)
+}
+
+fn print_list(records: &[Record]) -> Result<()> {
+    let items: Vec<_> = records.iter().map(view).collect();
+    let list = serde_json::json!({ "apiVersion": "v1", "kind": "EventList", "items": items });
+    serde_json::to_writer_pretty(io::stdout().lock(), &list)?;
+    println!();
+    Ok(())
+}
+
+fn print_line(out: &mut impl Write, cells: [impl AsRef<str>; 5]) -> io::Result<()> {
+    let [first @ .., message] = &cells;
+    for (cell, width) in first.iter().zip(WIDTHS) {
+        write!(out, "{:width$}   ", cell.as_ref())?;
+    }
+    writeln!(out, "{}", message.as_ref())
+}
+
+fn cells(record: &Record, when: fn(&Record) -> String) -> [String; 5] {
+    let kind = match record.r#type {
+        Kind::Normal => "Normal",
+        Kind::Warning => "Warning",
+    };
+    let pod = match record.namespace.as_str() {
+        "default" => format!("pod/{}", record.pod),
+        namespace => format!("pod/{namespace}/{}", record.pod),
+    };
+    [when(record), kind.to_owned(), record.reason.clone(), pod, record.message.clone()]
+}
+
+/// As kubectl has it: `12s`, `2m (x5 over 3h)`.
+fn seen(record: &Record) -> String {
+    let now = Timestamp::now();
+    let age =
+        |at: Timestamp| table::age(now.as_second().saturating_sub(at.as_second()).max(0).unsigned_abs());
+    match record.count {
+        1 => age(record.last_timestamp),
+        count => format!("{} (x{count} over {})", age(record.last_timestamp), age(record.first_timestamp)),
+    }
+}
+
+fn wall(record: &Record) -> String {
+    record.last_timestamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A `v1.Event`.
+fn view(record: &Record) -> serde_json::Value {
+    let mut involved = serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "namespace": record.namespace, "name": record.pod, "uid": record.uid,
+    });
+    if let Some(container) = &record.container {
+        involved["fieldPath"] = format!("spec.containers{{{container}}}").into();
+    }
+    serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": format!("{}.{:x}", record.pod, record.sequence),
+            "namespace": record.namespace,
+            "resourceVersion": record.sequence.to_string(),
+        },
+        "involvedObject": involved,
+        "type": record.r#type,
+        "reason": record.reason,
+        "message": record.message,
+        "count": record.count,
+        "firstTimestamp": record.first_timestamp,
+        "lastTimestamp": record.last_timestamp,
+        "source": { "component": "podkeep" },
+    })
+}
