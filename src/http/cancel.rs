@@ -1,10 +1,9 @@
 //! Ends requests and waits of other threads at once.
 
 use std::fmt;
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
-
-use ureq::Agent;
 
 /// A switch that several threads share: once it is thrown, what was begun with it fails with [`super::Cause::Cancelled`].
 #[derive(Clone, Default)]
@@ -21,7 +20,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     cancelled: bool,
-    agents: Vec<Agent>,
+    connections: Vec<Weak<TcpStream>>,
     children: Vec<Weak<Shared>>,
 }
 
@@ -38,13 +37,16 @@ impl Cancel {
 
     /// Closes the connections of every client that was made with it.
     pub fn cancel(&self) {
-        let (agents, children) = {
+        let (connections, children) = {
             let mut state = self.state();
             state.cancelled = true;
-            (std::mem::take(&mut state.agents), std::mem::take(&mut state.children))
+            (std::mem::take(&mut state.connections), std::mem::take(&mut state.children))
         };
         self.shared.thrown.notify_all();
-        agents.into_iter().for_each(Agent::shutdown);
+        for connection in connections.iter().filter_map(Weak::upgrade) {
+            // Fails for one that has ended by itself.
+            let _ = connection.shutdown(Shutdown::Both);
+        }
         children.iter().filter_map(Weak::upgrade).for_each(|shared| Cancel { shared }.cancel());
     }
 
@@ -66,14 +68,14 @@ impl Cancel {
         }
     }
 
-    /// The agent is shut down with the switch, at once if it was thrown before.
-    pub(super) fn register(&self, agent: &Agent) {
+    /// The connection is shut down with the switch, at once if it was thrown before.
+    pub(super) fn register(&self, connection: &Arc<TcpStream>) {
         let mut state = self.state();
         if state.cancelled {
-            drop(state);
-            agent.clone().shutdown();
+            let _ = connection.shutdown(Shutdown::Both);
         } else {
-            state.agents.push(agent.clone());
+            state.connections.retain(|known| known.strong_count() > 0);
+            state.connections.push(Arc::downgrade(connection));
         }
     }
 

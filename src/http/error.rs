@@ -4,8 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use rustls::CertificateError;
-use ureq::Timeout;
 
+use super::headers::InvalidHeader;
+use super::incoming::Malformed;
 use super::names::NameError;
 use super::url::{InvalidUrl, Url};
 
@@ -48,7 +49,9 @@ pub enum Cause {
     #[error("the answer is longer than {limit} bytes")]
     TooLarge { limit: u64 },
     #[error("the answer is not HTTP as it should be: {0}")]
-    Malformed(String),
+    Malformed(Malformed),
+    #[error(transparent)]
+    Header(InvalidHeader),
     #[error("cancelled")]
     Cancelled,
 }
@@ -111,41 +114,24 @@ pub(super) struct Waits {
 }
 
 impl Cause {
-    pub(super) fn of(error: ureq::Error, waits: Waits) -> Cause {
-        match error {
-            ureq::Error::Io(error) => Cause::of_io(error, waits),
-            ureq::Error::Rustls(error) => Cause::Tls(TlsFault::of(&error)),
-            ureq::Error::Tls(reason) => Cause::Tls(TlsFault::Other(reason.to_owned())),
-            ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => Cause::ConnectTimeout(waits.connect),
-            ureq::Error::Timeout(_) => Cause::Silence(waits.silence),
-            ureq::Error::ConnectProxyFailed(reason) => Cause::Proxy(reason),
-            ureq::Error::Other(error) => match error.downcast::<NameError>() {
-                Ok(error) => Cause::Name(*error),
-                Err(error) => Cause::Malformed(error.to_string()),
-            },
-            other => Cause::Malformed(other.to_string()),
+    /// Before there is a connection, everything that takes too long is the same to whoever waits.
+    pub(super) fn while_connecting(error: io::Error, waits: Waits) -> Cause {
+        match Cause::of_io(error, waits) {
+            Cause::Silence(_) => Cause::ConnectTimeout(waits.connect),
+            cause => cause,
         }
     }
 
-    /// What ureq and rustls say may be wrapped in an error of I/O.
+    /// What TLS and HTTP say is wrapped in an error of I/O.
     pub(super) fn of_io(error: io::Error, waits: Waits) -> Cause {
         let inner = error.get_ref();
         if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             return Cause::Tls(TlsFault::of(error));
         }
-        if inner.is_some_and(|inner| inner.is::<ureq::Error>()) {
-            return match error.downcast::<ureq::Error>() {
-                Ok(inner) => Cause::of(inner, waits),
-                Err(error) => Cause::Broken(error),
-            };
+        if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<Malformed>()) {
+            return Cause::Malformed(error.clone());
         }
         match error.kind() {
-            io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::NetworkDown
-            | io::ErrorKind::AddrNotAvailable
-            | io::ErrorKind::PermissionDenied => Cause::Connect(error),
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Cause::Silence(waits.silence),
             _ => Cause::Broken(error),
         }
@@ -153,7 +139,7 @@ impl Cause {
 }
 
 impl TlsFault {
-    fn of(error: &rustls::Error) -> TlsFault {
+    pub(super) fn of(error: &rustls::Error) -> TlsFault {
         let now = || jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
         match error {
             rustls::Error::InvalidMessage(_) => TlsFault::NotTls,

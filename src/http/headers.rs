@@ -1,8 +1,6 @@
-//! Headers that a person configures.
+//! Headers that a person configures, and which can be sent.
 
 use std::fmt;
-
-use ureq::http::{HeaderName, HeaderValue};
 
 /// Headers by name. Their values may be secrets and are never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -25,8 +23,7 @@ impl Headers {
     /// # Errors
     /// When RFC 9110 does not allow its name, or its value outside of visible ASCII, spaces and tabs.
     pub fn add(&mut self, name: &str, value: &str) -> Result<(), InvalidHeader> {
-        HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidHeader::Name(name.to_owned()))?;
-        HeaderValue::from_str(value).map_err(|_| InvalidHeader::Value(name.to_owned()))?;
+        check(name, value)?;
         self.all.push((name.to_owned(), value.to_owned()));
         Ok(())
     }
@@ -39,6 +36,16 @@ impl Headers {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.all.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
+}
+
+/// Whether both can be sent as they are (RFC 9110, sections 5.1 and 5.5; of values, visible ASCII, spaces and tabs).
+pub(super) fn check(name: &str, value: &str) -> Result<(), InvalidHeader> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_name) {
+        return Err(InvalidHeader::Name(name.to_owned()));
+    }
+    let is_value = |byte| byte == b'\t' || (b' '..=b'~').contains(&byte);
+    if value.bytes().all(is_value) { Ok(()) } else { Err(InvalidHeader::Value(name.to_owned())) }
 }
 
 impl fmt::Debug for Headers {

@@ -7,17 +7,27 @@
 
 mod cancel;
 mod client;
+mod connector;
 mod error;
 mod headers;
+mod incoming;
 mod names;
+mod pool;
 mod proxy;
+mod request;
+mod response;
 mod roots;
+mod socket;
+mod tls;
 mod url;
 
 pub use cancel::Cancel;
-pub use client::{Body, Client, Method, Options, Request, Response};
+pub use client::{Client, Options};
 pub use error::{Cause, Error, TlsFault};
 pub use headers::{Headers, InvalidHeader};
+pub use incoming::{Head, Incoming, Malformed};
 pub use names::NameError;
+pub use request::{Method, Request, To};
+pub use response::{Body, Response};
 pub use roots::{Identity, RootsError};
 pub use url::{InvalidUrl, Url};

@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, parse_pem};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Where distributions keep all authorities in one file, the same places in the same order as Go's `crypto/x509` has.
 const BUNDLES: [&str; 6] = [
@@ -30,16 +31,19 @@ pub enum RootsError {
     #[error("read the certificates of {path}", path = path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{path} is not valid PEM", path = path.display())]
-    Pem { path: PathBuf, source: Box<ureq::Error> },
+    Pem { path: PathBuf, source: pem::Error },
     #[error("{path} holds no {what} in PEM", path = path.display())]
     Empty { path: PathBuf, what: &'static str },
+    #[error("{certificate} and {key} cannot prove who we are: {source}", certificate = certificate.display(), key = key.display())]
+    Identity { certificate: PathBuf, key: PathBuf, source: rustls::Error },
 }
 
-/// The system's authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` instead, where they are set), and those of `files`.
+/// The authorities of `files`.
 ///
-/// None of the system's is no error here: who connects to a server of theirs is told then.
-pub(super) fn authorities(files: &[PathBuf]) -> Result<Vec<Certificate<'static>>, RootsError> {
-    let mut authorities = system();
+/// # Errors
+/// When one of them has none.
+pub(super) fn named(files: &[PathBuf]) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+    let mut authorities = Vec::new();
     for path in files {
         let found = certificates(path)?;
         if found.is_empty() {
@@ -50,7 +54,10 @@ pub(super) fn authorities(files: &[PathBuf]) -> Result<Vec<Certificate<'static>>
     Ok(authorities)
 }
 
-fn system() -> Vec<Certificate<'static>> {
+/// The system's authorities; those of `SSL_CERT_FILE` and `SSL_CERT_DIR` instead, where they are set.
+///
+/// None is no error here: who connects to a server of theirs is told then.
+pub(super) fn of_system() -> Vec<CertificateDer<'static>> {
     let named = |variable| env::var_os(variable).filter(|value| !value.is_empty());
     let (file, dirs) = (named("SSL_CERT_FILE"), named("SSL_CERT_DIR"));
     if file.is_none() && dirs.is_none() {
@@ -65,32 +72,29 @@ fn system() -> Vec<Certificate<'static>> {
     found
 }
 
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, RootsError> {
-    let certificate = |item| match item {
-        PemItem::Certificate(certificate) => Some(certificate),
-        _ => None,
-    };
-    Ok(items(path)?.into_iter().filter_map(certificate).collect())
-}
-
-fn items(path: &Path) -> Result<Vec<PemItem<'static>>, RootsError> {
-    let bytes = fs::read(path).map_err(|source| RootsError::Read { path: path.to_owned(), source })?;
-    let pem = |source| RootsError::Pem { path: path.to_owned(), source: Box::new(source) };
-    parse_pem(&bytes).collect::<Result<_, _>>().map_err(pem)
-}
-
 /// What proves who we are.
-pub(super) fn client_certificate(identity: &Identity) -> Result<ClientCert, RootsError> {
+pub(super) fn proof(
+    identity: &Identity,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), RootsError> {
     let chain = certificates(&identity.certificate)?;
-    let empty = |path: &Path, what| RootsError::Empty { path: path.to_owned(), what };
     if chain.is_empty() {
-        return Err(empty(&identity.certificate, "certificate"));
+        return Err(RootsError::Empty { path: identity.certificate.clone(), what: "certificate" });
     }
-    let key = |item| match item {
-        PemItem::PrivateKey(key) => Some(key),
-        _ => None,
+    let path = identity.key.clone();
+    let key = match PrivateKeyDer::from_pem_slice(&read(&path)?) {
+        Ok(key) => key,
+        Err(pem::Error::NoItemsFound) => return Err(RootsError::Empty { path, what: "private key" }),
+        Err(source) => return Err(RootsError::Pem { path, source }),
     };
-    let key: PrivateKey<'static> =
-        items(&identity.key)?.into_iter().find_map(key).ok_or_else(|| empty(&identity.key, "private key"))?;
-    Ok(ClientCert::new_with_certs(&chain, key))
+    Ok((chain, key))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+    let bytes = read(path)?;
+    let pem = |source| RootsError::Pem { path: path.to_owned(), source };
+    CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(pem)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, RootsError> {
+    fs::read(path).map_err(|source| RootsError::Read { path: path.to_owned(), source })
 }

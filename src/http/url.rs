@@ -1,19 +1,26 @@
 //! Addresses of HTTP and HTTPS, and where a redirect leads.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use percent_encoding::percent_decode_str;
-use ureq::http::Uri;
+use percent_encoding::{CONTROLS, percent_decode_str, utf8_percent_encode};
 
 /// An absolute `http` or `https` URL. Shown without user, query and fragment: they may be secrets, as in the addresses that
 /// registries redirect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
-    uri: Uri,
+    is_https: bool,
+    /// User and password, still encoded.
+    user: Option<String>,
+    /// Without the brackets of an IPv6 address.
+    host: String,
+    /// As it is written.
+    port: Option<u16>,
+    /// Path and query. Begins with a slash.
+    target: String,
 }
 
 /// Text that is not a URL podkeep can fetch from, and why.
@@ -22,22 +29,22 @@ pub struct Url {
 pub struct InvalidUrl {
     /// Without user and query, which may be secrets.
     pub text: String,
-    pub reason: String,
+    pub reason: &'static str,
 }
 
 impl Url {
     /// Without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
-        self.uri.host().unwrap_or_default().trim_matches(['[', ']'])
+        &self.host
     }
 
     /// The port, the scheme's own where none is written.
     pub fn port(&self) -> u16 {
-        self.uri.port_u16().unwrap_or(if self.is_https() { 443 } else { 80 })
+        self.port.unwrap_or(if self.is_https { 443 } else { 80 })
     }
 
     pub fn is_https(&self) -> bool {
-        self.uri.scheme_str() == Some("https")
+        self.is_https
     }
 
     /// Whether it leads to this machine and nowhere else.
@@ -47,23 +54,22 @@ impl Url {
 
     /// Whether both lead to the same server in the same way.
     pub fn is_same_origin(&self, other: &Url) -> bool {
-        let origin = |url: &Url| (url.is_https(), url.host().to_ascii_lowercase(), url.port());
-        origin(self) == origin(other)
+        let same_way = self.is_https == other.is_https && self.port() == other.port();
+        same_way && self.host.eq_ignore_ascii_case(&other.host)
     }
 
     /// The user and password that stand in it, as the header `Authorization` has them (RFC 7617).
     pub fn authorization(&self) -> Option<String> {
-        let (user_info, _) = self.uri.authority()?.as_str().rsplit_once('@')?;
-        let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+        let user = self.user.as_deref()?;
+        let (user, password) = user.split_once(':').unwrap_or((user, ""));
         let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
         let pair = [decoded(user), decoded(password)].join(&b':');
         Some(format!("Basic {}", STANDARD.encode(pair)))
     }
 
     /// The same place without TLS.
-    pub fn over_plain_http(&self) -> Option<Url> {
-        let text = self.uri.to_string();
-        text.strip_prefix("https://").and_then(|rest| format!("http://{rest}").parse().ok())
+    pub fn over_plain_http(&self) -> Url {
+        Url { is_https: false, ..self.clone() }
     }
 
     /// Where `Location: to` leads from here (RFC 3986, section 5.2).
@@ -71,25 +77,48 @@ impl Url {
     /// # Errors
     /// When that is neither HTTP nor HTTPS.
     pub fn join(&self, to: &str) -> Result<Url, InvalidUrl> {
-        let to = to.split('#').next().unwrap_or_default();
-        let scheme = if self.is_https() { "https" } else { "http" };
-        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        let to = without_fragment(to);
         // A colon before any slash ends a scheme.
         if to.split('/').next().is_some_and(|first| first.contains(':')) {
             return to.parse();
         }
         if to.starts_with("//") {
-            return format!("{scheme}:{to}").parse();
+            return format!("{}:{to}", self.scheme()).parse();
         }
-        if to.starts_with('/') {
-            return format!("{scheme}://{authority}{to}").parse();
-        }
-        let folder = self.uri.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-        format!("{scheme}://{authority}{folder}/{to}").parse()
+        let path = match to.strip_prefix('/') {
+            Some(_) => to.to_owned(),
+            None => format!("{}/{to}", self.path().rsplit_once('/').map_or("", |(folder, _)| folder)),
+        };
+        let invalid = |reason| InvalidUrl { text: format!("{}{}", self.place(), without_query(to)), reason };
+        Ok(Url { target: target(&path).map_err(invalid)?, ..self.clone() })
     }
 
-    pub(super) fn uri(&self) -> &Uri {
-        &self.uri
+    /// Path and query, as a request names them to the server.
+    pub(super) fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// As it stands in a URL.
+    pub(super) fn bracketed_host(&self) -> String {
+        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
+    }
+
+    /// The header `Host`.
+    pub(super) fn host_and_port(&self) -> String {
+        let host = self.bracketed_host();
+        self.port.map_or(host.clone(), |port| format!("{host}:{port}"))
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.is_https { "https" } else { "http" }
+    }
+
+    fn path(&self) -> &str {
+        without_query(&self.target)
+    }
+
+    fn place(&self) -> String {
+        format!("{}://{}", self.scheme(), self.host_and_port())
     }
 }
 
@@ -110,37 +139,77 @@ fn without_secrets(text: &str) -> String {
     format!("{scheme}{rest}")
 }
 
+fn without_fragment(text: &str) -> &str {
+    text.split('#').next().unwrap_or_default()
+}
+
+fn without_query(text: &str) -> &str {
+    text.split('?').next().unwrap_or_default()
+}
+
+/// What is not ASCII is encoded, as browsers do.
+fn target(text: &str) -> Result<String, &'static str> {
+    let slash = if text.starts_with('/') { "" } else { "/" };
+    if text.bytes().any(|byte| byte == b' ' || byte.is_ascii_control()) {
+        return Err("there are spaces or control characters in it");
+    }
+    Ok(format!("{slash}{}", utf8_percent_encode(text, CONTROLS)))
+}
+
+/// Host and port of `text`, an authority without its user.
+fn place(text: &str) -> Result<(String, Option<u16>), &'static str> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, rest) = rest.split_once(']').ok_or("there is no such address")?;
+            address.parse::<Ipv6Addr>().map_err(|_| "there is no such address")?;
+            (address, rest)
+        }
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    if host.is_empty() {
+        return Err("it names no host");
+    }
+    if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte)) {
+        return Err("a host cannot be called so");
+    }
+    // A sign would be taken by `parse`.
+    let number = |text: &str| text.parse().ok().filter(|_| !text.starts_with('+'));
+    let port = match port {
+        "" => None,
+        _ => Some(port.strip_prefix(':').and_then(number).ok_or("there is no such port")?),
+    };
+    Ok((host.to_owned(), port))
+}
+
 impl FromStr for Url {
     type Err = InvalidUrl;
 
     fn from_str(text: &str) -> Result<Url, InvalidUrl> {
-        let invalid = |reason: String| InvalidUrl { text: without_secrets(text), reason };
-        let uri: Uri =
-            text.parse().map_err(|error: ureq::http::uri::InvalidUri| invalid(error.to_string()))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(invalid("it does not begin with https:// or http://".to_owned()));
+        let invalid = |reason| InvalidUrl { text: without_secrets(text), reason };
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let is_https = scheme.eq_ignore_ascii_case("https");
+        if !is_https && !scheme.eq_ignore_ascii_case("http") {
+            return Err(invalid("it does not begin with https:// or http://"));
         }
-        let host = uri.host().unwrap_or_default();
-        if host.is_empty() {
-            return Err(invalid("it names no host".to_owned()));
+        let rest = without_fragment(rest);
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (user, at) = match authority.rsplit_once('@') {
+            Some((user, at)) => (Some(user), at),
+            None => (None, authority),
+        };
+        // Browsers read a backslash as a slash, so that the host would be another one.
+        if user.is_some_and(|user| !user.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')) {
+            return Err(invalid("its user and password have to be encoded"));
         }
-        let is_address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        if is_address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_err()) {
-            return Err(invalid("there is no such address".to_owned()));
-        }
-        let after_host = uri.authority().and_then(|all| all.as_str().rsplit_once(host)).map(|(_, rest)| rest);
-        if uri.port_u16().is_none() && after_host.is_some_and(|rest| !rest.is_empty()) {
-            return Err(invalid("there is no such port".to_owned()));
-        }
-        Ok(Url { uri })
+        let (host, port) = place(at).map_err(invalid)?;
+        let target = target(path).map_err(invalid)?;
+        Ok(Url { is_https, user: user.map(str::to_owned), host, port, target })
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        write!(f, "{}://{host}{}", self.uri.scheme_str().unwrap_or_default(), self.uri.path())
+        write!(f, "{}{}", self.place(), self.path())
     }
 }
 
@@ -210,12 +279,30 @@ mod tests {
 
     #[test]
     fn what_leads_nowhere_is_no_url() {
-        for text in
-            ["https://", "https://a:99999", "https://a:", "https://[:::::]/", "ftp://a", "a", "https://a:b"]
-        {
+        for text in [
+            "https://",
+            "https://a:99999",
+            "https://a:",
+            "https://[:::::]/",
+            "ftp://a",
+            "a",
+            "https://a:b",
+            "https://a:+1",
+        ] {
             assert!(text.parse::<Url>().is_err(), "{text}");
         }
+        for text in
+            ["http://a\r\nX: 1/", "http://a b/", "http://a/\r\nX: 1", "http://[::1]x/", "http://a\\@b"]
+        {
+            assert!(text.parse::<Url>().is_err(), "{text:?}");
+        }
         assert_eq!(url("https://[::1]:5000").host(), "::1");
+    }
+
+    #[test]
+    fn what_is_not_ascii_is_encoded() {
+        assert_eq!(url("https://a/ä?ö#ü").target(), "/%C3%A4?%C3%B6");
+        assert_eq!((url("https://a").target(), url("https://a?b").target()), ("/", "/?b"));
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Endpoint {
 
     fn url(&self, ask: &Ask) -> Result<Url, Failure> {
         let base = match self.is_plain.load(Ordering::Relaxed) {
-            true => self.host.base.over_plain_http().unwrap_or_else(|| self.host.base.clone()),
+            true => self.host.base.over_plain_http(),
             false => self.host.base.clone(),
         };
         let query = self.host.stands_for.as_ref().map_or(String::new(), |registry| format!("?ns={registry}"));
