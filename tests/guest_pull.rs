@@ -8,7 +8,7 @@ mod harness;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
@@ -16,11 +16,19 @@ use harness::site::sample_image;
 use harness::{Node, Options, wait_until};
 use rustix::process::Signal;
 
+/// `user` with the password `sesame`, for the registry's htpasswd.
+const HTPASSWD: &str = "user:$2b$04$VjdV23IvMNNiN38DfYtwTu8fcZkQXGGD0uOmPX42viYzrkX2T0pU2\n";
+/// Base64 of `user:sesame`, and of `user:wrong`.
+const RIGHT: &str = "dXNlcjpzZXNhbWU=";
+const WRONG: &str = "dXNlcjp3cm9uZw==";
+
 /// A registry on this machine, without TLS.
 struct Registry {
     dir: tempfile::TempDir,
     port: u16,
     server: Option<Child>,
+    /// It lets nobody in but `user`.
+    is_locked: bool,
 }
 
 impl Registry {
@@ -29,7 +37,16 @@ impl Registry {
         let dir = tempfile::tempdir_in("/var/tmp").unwrap();
         // Free a moment ago: the registry cannot be given an open socket.
         let port = listener(0).local_addr().unwrap().port();
-        Registry { dir, port, server: None }
+        Registry { dir, port, server: None, is_locked: false }
+    }
+
+    /// One that runs, lets in nobody but `user`, and has busybox as `busybox:1`.
+    fn locked() -> Registry {
+        let mut registry = Registry::new();
+        registry.is_locked = true;
+        registry.start();
+        registry.push("busybox", "busybox:1");
+        registry
     }
 
     /// One that runs and has busybox as `busybox:1`.
@@ -45,11 +62,16 @@ impl Registry {
     }
 
     fn start(&mut self) {
-        let config = serde_json::json!({
+        let mut config = serde_json::json!({
             "version": "0.1",
             "storage": {"filesystem": {"rootdirectory": self.dir.path().join("data")}},
             "http": {"addr": format!("127.0.0.1:{}", self.port)},
         });
+        if self.is_locked {
+            let path = self.dir.path().join("htpasswd");
+            fs::write(&path, HTPASSWD).unwrap();
+            config["auth"] = serde_json::json!({"htpasswd": {"realm": "test", "path": path}});
+        }
         fs::write(self.dir.path().join("config.yml"), config.to_string()).unwrap();
         let requests = File::options().append(true).create(true).open(self.requests_file()).unwrap();
         let mut command = Command::new("docker-registry");
@@ -90,6 +112,7 @@ impl Registry {
     fn push(&self, sample: &str, name: &str) {
         let output = Command::new("skopeo")
             .args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"])
+            .args(self.is_locked.then_some("--dest-creds=user:sesame"))
             .arg(format!("oci-archive:{}", sample_image(sample).display()))
             .arg(format!("docker://{}", self.reference(name)))
             .output()
@@ -132,6 +155,14 @@ fn wait_waiting(node: &Node, pod: &str, reason: &str) -> String {
     node.wait_for(reason, |list| {
         let main = list.pod(pod)?.container("main0")?;
         (main.waiting()? == reason).then(|| main.message().to_owned())
+    })
+}
+
+/// Waits until `main0` waits and this is part of the reason; all that is said of it.
+fn wait_message(node: &Node, pod: &str, part: &str) -> String {
+    node.wait_for(part, |list| {
+        let main = list.pod(pod)?.container("main0")?;
+        (main.waiting().is_some() && main.message().contains(part)).then(|| main.message().to_owned())
     })
 }
 
@@ -270,4 +301,85 @@ fn a_pod_that_is_removed_ends_its_pull() {
     node.wait_gone("two");
     let log = node.node_log_text();
     assert!(log.contains("nobody waits") && log.matches("pulling image").count() == 1, "{log}");
+}
+
+impl Registry {
+    /// A Secret `regcred` that holds this for the registry.
+    fn secret(&self, auth: &str) -> String {
+        let config = serde_json::json!({"auths": {format!("127.0.0.1:{}", self.port): {"auth": auth}}});
+        let secret = serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "regcred"},
+            "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": config.to_string()},
+        });
+        secret.to_string()
+    }
+}
+
+/// [`pod`] with `imagePullSecrets`.
+fn pod_with_secret(name: &str, image: &str, policy: &str) -> String {
+    pod(name, image, policy, 1).replace("spec:\n", "spec:\n  imagePullSecrets: [{name: regcred}]\n")
+}
+
+/// Whether any file below `dir` holds one of these texts.
+fn is_written(dir: &Path, texts: &[&str]) -> bool {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => is_written(&path, texts),
+        Ok(metadata) if metadata.is_file() => {
+            let bytes = fs::read(&path).unwrap_or_default();
+            texts.iter().any(|text| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
+        }
+        _ => false,
+    })
+}
+
+#[test]
+fn a_secret_opens_a_registry_and_is_written_nowhere() {
+    let (registry, node) = (Registry::locked(), node());
+    let image = registry.reference("busybox:1");
+    node.manifest("secret.yaml", &registry.secret(RIGHT));
+    node.manifest("web.yaml", &pod_with_secret("web", &image, "Always"));
+    node.wait_running("web", "main0");
+    run_again(&node, "web");
+    // Who is not let in does not run from what another one's Secret brought, when asked to ask.
+    node.manifest("other.yaml", &pod("other", &image, "Always", 1));
+    let message = wait_waiting(&node, "other", "ErrImagePull");
+    assert!(message.contains("none are known for it"), "{message}");
+    node.remove("web.yaml");
+    node.wait_gone("web");
+
+    let manifest = node.manifests().join("secret.yaml");
+    assert!(is_written(&node.manifests(), &[RIGHT]), "what is looked for can be found");
+    let site = node.stop();
+    fs::remove_file(manifest).unwrap();
+    assert!(!is_written(site.base(), &[RIGHT, "sesame"]));
+}
+
+#[test]
+fn a_pod_waits_for_its_secret_and_starts_when_the_right_one_comes() {
+    let (registry, node) = (Registry::locked(), node());
+    let image = registry.reference("busybox:1");
+    node.manifest("web.yaml", &pod_with_secret("web", &image, "IfNotPresent"));
+    let message = wait_waiting(&node, "web", "ErrImagePull");
+    assert!(message.contains("Secret default/regcred of imagePullSecrets is not there"), "{message}");
+    // Of the back-off, the second step is the longer one: it would outlast the test's patience.
+    node.manifest("secret.yaml", &registry.secret(WRONG));
+    let message = wait_message(&node, "web", "credentials");
+    assert!(!message.contains("is not there") && !message.contains("wrong"), "{message}");
+    node.manifest("secret.yaml", &registry.secret(RIGHT));
+    node.wait_running("web", "main0");
+}
+
+#[test]
+fn pulls_with_different_secrets_are_told_apart() {
+    let (registry, node) = (Registry::locked(), node());
+    let image = registry.reference("busybox:1");
+    let of_team = |text: String| text.replace("metadata: {", "metadata: {namespace: team, ");
+    node.manifest(
+        "open.yaml",
+        &format!("{}\n---\n{}", registry.secret(RIGHT), pod_with_secret("web", &image, "Always")),
+    );
+    node.manifest("closed.yaml", &of_team(pod_with_secret("closed", &image, "Always")));
+    node.wait_running("web", "main0");
+    // It fails before the image is there, and again when it has come.
+    wait_message(&node, "closed", "Secret team/regcred of imagePullSecrets is not there");
 }

@@ -1,5 +1,7 @@
 //! Manifests of every kind through the public entry points.
 
+#[path = "manifests/secrets.rs"]
+mod secrets;
 #[path = "manifests/security.rs"]
 mod security;
 
@@ -107,7 +109,9 @@ fn everything_wrong_is_named_at_its_place() {
         (
             "kind: Pod",
             "kind: Deployment",
-            &["pod.yaml:2:7: error: kind Deployment of v1 cannot be placed here: only Pods can"],
+            &[
+                "pod.yaml:2:7: error: kind Deployment of v1 cannot be placed here: only Pods can, and Secrets that they use",
+            ],
         ),
     ];
     for (from, to, expected) in cases {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podkeep::manifest::{Pod, PodId, Uid};
+use podkeep::manifest::secret::Hidden;
+use podkeep::manifest::{ObjectId, Pod, PodId, Secret, Uid};
 use podkeep::pod::set::{Origin, Problem, Set, SetCommand, SetEvent, SourceId, StopReason};
 use proptest::prelude::*;
 
@@ -46,7 +47,23 @@ fn pods(texts: &[&str]) -> Vec<Arc<Pod>> {
 }
 
 fn read(file: &str, texts: &[&str]) -> SetEvent {
-    SetEvent::FileRead { origin: origin(file), pods: pods(texts) }
+    SetEvent::FileRead { origin: origin(file), pods: pods(texts), secrets: Vec::new() }
+}
+
+/// `key1` is the Secret `key` with the content `1`.
+fn holds(file: &str, texts: &[&str]) -> SetEvent {
+    let secret = |text: &&str| {
+        let (name, content) = text.split_at(text.len() - 1);
+        let content = Hidden::new(content.as_bytes().to_vec());
+        let data = [("key".to_owned(), content)].into();
+        Arc::new(Secret { id: secret_id(name), type_: "Opaque".to_owned(), data, place: (1, 1) })
+    };
+    let secrets = texts.iter().map(secret).collect();
+    SetEvent::FileRead { origin: origin(file), pods: Vec::new(), secrets }
+}
+
+fn secret_id(name: &str) -> ObjectId {
+    ObjectId { namespace: "default".to_owned(), name: name.to_owned() }
 }
 
 fn gone(file: &str) -> SetEvent {
@@ -83,7 +100,7 @@ fn at_url(file: &str) -> Origin {
 }
 
 fn answered(file: &str, texts: &[&str]) -> SetEvent {
-    SetEvent::FileRead { origin: at_url(file), pods: pods(texts) }
+    SetEvent::FileRead { origin: at_url(file), pods: pods(texts), secrets: Vec::new() }
 }
 
 /// What is started, stopped and reported, in words; what is saved is left out.
@@ -102,6 +119,10 @@ fn in_a_word(command: &SetCommand) -> Option<String> {
         }
         SetCommand::Report(Problem::Duplicate { origin, kept, .. }) => {
             Some(format!("duplicate {} of {}", origin.file.display(), kept.file.display()))
+        }
+        SetCommand::SecretChanged(id) => Some(format!("secret {}", id.name)),
+        SetCommand::Report(Problem::DuplicateSecret { origin, kept, .. }) => {
+            Some(format!("duplicate secret {} of {}", origin.file.display(), kept.file.display()))
         }
         SetCommand::Report(Problem::OutOfPods { id, .. }) => Some(format!("waits {}", id.name)),
     }
@@ -217,6 +238,35 @@ fn a_broken_file_keeps_its_last_good_pods() {
     );
     let set = story(set, vec![(read("a", &["web1", "db1"]), &[])]);
     assert_eq!(set.problems(), []);
+}
+
+#[test]
+fn of_two_secrets_with_one_name_the_first_counts() {
+    let set = story(
+        set(),
+        vec![
+            (holds("a", &["key1", "other1"]), &["secret key", "secret other"]),
+            (holds("b", &["key2"]), &["duplicate secret b of a"]),
+            (holds("a", &["key3", "other1"]), &["secret key"]),
+            (broken("a"), &["broken a"]),
+        ],
+    );
+    assert_eq!(set.secrets().get(&secret_id("key")).unwrap().data["key"].bytes(), b"3");
+    let set = story(set, vec![(gone("a"), &["secret key", "secret other"])]);
+    assert_eq!(set.secrets().get(&secret_id("key")).unwrap().data["key"].bytes(), b"2");
+    assert_eq!(set.secrets().get(&secret_id("other")), None);
+}
+
+#[test]
+fn a_secret_that_moves_to_another_file_is_no_change() {
+    let steps: Vec<(_, &[_])> = vec![
+        (holds("a", &["key1"]), &["secret key"]),
+        (holds("b", &["key1"]), &[]),
+        (gone("a"), &[]),
+        (holds("b", &["key1"]), &[]),
+        (gone("b"), &["secret key"]),
+    ];
+    story(set(), steps);
 }
 
 #[test]
@@ -399,7 +449,10 @@ impl Machine {
                     assert!(!*stopping, "stopped twice");
                     *stopping = true;
                 }
-                SetCommand::SaveGood { .. } | SetCommand::ForgetGood { .. } | SetCommand::Report(_) => {}
+                SetCommand::SaveGood { .. }
+                | SetCommand::ForgetGood { .. }
+                | SetCommand::SecretChanged(_)
+                | SetCommand::Report(_) => {}
             }
         }
         commands
@@ -407,7 +460,7 @@ impl Machine {
 
     fn file_is(&mut self, file: usize, pods: Vec<Arc<Pod>>) -> Vec<SetCommand> {
         self.files.insert(file, pods.clone());
-        self.tell(SetEvent::FileRead { origin: origin(&file.to_string()), pods })
+        self.tell(SetEvent::FileRead { origin: origin(&file.to_string()), pods, secrets: Vec::new() })
     }
 
     fn file_goes(&mut self, file: usize) -> Vec<SetCommand> {

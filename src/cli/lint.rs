@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::args::{LintArgs, LintOutput};
-use crate::manifest::{self, Diagnostic, Severity};
+use crate::manifest::{Diagnostic, Severity};
+use crate::node;
 use crate::source;
 
 /// Any valid name will do: it only makes Pods' names longer.
@@ -19,13 +20,14 @@ pub fn lint(options: &LintArgs) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     for file in files(&options.paths)? {
         let bytes = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-        let diagnostics = match manifest::decode(&file, &bytes, NODE_NAME) {
+        let diagnostics = match node::decode(&file, &bytes, NODE_NAME) {
             Ok(manifest) => manifest.warnings,
             Err(diagnostics) => diagnostics,
         };
         if options.output == LintOutput::Text {
             let text = String::from_utf8_lossy(&bytes);
-            diagnostics.iter().try_for_each(|diagnostic| print(diagnostic, &text, &mut out))?;
+            let text = if holds_secret(&text) { "" } else { &*text };
+            diagnostics.iter().try_for_each(|diagnostic| print(diagnostic, text, &mut out))?;
         }
         all.extend(diagnostics);
     }
@@ -60,6 +62,12 @@ fn is_manifest(file: &Path) -> bool {
     file.file_name().is_some_and(source::is_manifest)
 }
 
+/// Lines of a Secret belong on no terminal and in no log of a build.
+fn holds_secret(text: &str) -> bool {
+    let after_kind = |rest: &str| rest.trim_start_matches(['"', '\'', ':', ' ']).starts_with("Secret");
+    text.split("kind").skip(1).any(after_kind)
+}
+
 /// The diagnostic, the line it is about, and a caret below the place.
 fn print(diagnostic: &Diagnostic, text: &str, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{diagnostic}")?;
@@ -68,4 +76,18 @@ fn print(diagnostic: &Diagnostic, text: &str, out: &mut impl Write) -> io::Resul
     let before = line.chars().take(diagnostic.column.saturating_sub(1));
     let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
     writeln!(out, "    {line}\n    {indent}^")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::holds_secret;
+
+    #[test]
+    fn a_secret_is_seen_in_yaml_and_json_and_a_pod_that_names_one_is_none() {
+        for text in ["kind: Secret\n", "{\"kind\": \"Secret\"}", "\"kind\":\"SecretList\"", "kind: 'Secret'"]
+        {
+            assert!(holds_secret(text), "{text}");
+        }
+        assert!(!holds_secret("kind: Pod\nspec:\n  imagePullSecrets: [{name: a}]\n"));
+    }
 }

@@ -94,7 +94,7 @@ pub(super) fn pod(
     let termination_grace = termination_grace(spec, &mut checker);
     let host_network = spec.host_network.unwrap_or_default();
     let hostname = hostname(spec, &id, &mut checker);
-    image_pull_secrets(spec, &mut checker);
+    let image_pull_secrets = image_pull_secrets(spec, &mut checker);
     let volumes = check_volume::volumes(spec, &mut checker);
     let containers = check_container::containers(spec, &annotations, &mut checker);
     let resources = check_resources::of_pod(spec, &containers, &mut checker);
@@ -115,6 +115,7 @@ pub(super) fn pod(
         annotations,
         containers,
         volumes,
+        image_pull_secrets,
         restart_policy,
         termination_grace,
         host_network,
@@ -215,11 +216,14 @@ fn priority_class_name(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Option
     Some(name.to_owned())
 }
 
-fn image_pull_secrets(spec: &api::PodSpec, checker: &mut Checker<'_>) {
+fn image_pull_secrets(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Vec<String> {
     let list = Path::of("spec.imagePullSecrets");
+    let mut names = Vec::new();
     for (index, secret) in spec.image_pull_secrets.iter().flatten().enumerate() {
         if secret.name.is_empty() {
             checker.required(&list.index(index).key("name"));
         }
+        names.push(secret.name.clone());
     }
+    names
 }

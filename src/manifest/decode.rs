@@ -1,4 +1,4 @@
-//! Documents → Pods: what kind each is, what a server added to it, its types, its rules.
+//! Documents → Pods and Secrets: what kind each is, what a server added to it, its types, its rules.
 
 use std::path::Path as FilePath;
 
@@ -6,7 +6,9 @@ use k8s_openapi::api::core::v1 as api;
 
 use super::findings::Findings;
 use super::tree::{Data, Node, Path};
-use super::{Diagnostic, MAX_BYTES, Manifest, Pod, check, served, text, typed, uid, unsupported};
+use super::{
+    Diagnostic, MAX_BYTES, Manifest, Pod, check, check_secret, served, text, typed, uid, unsupported,
+};
 
 /// How deep a `List` may hold another.
 const MAX_LISTS: usize = 4;
@@ -17,18 +19,17 @@ const MAX_LISTS: usize = 4;
 /// Everything that is wrong, with the warnings, sorted by place.
 pub fn decode(file: &FilePath, bytes: &[u8], node_name: &str) -> Result<Manifest, Vec<Diagnostic>> {
     let mut findings = Findings::new(file);
-    let mut pods = Vec::new();
-    let mut count = 0;
+    let mut manifest = Manifest::default();
     if bytes.len() > MAX_BYTES {
         let message = format!("the file has {} bytes, a manifest at most {MAX_BYTES}", bytes.len());
         findings.error(super::tree::Place::START, None, message);
     } else {
         for document in text::documents(bytes, &mut findings) {
-            count += 1;
-            read_object(document, node_name, &mut pods, &mut findings, MAX_LISTS);
+            manifest.documents += 1;
+            read_object(document, node_name, &mut manifest, &mut findings, MAX_LISTS);
         }
     }
-    finish(pods, count, findings)
+    finish(manifest, findings)
 }
 
 /// Decodes a saved [`Pod::source`] again: the same Pod with the same uid.
@@ -37,30 +38,33 @@ pub fn decode(file: &FilePath, bytes: &[u8], node_name: &str) -> Result<Manifest
 /// What is wrong with it, as if it stood in a file named `source`; all places are its start.
 pub fn from_source(source: &serde_json::Value, node_name: &str) -> Result<Pod, Vec<Diagnostic>> {
     let mut findings = Findings::new(FilePath::new("source"));
-    let mut pods = Vec::new();
-    read_object(Node::from_json(source), node_name, &mut pods, &mut findings, 0);
-    if pods.is_empty() && !findings.has_errors() {
+    let mut manifest = Manifest::default();
+    read_object(Node::from_json(source), node_name, &mut manifest, &mut findings, 0);
+    if manifest.pods.is_empty() && !findings.has_errors() {
         findings.error(super::tree::Place::START, None, "the saved document holds no Pod");
     }
-    let mut manifest = finish(pods, 1, findings)?;
+    let mut manifest = finish(manifest, findings)?;
     Ok(manifest.pods.swap_remove(0))
 }
 
-fn finish(pods: Vec<Pod>, documents: usize, findings: Findings) -> Result<Manifest, Vec<Diagnostic>> {
+fn finish(mut manifest: Manifest, findings: Findings) -> Result<Manifest, Vec<Diagnostic>> {
     let failed = findings.has_errors();
-    let diagnostics = findings.into_sorted();
-    if failed { Err(diagnostics) } else { Ok(Manifest { pods, documents, warnings: diagnostics }) }
+    manifest.warnings = findings.into_sorted();
+    if failed { Err(manifest.warnings) } else { Ok(manifest) }
 }
 
 /// Reads one document or one item of a list.
-fn read_object(node: Node, node_name: &str, pods: &mut Vec<Pod>, findings: &mut Findings, lists: usize) {
+fn read_object(node: Node, node_name: &str, manifest: &mut Manifest, findings: &mut Findings, lists: usize) {
     if !matches!(node.data, Data::Map(_)) {
         findings.error(node.place, None, "expected an object with apiVersion and kind");
         return;
     }
     match (required_text(&node, "apiVersion", findings), required_text(&node, "kind", findings)) {
-        (Some("v1"), Some("Pod")) => read_pod(node, node_name, pods, findings),
-        (Some("v1"), Some("List" | "PodList")) => read_list(node, node_name, pods, findings, lists),
+        (Some("v1"), Some("Pod")) => read_pod(node, node_name, manifest, findings),
+        (Some("v1"), Some("Secret")) => read_secret(node, manifest, findings),
+        (Some("v1"), Some("List" | "PodList" | "SecretList")) => {
+            read_list(node, node_name, manifest, findings, lists)
+        }
         (Some(version), Some(kind)) => refuse_kind(&node, version, kind, findings),
         _ => {}
     }
@@ -86,26 +90,28 @@ fn required_text<'a>(node: &'a Node, key: &str, findings: &mut Findings) -> Opti
 fn refuse_kind(node: &Node, version: &str, kind: &str, findings: &mut Findings) {
     let path = Path::of("kind");
     let message = match (version, kind) {
-        (_, "Pod" | "List") => {
+        (_, "Pod" | "Secret" | "List") => {
             let path = Path::of("apiVersion");
             let message = format!("apiVersion: a {kind} has the version \"v1\", not {version:?}");
             findings.error(node.place_of(&path), Some(&path), message);
             return;
         }
-        ("v1", "ConfigMap" | "Secret") => format!("not supported yet: kind {kind}"),
-        _ => format!("kind {kind} of {version} cannot be placed here: only Pods can"),
+        ("v1", "ConfigMap") => format!("not supported yet: kind {kind}"),
+        _ => format!(
+            "kind {kind} of {version} cannot be placed here: only Pods can, and Secrets that they use"
+        ),
     };
     findings.error(node.place_of(&path), Some(&path), message);
 }
 
-fn read_list(node: Node, node_name: &str, pods: &mut Vec<Pod>, findings: &mut Findings, lists: usize) {
+fn read_list(node: Node, node_name: &str, manifest: &mut Manifest, findings: &mut Findings, lists: usize) {
     let Data::Map(entries) = node.data else { return };
     for entry in entries {
         match (entry.key.as_str(), entry.value.data) {
             ("apiVersion" | "kind" | "metadata", _) | ("items", Data::Null) => {}
             ("items", Data::List(items)) if lists > 0 => {
                 for item in items {
-                    read_object(item, node_name, pods, findings, lists - 1);
+                    read_object(item, node_name, manifest, findings, lists - 1);
                 }
             }
             ("items", Data::List(_)) => findings.error(entry.place, None, "lists in lists in lists"),
@@ -115,7 +121,7 @@ fn read_list(node: Node, node_name: &str, pods: &mut Vec<Pod>, findings: &mut Fi
     }
 }
 
-fn read_pod(mut node: Node, node_name: &str, pods: &mut Vec<Pod>, findings: &mut Findings) {
+fn read_pod(mut node: Node, node_name: &str, manifest: &mut Manifest, findings: &mut Findings) {
     let well_typed = typed::decode::<api::Pod>(&mut node, findings).is_some();
     served::strip(&mut node, findings);
     unsupported::check(&node, node_name, findings);
@@ -129,13 +135,24 @@ fn read_pod(mut node: Node, node_name: &str, pods: &mut Vec<Pod>, findings: &mut
     let source = uid::canonical(&node);
     let place = node.place_of(&Path::of("metadata.name"));
     let Some(pod) = check::pod(object, &node, source, node_name, findings) else { return };
-    if pods.iter().any(|other| other.id == pod.id) {
+    if manifest.pods.iter().any(|other| other.id == pod.id) {
         findings.error(
             place,
             Some(&Path::of("metadata.name")),
             format!("a second Pod {} in this file", pod.id),
         );
     } else {
-        pods.push(pod);
+        manifest.pods.push(pod);
+    }
+}
+
+fn read_secret(node: Node, manifest: &mut Manifest, findings: &mut Findings) {
+    let path = Path::of("metadata.name");
+    let place = node.place_of(&path);
+    let Some(secret) = check_secret::secret(node, findings) else { return };
+    if manifest.secrets.iter().any(|other| other.id == secret.id) {
+        findings.error(place, Some(&path), format!("a second Secret {} in this file", secret.id));
+    } else {
+        manifest.secrets.push(secret);
     }
 }

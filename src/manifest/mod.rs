@@ -1,4 +1,4 @@
-//! Text of a manifest → checked Pods, or every place where it is wrong.
+//! Text of a manifest → checked Pods and the Secrets they use, or every place where it is wrong.
 //!
 //! Nothing here does I/O: bytes in, [`Manifest`] or [`Diagnostic`]s out.
 #![forbid(unsafe_code)]
@@ -7,6 +7,7 @@ mod check;
 mod check_container;
 mod check_profiles;
 mod check_resources;
+mod check_secret;
 mod check_security;
 mod check_volume;
 mod decode;
@@ -16,6 +17,7 @@ mod names;
 pub mod pod;
 pub(crate) mod quantity;
 mod scalar;
+pub mod secret;
 mod served;
 mod source_text;
 pub(crate) mod sysctl;
@@ -31,16 +33,19 @@ use std::path::PathBuf;
 pub use decode::{decode, from_source};
 pub(crate) use names::nearest;
 pub use pod::{Container, Pod, PodId, Uid};
+pub use secret::{ObjectId, Secret};
 pub use sysctl::forbidden_sysctls;
 
 /// The largest manifest that is read, as with the kubelet.
 pub const MAX_BYTES: usize = 10 * 1024 * 1024;
 
 /// What a manifest file holds once everything in it has been checked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Manifest {
-    /// In the order of the documents; never empty names twice.
+    /// In the order of the documents; no name twice.
     pub pods: Vec<Pod>,
+    /// In the order of the documents; no name twice.
+    pub secrets: Vec<Secret>,
     /// How many documents there are: none where there is nothing but comments.
     pub documents: usize,
     /// What is accepted but worth saying (a dropped token volume, for instance).

@@ -13,6 +13,8 @@ const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-',
     with an alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or \
     '.', and must start and end with an alphanumeric character (e.g. 'MyValue', or 'my_value', or '12345')";
+const DATA_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name', \
+    or 'KEY_NAME', or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
 const ENV_NAME: &str =
     "a valid environment variable name must consist only of printable ASCII characters other than '='";
 
@@ -51,6 +53,19 @@ pub(crate) fn qualified_name(key: &str) -> Verdict {
 pub(crate) fn label_value(value: &str) -> Verdict {
     at_most(63, value)?;
     if value.is_empty() || is_word(value) { Ok(()) } else { Err(LABEL_VALUE.to_owned()) }
+}
+
+/// A key of a Secret's data: a file's name, but none that begins with two dots (`IsConfigMapKey`).
+pub(crate) fn data_key(key: &str) -> Verdict {
+    at_most(253, key)?;
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if key.is_empty() || !key.bytes().all(good) {
+        Err(DATA_KEY.to_owned())
+    } else if key == "." || key.starts_with("..") {
+        Err("must not be '.' and must not start with '..'".to_owned())
+    } else {
+        Ok(())
+    }
 }
 
 /// The relaxed rule, which Kubernetes has locked on since 1.34.
@@ -139,6 +154,7 @@ mod tests {
             &["", "/a", "a/", "a/b/c", "A/b", "-a", &longer],
         );
         check(label_value, &["", "My_value.1"], &["-a", "a b", &longer]);
+        check(data_key, &["a", ".a", "A_b-c.d"], &["", ".", "..", "..a", "a/b", "a b", "ä"]);
         check(env_name, &["A", "a.b-c", "1 2"], &["A=B", "ä", "a\n"]);
         check(port_name, &["http", "a-1"], &["", "80", "a--b", "-a", "a-", "HTTP", "abcdefghijklmnop"]);
     }

@@ -25,6 +25,8 @@ pub struct Pod {
     /// At least one; names are unique.
     pub containers: Vec<Container>,
     pub volumes: Vec<Volume>,
+    /// Names of Secrets of its namespace, in the manifest's order.
+    pub image_pull_secrets: Vec<String>,
     pub restart_policy: RestartPolicy,
     /// Whole seconds; zero means at once.
     pub termination_grace: Duration,
@@ -69,6 +71,7 @@ impl Pod {
             annotations: BTreeMap::new(),
             containers,
             volumes: Vec::new(),
+            image_pull_secrets: Vec::new(),
             restart_policy: RestartPolicy::Always,
             termination_grace: Duration::from_secs(30),
             host_network: false,

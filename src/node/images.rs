@@ -12,6 +12,7 @@ use inotify::{Inotify, WatchMask};
 
 use super::pod_run::{Key, PodNumber};
 use super::poller::Interest;
+use super::pulls::Waiter;
 use super::worker::{Done, Worker};
 use crate::container::ResolvedUser;
 use crate::container::user;
@@ -36,7 +37,7 @@ pub struct Images {
     /// Files of the folder that could not be imported: when they had last been changed, and why.
     failed: HashMap<PathBuf, (Option<SystemTime>, String)>,
     /// Containers whose image may be among those that are being imported or mended.
-    waiting: Vec<(PodNumber, Index)>,
+    waiting: Vec<Waiter>,
     /// Images that were found damaged: tried once to mend, until something comes into the store.
     damaged: HashSet<Reference>,
     accounts: HashMap<Digest, Rc<Accounts>>,
@@ -241,7 +242,12 @@ impl Worker {
     }
 
     fn look_again(&mut self) {
-        for (number, container) in std::mem::take(&mut self.images.waiting) {
+        let waiting = std::mem::take(&mut self.images.waiting);
+        self.find_images(waiting);
+    }
+
+    pub fn find_images(&mut self, containers: Vec<Waiter>) {
+        for (number, container) in containers {
             self.find_image(number, container);
         }
     }

@@ -25,6 +25,7 @@ mod poller;
 mod prepare;
 mod pull_rate;
 mod pulls;
+mod secrets;
 mod snapshot;
 mod sources;
 mod spare;
@@ -38,5 +39,6 @@ mod worker;
 
 pub use exec::{ExecError, ExecRequest, ExecStreams, TerminalSize};
 pub use folders::Folders;
+pub use secrets::decode;
 pub use snapshot::{Handle, NoAnswer, PodSnapshot, Snapshot};
 pub use worker::{Options, work};

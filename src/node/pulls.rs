@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::clock;
 use super::pod_run::PodNumber;
 use super::pull_rate::PullRate;
+use super::secrets::PullSecrets;
 use super::tasks::Tasks;
 use super::worker::{Done, Worker};
 use crate::config::ImageConfig;
@@ -49,6 +50,8 @@ struct Registries {
 
 struct Pull {
     reference: Reference,
+    /// Of the Pods that wait for it: others may be let in where they are not.
+    secrets: PullSecrets,
     step: Step,
     waiting: Vec<Waiter>,
     cancel: Cancel,
@@ -103,35 +106,40 @@ impl Pulls {
         self.under_way.values().filter_map(Pull::deadline).min()
     }
 
-    /// Lets a container wait with others for the same image; says whether there are any.
-    fn join(&mut self, reference: &Reference, waiter: Waiter) -> bool {
-        let Some(pull) = self.under_way.values_mut().find(|pull| pull.reference == *reference) else {
-            return false;
-        };
+    /// Lets a container wait with others for the same image, with the same Secrets; says whether there are any.
+    fn join(&mut self, reference: &Reference, secrets: &PullSecrets, waiter: Waiter) -> bool {
+        let is_same = |pull: &&mut Pull| pull.reference == *reference && pull.secrets == *secrets;
+        let Some(pull) = self.under_way.values_mut().find(is_same) else { return false };
         pull.waiting.push(waiter);
         true
     }
 
-    fn add(&mut self, reference: Reference, step: Step, waiter: Waiter) -> PullNumber {
+    fn add(&mut self, reference: Reference, secrets: PullSecrets, step: Step, waiter: Waiter) -> PullNumber {
         self.last += 1;
         let number = PullNumber(self.last);
-        let pull = Pull { reference, step, waiting: vec![waiter], cancel: Cancel::default() };
+        let pull = Pull { reference, secrets, step, waiting: vec![waiter], cancel: Cancel::default() };
         self.under_way.insert(number, pull);
         number
     }
 
     fn ask(&self, number: PullNumber, store: Store) {
         let Some(pull) = self.under_way.get(&number) else { return };
-        let (from, reference, cancel) = (self.from.clone(), pull.reference.clone(), pull.cancel.clone());
-        self.asking
-            .add(move || Done::Asked { pull: number, result: from.is_current(&store, &reference, &cancel) });
+        let (from, cancel) = (self.from.clone(), pull.cancel.clone());
+        let (reference, secrets) = (pull.reference.clone(), pull.secrets.clone());
+        self.asking.add(move || {
+            let result = from.is_current(&store, &reference, &secrets, &cancel);
+            Done::Asked { pull: number, result }
+        });
     }
 
     fn fetch(&self, number: PullNumber, store: Store) {
         let Some(pull) = self.under_way.get(&number) else { return };
-        let (from, reference, cancel) = (self.from.clone(), pull.reference.clone(), pull.cancel.clone());
-        self.fetching
-            .add(move || Done::Pulled { pull: number, result: from.pull(&store, &reference, cancel) });
+        let (from, cancel) = (self.from.clone(), pull.cancel.clone());
+        let (reference, secrets) = (pull.reference.clone(), pull.secrets.clone());
+        self.fetching.add(move || {
+            let result = from.pull(&store, &reference, &secrets, cancel);
+            Done::Pulled { pull: number, result }
+        });
     }
 
     /// Ends pulls that no container waits for any more, this Pod's being gone.
@@ -162,6 +170,7 @@ impl Registries {
     fn options<'a>(
         &self,
         reference: &Reference,
+        secrets: &PullSecrets,
         progress: &'a (dyn Fn(Progress<'_>) + Sync),
         cancel: Cancel,
     ) -> Result<PullOptions<'a>, NotPulled> {
@@ -169,13 +178,23 @@ impl Registries {
             // A pull that is cancelled meanwhile finds that out by itself.
             cancel.wait(rate.take(Instant::now()));
         }
-        let credentials = Credentials::of_machine(&self.root_dir)
-            .map_err(|error| NotPulled::by_us(format!("pull {reference}: {error}")))?;
+        let credentials = secrets.credentials().and_then(|credentials| {
+            // The kubelet's order: those of the Pod, then the node's.
+            Ok(credentials.before(Credentials::of_machine(&self.root_dir)?))
+        });
+        let credentials =
+            credentials.map_err(|error| NotPulled::by_us(format!("pull {reference}: {error}")))?;
         Ok(PullOptions { hosts: Hosts::new(&self.hosts_dir), credentials, progress, cancel })
     }
 
     /// Asks once: there is an image to start with, and no container waits for a second attempt.
-    fn is_current(&self, store: &Store, reference: &Reference, cancel: &Cancel) -> Result<bool, NotPulled> {
+    fn is_current(
+        &self,
+        store: &Store,
+        reference: &Reference,
+        secrets: &PullSecrets,
+        cancel: &Cancel,
+    ) -> Result<bool, NotPulled> {
         let first_failure = Mutex::new(None);
         let progress = |progress: Progress<'_>| {
             if let Progress::Waits(wait) = progress {
@@ -183,7 +202,7 @@ impl Registries {
                 cancel.cancel();
             }
         };
-        let options = self.options(reference, &progress, cancel.clone())?;
+        let options = self.options(reference, secrets, &progress, cancel.clone())?;
         let result = image::is_current(store, reference, &options).map_err(NotPulled::from);
         let first_failure = first_failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         result.map_err(|error| match first_failure {
@@ -192,13 +211,19 @@ impl Registries {
         })
     }
 
-    fn pull(&self, store: &Store, reference: &Reference, cancel: Cancel) -> Result<(), NotPulled> {
+    fn pull(
+        &self,
+        store: &Store,
+        reference: &Reference,
+        secrets: &PullSecrets,
+        cancel: Cancel,
+    ) -> Result<(), NotPulled> {
         let progress = |progress: Progress<'_>| {
             if let Progress::Waits(wait) = progress {
                 log::warn!("pull {reference}: {}; again in {:.1} s", wait.why, wait.rest.as_secs_f32());
             }
         };
-        let options = self.options(reference, &progress, cancel)?;
+        let options = self.options(reference, secrets, &progress, cancel)?;
         log::info!("pulling image {reference}");
         let image = image::pull(store, reference, &options)?;
         log::info!("pulled image {reference}: {}", image.id);
@@ -209,19 +234,22 @@ impl Registries {
 impl Worker {
     /// Whether the store's image is still what its reference means is for the registry to say; what is newer is fetched.
     pub fn ask_for_newer(&mut self, reference: Reference, waiter: Waiter) {
-        if self.pulls.join(&reference, waiter) {
+        let secrets = self.pull_secrets(waiter.0);
+        if self.pulls.join(&reference, &secrets, waiter) {
             return;
         }
-        let number = self.pulls.add(reference, Step::Asking { until: clock::now() + PATIENCE }, waiter);
+        let step = Step::Asking { until: clock::now() + PATIENCE };
+        let number = self.pulls.add(reference, secrets, step, waiter);
         self.pulls.ask(number, self.images.store());
     }
 
     /// Fetches what the store lacks.
     pub fn pull_image(&mut self, reference: Reference, waiter: Waiter) {
-        if self.pulls.join(&reference, waiter) {
+        let secrets = self.pull_secrets(waiter.0);
+        if self.pulls.join(&reference, &secrets, waiter) {
             return;
         }
-        let number = self.pulls.add(reference, Step::Fetching, waiter);
+        let number = self.pulls.add(reference, secrets, Step::Fetching, waiter);
         self.pulls.fetch(number, self.images.store());
     }
 
@@ -258,8 +286,11 @@ impl Worker {
 
     /// An image was pulled, or could not be: those that waited are told.
     pub fn pull_ended(&mut self, number: PullNumber, result: Result<(), NotPulled>) {
-        let Some(pull) = self.pulls.under_way.remove(&number) else { return };
+        let Some(mut pull) = self.pulls.under_way.remove(&number) else { return };
         self.images_arrived();
+        if result.is_err() {
+            self.look_again_with_new_secrets(&mut pull);
+        }
         let found = self.images.find(&pull.reference).ok().flatten();
         let message = match (result, found) {
             (Ok(()), Some(image)) => return self.tell_found(&pull.waiting, &image),
@@ -270,7 +301,7 @@ impl Worker {
                 );
                 return self.tell_found(&pull.waiting, &image);
             }
-            (Err(error), _) => error.message,
+            (Err(error), _) => error.message + &pull.secrets.lacking(),
             (Ok(()), None) => format!("image {} was removed as soon as it had come", pull.reference),
         };
         let message = self.images.with_failed_imports(message);
@@ -280,17 +311,25 @@ impl Worker {
         }
     }
 
-    /// What came into the store by another way needs no pull any more.
+    /// A Secret that changed while it was not let in: the containers need not wait until the pull is repeated.
+    fn look_again_with_new_secrets(&mut self, pull: &mut Pull) {
+        let has_new = |(number, _): &mut Waiter| self.pull_secrets(*number) != pull.secrets;
+        let again = pull.waiting.extract_if(.., has_new).collect();
+        self.find_images(again);
+    }
+
+    /// What came into the store by another way, or by the pull of a Pod with other Secrets, needs to be fetched no more: whether the
+    /// registry is asked is for each container's policy to say.
     pub fn end_needless_pulls(&mut self) {
         let fetching = self.pulls.under_way.iter().filter(|(_, pull)| pull.step == Step::Fetching);
         let numbers: Vec<_> = fetching.map(|(number, _)| *number).collect();
         for number in numbers {
             let Some(pull) = self.pulls.under_way.get(&number) else { continue };
-            let Ok(Some(image)) = self.images.find(&pull.reference) else { continue };
+            let Ok(Some(_)) = self.images.find(&pull.reference) else { continue };
             if let Some(pull) = self.pulls.under_way.remove(&number) {
                 // It may be the one that brought it: then it has ended already.
                 pull.cancel.cancel();
-                self.tell_found(&pull.waiting, &image);
+                self.find_images(pull.waiting);
             }
         }
     }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::clock;
 use super::good_manifests;
 use super::pod_run::{PodNumber, PodRun};
+use super::secrets;
 use super::state;
 use super::worker::{Ending, Worker};
-use crate::manifest::{self, Diagnostic, Pod};
+use crate::manifest::{Diagnostic, Pod};
 use crate::pod::set::{Origin, Problem, SetCommand, SetEvent, SourceId, StopReason};
 use crate::pod::{Event, Machine};
 use crate::source::{Change, UrlError};
@@ -53,7 +54,7 @@ impl Worker {
                 let message = format!("{}: the file is empty", file.display());
                 SetEvent::FileBroken { origin: origin(file), message }
             }
-            Change::Read { file, bytes } => match manifest::decode(&file, &bytes, &self.options.node_name) {
+            Change::Read { file, bytes } => match secrets::decode(&file, &bytes, &self.options.node_name) {
                 // What a server says by mistake: who wants no Pods says so.
                 Ok(manifest) if source == URL && manifest.documents == 0 => {
                     let message = UrlError::Empty { url: file.display().to_string() }.to_string();
@@ -62,7 +63,8 @@ impl Worker {
                 Ok(manifest) => {
                     manifest.warnings.iter().for_each(|warning| log::warn!("{warning}"));
                     let pods = manifest.pods.into_iter().map(Arc::new).collect();
-                    SetEvent::FileRead { origin: origin(file), pods }
+                    let secrets = manifest.secrets.into_iter().map(Arc::new).collect();
+                    SetEvent::FileRead { origin: origin(file), pods, secrets }
                 }
                 Err(diagnostics) => {
                     SetEvent::FileBroken { origin: origin(file), message: in_words(&diagnostics) }
@@ -102,6 +104,7 @@ impl Worker {
                 SetCommand::ForgetGood { origin } => {
                     self.on_disk(move |dir| good_manifests::forget(dir, &origin.file));
                 }
+                SetCommand::SecretChanged(id) => self.secret_changed(&id),
                 SetCommand::Report(problem) => log::warn!("{}", describe(&problem)),
             }
         }
@@ -167,6 +170,13 @@ pub fn describe(problem: &Problem) -> String {
         Problem::Duplicate { id, origin, kept } => {
             format!(
                 "{}: Pod {id} is already asked for by {}, which stays",
+                shown(&origin.file),
+                shown(&kept.file)
+            )
+        }
+        Problem::DuplicateSecret { id, origin, kept } => {
+            format!(
+                "{}: Secret {id} stands already in {}, which counts",
                 shown(&origin.file),
                 shown(&kept.file)
             )

@@ -24,7 +24,8 @@ pub enum Event {
         problem: ImageProblem,
         message: String,
     },
-    /// The image that this container waits for came into the store: it may look again at once.
+    /// The image that this container waits for came into the store, or a Secret that its pull may need has changed: it may
+    /// look again at once.
     ImageArrived {
         container: Index,
     },

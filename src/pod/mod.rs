@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod container;
 pub mod event;
 pub mod machine;
+pub mod secrets;
 pub mod status;
 pub mod time;
 

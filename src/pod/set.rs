@@ -1,4 +1,4 @@
-//! What spans Pods: which are wanted, from which file of which source, and which of them may run now.
+//! What spans Pods: which are wanted, from which file of which source, and which of them may run now; and the Secrets beside them.
 //!
 //! Pure: events in, commands out, no I/O and no clock. [`Set`] decides that a Pod starts or stops; how it does so is the
 //! business of the state machine of that one Pod.
@@ -8,7 +8,8 @@ use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::manifest::{Pod, PodId, Uid};
+use super::secrets::Secrets;
+use crate::manifest::{ObjectId, Pod, PodId, Secret, Uid};
 
 /// Which source a file belongs to. The node numbers its sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -39,8 +40,9 @@ pub enum SetEvent {
     FileRead {
         origin: Origin,
         pods: Vec<Arc<Pod>>,
+        secrets: Vec<Arc<Secret>>,
     },
-    /// The file is there and cannot be read or decoded: its last good Pods stay.
+    /// The file is there and cannot be read or decoded: its last good Pods and Secrets stay.
     FileBroken {
         origin: Origin,
         message: String,
@@ -81,6 +83,8 @@ pub enum SetCommand {
     ForgetGood {
         origin: Origin,
     },
+    /// Another Secret has this name now, or none.
+    SecretChanged(ObjectId),
     /// A problem that was not there before this event.
     Report(Problem),
 }
@@ -102,6 +106,8 @@ pub enum Problem {
     Broken { origin: Origin, message: String, keeps: Vec<PodId> },
     /// `origin` asks for a Pod whose name `kept` has.
     Duplicate { id: PodId, origin: Origin, kept: Origin },
+    /// `origin` holds a Secret whose name `kept` has.
+    DuplicateSecret { id: ObjectId, origin: Origin, kept: Origin },
     /// `maxPods` Pods are there already; it is started when one of them is gone.
     OutOfPods { id: PodId, origin: Origin, max: u32 },
 }
@@ -114,6 +120,7 @@ pub struct Set {
     unlisted: BTreeSet<SourceId>,
     files: BTreeMap<Origin, File>,
     names: BTreeMap<PodId, Name>,
+    secrets: Secrets,
     /// Counts names up, so that those that wait for a place are served in order.
     next_turn: u64,
     /// What was reported and still holds.
@@ -166,6 +173,7 @@ impl Set {
             unlisted: sources.iter().copied().collect(),
             files: BTreeMap::new(),
             names: BTreeMap::new(),
+            secrets: Secrets::default(),
             next_turn: 0,
             reported: Vec::new(),
         }
@@ -178,7 +186,10 @@ impl Set {
         match event {
             SetEvent::Restored { origin, pods } => self.restored(origin, pods),
             SetEvent::Adopted { pod, stopping } => self.adopted(pod, stopping),
-            SetEvent::FileRead { origin, pods } => self.file_read(origin, pods, &mut commands),
+            SetEvent::FileRead { origin, pods, secrets } => {
+                self.hold_secrets(&origin, secrets, &mut commands);
+                self.file_read(origin, pods, &mut commands);
+            }
             SetEvent::FileBroken { origin, message } => self.file_broken(origin, message),
             SetEvent::FileGone { origin } => self.file_gone(&origin, &mut commands),
             SetEvent::Listed { source, files } => self.listed(source, &files, &mut commands),
@@ -197,7 +208,7 @@ impl Set {
         let ids = |pods: &[Arc<Pod>]| pods.iter().map(|pod| pod.id.clone()).collect::<Vec<_>>();
         let asked_by = |origin: &Origin| self.files.get(origin).map_or_else(Vec::new, |file| ids(&file.pods));
         Touched::These(match event {
-            SetEvent::Restored { origin, pods } | SetEvent::FileRead { origin, pods } => {
+            SetEvent::Restored { origin, pods } | SetEvent::FileRead { origin, pods, .. } => {
                 [asked_by(origin), ids(pods)].concat()
             }
             SetEvent::FileBroken { origin, .. } | SetEvent::FileGone { origin } => asked_by(origin),
@@ -216,8 +227,13 @@ impl Set {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = self.broken_files();
         problems.extend(self.duplicates(|_, _| true));
+        problems.extend(self.secrets.duplicates(|_, _| true));
         problems.extend(self.waiting());
         problems
+    }
+
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// The file that owns a Pod's name now.
@@ -258,6 +274,12 @@ impl Set {
         }
     }
 
+    /// Makes `secrets` what the file holds.
+    fn hold_secrets(&mut self, origin: &Origin, secrets: Vec<Arc<Secret>>, commands: &mut Vec<SetCommand>) {
+        let changed = self.secrets.file_read(origin, secrets);
+        commands.extend(changed.into_iter().map(SetCommand::SecretChanged));
+    }
+
     fn file_broken(&mut self, origin: Origin, message: String) {
         let file = self.files.entry(origin).or_default();
         file.broken = Some(message);
@@ -266,6 +288,7 @@ impl Set {
 
     fn file_gone(&mut self, origin: &Origin, commands: &mut Vec<SetCommand>) {
         self.claim(origin, Vec::new());
+        self.hold_secrets(origin, Vec::new(), commands);
         let saved = self.files.remove(origin).and_then(|file| file.saved);
         if saved.is_some() {
             commands.push(SetCommand::ForgetGood { origin: origin.clone() });
@@ -446,10 +469,11 @@ impl Set {
         self.names.iter().filter_map(waits).collect()
     }
 
-    /// Equal Pods in two files are no news: a renamed file is there under both names for a moment.
+    /// Equal Pods or Secrets in two files are no news: a renamed file is there under both names for a moment.
     fn report_new(&mut self, commands: &mut Vec<SetCommand>) {
         let mut now = self.broken_files();
         now.extend(self.duplicates(|kept, other| kept.uid != other.uid));
+        now.extend(self.secrets.duplicates(|kept, other| kept != other));
         now.extend(self.waiting());
         let new = now.iter().filter(|problem| !self.reported.contains(problem));
         commands.extend(new.cloned().map(SetCommand::Report));

@@ -9,6 +9,8 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde::Deserialize;
 
 use super::credential_helper::{self, HelperError};
+use crate::manifest::Secret;
+use crate::manifest::secret::{DOCKER_CFG, DOCKER_CONFIG_JSON};
 
 /// Docker's own names for `docker.io`, by which its tools write its entry.
 const HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
@@ -41,6 +43,8 @@ pub struct Credentials {
     /// Helpers by registry, and for all others the last one.
     helpers: Vec<(String, String)>,
     store: Option<String>,
+    /// Tried when all of these have been, however long their names are.
+    next: Option<Box<Credentials>>,
 }
 
 /// What an entry is for: a registry, and the beginning of its repositories' names.
@@ -121,7 +125,7 @@ impl Credentials {
         let mut credentials = Credentials {
             helpers: file.cred_helpers.into_iter().collect(),
             store: file.creds_store.filter(|name| !name.is_empty()),
-            entries: Vec::new(),
+            ..Credentials::default()
         };
         credentials.add(origin, file.auths)?;
         Ok(credentials)
@@ -146,6 +150,22 @@ impl Credentials {
         self.store = self.store.take().or(others.store);
     }
 
+    /// What a Secret holds for registries, and for nothing else: it names no helpers to run. `None` if it is of another type.
+    pub fn of_secret(secret: &Secret) -> Result<Option<Credentials>, InvalidCredentials> {
+        let origin = format!("Secret {}", secret.id);
+        if let Some(bytes) = secret.of_type(DOCKER_CONFIG_JSON) {
+            let Credentials { entries, .. } = Credentials::parse(&origin, bytes)?;
+            return Ok(Some(Credentials { entries, ..Credentials::default() }));
+        }
+        let bytes = secret.of_type(DOCKER_CFG);
+        bytes.map(|bytes| Credentials::parse_dockercfg(&origin, bytes)).transpose()
+    }
+
+    /// These, and when none of them is let in, `others`.
+    pub fn before(self, others: Credentials) -> Credentials {
+        Credentials { next: Some(Box::new(others)), ..self }
+    }
+
     fn add(&mut self, origin: &str, auths: BTreeMap<String, Entry>) -> Result<(), InvalidCredentials> {
         for (key, entry) in auths {
             let credential = entry
@@ -167,6 +187,9 @@ impl Credentials {
         if let Some(name) = helper {
             let key = if HUB.contains(&host) { HUB_KEY } else { host };
             credentials.extend(credential_helper::ask(name, key)?);
+        }
+        if let Some(next) = &self.next {
+            credentials.extend(next.of(host, path)?);
         }
         Ok(credentials)
     }
@@ -245,6 +268,8 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::ObjectId;
+    use crate::manifest::secret::Hidden;
 
     fn password(user: &str) -> Credential {
         Credential::Password { user: user.to_owned(), password: "pw".to_owned() }
@@ -318,5 +343,29 @@ mod tests {
         credentials
             .extend(Credentials::parse_dockercfg("s", br#"{"a":{"username":"u","password":"pw"}}"#).unwrap());
         assert_eq!(credentials.of("a", "web").unwrap(), [password("a"), password("u")]);
+    }
+    #[test]
+    fn those_that_come_first_are_tried_first_however_short_their_names_are() {
+        let credentials = auths(&["a"]).before(auths(&["a/team"]));
+        assert_eq!(credentials.of("a", "team/web").unwrap(), [password("a"), password("a/team")]);
+    }
+
+    #[test]
+    fn a_secret_holds_entries_and_runs_no_helper() {
+        let secret = |type_: &str, key: &str, text: &str| Secret {
+            id: ObjectId { namespace: "n".into(), name: "s".into() },
+            type_: type_.to_owned(),
+            data: [(key.to_owned(), Hidden::new(text.as_bytes().to_vec()))].into(),
+            place: (1, 1),
+        };
+        let (type_, key) = DOCKER_CONFIG_JSON;
+        let text = r#"{"auths":{"a":{"username":"a","password":"pw"}},"credsStore":"evil"}"#;
+        let credentials = Credentials::of_secret(&secret(type_, key, text)).unwrap().unwrap();
+        assert_eq!(credentials.of("a", "web").unwrap(), [password("a")]);
+        let (type_, key) = DOCKER_CFG;
+        let text = r#"{"a":{"username":"a","password":"pw"}}"#;
+        let credentials = Credentials::of_secret(&secret(type_, key, text)).unwrap().unwrap();
+        assert_eq!(credentials.of("a", "web").unwrap(), [password("a")]);
+        assert!(Credentials::of_secret(&secret("Opaque", key, text)).unwrap().is_none());
     }
 }

@@ -1,0 +1,148 @@
+//! A document of kind Secret → our checked [`Secret`], by Kubernetes' rules (`ValidateSecret`). No message holds a value.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::check::Checker;
+use super::findings::Findings;
+use super::secret::{DOCKER_CFG, DOCKER_CONFIG_JSON, Hidden, ObjectId, Secret};
+use super::tree::{Data, Entry, Node, Path, Place};
+use super::{names, typed};
+
+/// Bytes of all values of one Secret, as in Kubernetes.
+const MAX_BYTES: usize = 1 << 20;
+
+const OPAQUE: &str = "Opaque";
+const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
+
+/// Keys that a type must have.
+const REQUIRED: &[(&str, &str)] = &[
+    DOCKER_CONFIG_JSON,
+    DOCKER_CFG,
+    ("kubernetes.io/ssh-auth", "ssh-privatekey"),
+    ("kubernetes.io/tls", "tls.crt"),
+    ("kubernetes.io/tls", "tls.key"),
+];
+
+/// All of a Secret but its values.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    metadata: ObjectMeta,
+    #[serde(rename = "type")]
+    type_: Option<String>,
+    #[serde(rename = "immutable")]
+    _immutable: Option<bool>,
+    // Known names: they were looked at before, or are below.
+    #[serde(rename = "apiVersion")]
+    _version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    #[serde(rename = "data")]
+    _data: Option<IgnoredAny>,
+    #[serde(rename = "stringData")]
+    _string_data: Option<IgnoredAny>,
+}
+
+/// A value and where it stands.
+struct Placed {
+    place: Place,
+    value: Hidden,
+}
+
+/// `None` if anything is wrong with it.
+pub(super) fn secret(mut node: Node, findings: &mut Findings) -> Option<Secret> {
+    let mut own = Findings::like(findings);
+    // Before anything else looks at the document: what is said of a wrong type holds the value.
+    let (data, string_data) = (take(&mut node, "data"), take(&mut node, "stringData"));
+    let head = typed::decode::<Head>(&mut node, &mut own);
+    let mut values = BTreeMap::new();
+    read_values(data, decoded, &mut values, &mut own);
+    read_values(string_data, |text| Some(text.as_bytes().to_vec()), &mut values, &mut own);
+    let secret = head.map(|head| {
+        let mut checker = Checker { root: &node, findings: &mut own };
+        let id = identity(&head.metadata, &mut checker);
+        let type_ = head.type_.filter(|type_| !type_.is_empty()).unwrap_or_else(|| OPAQUE.to_owned());
+        check_keys(&type_, &values, &mut checker);
+        let asked = REQUIRED.iter().find(|(of_type, _)| *of_type == type_);
+        let place = asked.and_then(|(_, key)| Some(values.get(*key)?.place)).unwrap_or(node.place);
+        let data = values.into_iter().map(|(key, placed)| (key, placed.value)).collect();
+        Secret { id, type_, data, place: (place.line, place.column) }
+    });
+    let whole = !own.has_errors();
+    findings.append(own);
+    secret.filter(|_| whole)
+}
+
+fn take(node: &mut Node, key: &str) -> Option<Entry> {
+    let entries = node.entries_mut()?;
+    let at = entries.iter().position(|entry| entry.key == key)?;
+    Some(entries.remove(at))
+}
+
+fn identity(metadata: &ObjectMeta, checker: &mut Checker<'_>) -> ObjectId {
+    let path = Path::of("metadata");
+    let name = metadata.name.clone().unwrap_or_default();
+    checker.name(&path.key("name"), &name, names::dns_subdomain);
+    let namespace = metadata.namespace.clone().filter(|namespace| !namespace.is_empty());
+    let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+    checker.name(&path.key("namespace"), &namespace, names::dns_label);
+    ObjectId { namespace, name }
+}
+
+/// Reads one map of values; of a key that stands in both, the later one counts.
+fn read_values(
+    map: Option<Entry>,
+    bytes: fn(&str) -> Option<Vec<u8>>,
+    values: &mut BTreeMap<String, Placed>,
+    findings: &mut Findings,
+) {
+    let Some(map) = map else { return };
+    let path = Path::of(&map.key);
+    let entries = match map.value.data {
+        Data::Map(entries) => entries,
+        Data::Null => return,
+        _ => return findings.error(map.value.place, Some(&path), format!("{path}: expected a map")),
+    };
+    for Entry { key, place, value } in entries {
+        let path = path.key(&key);
+        if let Err(reason) = names::data_key(&key) {
+            findings.error(place, Some(&path), format!("{path}: Invalid value: {key:?}: {reason}"));
+        }
+        let read = match &value.data {
+            Data::Null => Ok(Vec::new()),
+            Data::Text(text) => bytes(text).ok_or("not base64 (text as it is belongs into stringData)"),
+            Data::List(_) | Data::Map(_) => Err("expected a string"),
+            _ => Err("expected a string (quote it to make it a string)"),
+        };
+        match read {
+            Ok(bytes) => drop(values.insert(key, Placed { place: value.place, value: Hidden::new(bytes) })),
+            Err(reason) => findings.error(value.place, Some(&path), format!("{path}: {reason}")),
+        }
+    }
+}
+
+/// Base64 as Go reads it: line breaks mean nothing in it.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text.replace(['\n', '\r'], "")).ok()
+}
+
+fn check_keys(type_: &str, values: &BTreeMap<String, Placed>, checker: &mut Checker<'_>) {
+    let data = Path::of("data");
+    for (_, key) in REQUIRED.iter().filter(|(of_type, key)| *of_type == type_ && !values.contains_key(*key)) {
+        checker.error(&data.key(key), format!("Required value: a Secret of the type {type_} has this key"));
+    }
+    let has = |key| values.contains_key(key);
+    if type_ == BASIC_AUTH && !has("username") && !has("password") {
+        checker.error(&data, "Required value: username or password");
+    }
+    let size: usize = values.values().map(|placed| placed.value.bytes().len()).sum();
+    if size > MAX_BYTES {
+        checker.error(&data, format!("Too long: may not be more than {MAX_BYTES} bytes"));
+    }
+}

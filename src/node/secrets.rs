@@ -1,0 +1,175 @@
+//! Secrets on this node: looked at when their manifest is read, and lent to the pulls of Pods that name them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::pod_run::PodNumber;
+use super::worker::Worker;
+use crate::image::{Credentials, InvalidCredentials};
+use crate::manifest::{self, Diagnostic, Manifest, ObjectId, Pod, Secret, Severity};
+use crate::pod::Event;
+use crate::pod::secrets::Secrets;
+
+/// Others than the file's owner and group may read it.
+const READABLE_BY_OTHERS: u32 = 0o004;
+
+/// Decodes a manifest as [`manifest::decode`] does, and looks at what its Secrets hold for registries, and who may read them.
+///
+/// # Errors
+/// Everything that is wrong. No message holds a value of a Secret.
+pub fn decode(file: &Path, bytes: &[u8], node_name: &str) -> Result<Manifest, Vec<Diagnostic>> {
+    let mut manifest = manifest::decode(file, bytes, node_name)?;
+    let say = |severity, secret: &Secret, message| {
+        let ((line, column), file) = (secret.place, file.to_owned());
+        Diagnostic { severity, file, line, column, field: None, message }
+    };
+    let wrong = |secret| {
+        let error = Credentials::of_secret(secret).err()?;
+        Some(say(Severity::Error, secret, error.to_string()))
+    };
+    let errors: Vec<_> = manifest.secrets.iter().filter_map(wrong).collect();
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    if let Some(secret) = manifest.secrets.first()
+        // Of a URL there is no file to ask about.
+        && let Ok(metadata) = fs::metadata(file)
+        && metadata.permissions().mode() & READABLE_BY_OTHERS != 0
+    {
+        let mode = metadata.permissions().mode() & 0o777;
+        let message = format!(
+            "the file holds Secret {}, and everybody on this machine may read it (mode {mode:o}): chmod 600",
+            secret.id
+        );
+        manifest.warnings.push(say(Severity::Warning, secret, message));
+    }
+    Ok(manifest)
+}
+
+/// A Pod's `imagePullSecrets`, as they are now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PullSecrets(Vec<(ObjectId, Option<Arc<Secret>>)>);
+
+impl PullSecrets {
+    pub fn of(pod: &Pod, secrets: &Secrets) -> PullSecrets {
+        let named = pod.image_pull_secrets.iter().map(|name| {
+            let id = ObjectId { namespace: pod.id.namespace.clone(), name: name.clone() };
+            let secret = secrets.get(&id).map(Arc::clone);
+            (id, secret)
+        });
+        PullSecrets(named.collect())
+    }
+
+    /// Those of all that are there.
+    pub fn credentials(&self) -> Result<Credentials, InvalidCredentials> {
+        let mut all = Credentials::default();
+        for secret in self.0.iter().filter_map(|(_, secret)| secret.as_ref()) {
+            if let Some(credentials) = Credentials::of_secret(secret)? {
+                all.extend(credentials);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Those that are no help, in words to be put behind why a pull failed.
+    pub fn lacking(&self) -> String {
+        let word = |(id, secret): &(ObjectId, Option<Arc<Secret>>)| match secret {
+            None => format!("; Secret {id} of imagePullSecrets is not there"),
+            Some(secret) if matches!(Credentials::of_secret(secret), Ok(None)) => {
+                format!(
+                    "; Secret {id} has the type {}, which holds no credentials for registries",
+                    secret.type_
+                )
+            }
+            Some(_) => String::new(),
+        };
+        self.0.iter().map(word).collect()
+    }
+}
+
+impl Worker {
+    /// The Secrets that a Pod's pulls use.
+    pub fn pull_secrets(&self, number: PodNumber) -> PullSecrets {
+        let pod = self.pods.get(&number).map(|run| PullSecrets::of(run.pod(), self.set.secrets()));
+        pod.unwrap_or(PullSecrets(Vec::new()))
+    }
+
+    /// Pods that name this Secret, and whose images could not be pulled, need not wait any longer.
+    pub fn secret_changed(&mut self, id: &ObjectId) {
+        log::info!("Secret {id}: {}", if self.set.secrets().get(id).is_some() { "new" } else { "gone" });
+        for (number, run) in &self.pods {
+            let pod = run.pod();
+            if pod.id.namespace == id.namespace && pod.image_pull_secrets.contains(&id.name) {
+                let waiting = run.machine.without_image();
+                self.events.extend(waiting.map(|container| (*number, Event::ImageArrived { container })));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+
+    use super::*;
+
+    const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: regcred}\n\
+        type: kubernetes.io/dockerconfigjson\nstringData:\n";
+
+    fn said(mode: u32, value: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("s.yaml");
+        let text = format!("{HEAD}  .dockerconfigjson: '{value}'\n");
+        fs::write(&file, &text).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let found = match decode(&file, text.as_bytes(), "n") {
+            Ok(manifest) => manifest.warnings,
+            Err(errors) => errors,
+        };
+        let folder = format!("{}/", dir.path().display());
+        found.into_iter().map(|one| one.to_string().replace(&folder, "")).collect()
+    }
+
+    #[test]
+    fn what_a_secret_holds_for_registries_is_checked_where_it_stands() {
+        let auth = |auth: &str| format!(r#"{{"auths": {{"r.example": {{"auth": "{auth}"}}}}}}"#);
+        assert_eq!(said(0o600, &auth("dXNlcjpwdw==")), [""; 0]);
+        for (value, expected) in [
+            ("geheim", "is not a docker config.json: line 1, column 1"),
+            (r#"{"auths": "geheim"}"#, "is not a docker config.json: line 1, column 18"),
+            (&auth("geheim"), "the entry of \"r.example\" has an `auth` that is not base64 of user:password"),
+        ] {
+            let said = said(0o600, value).join("\n");
+            assert!(said.starts_with("s.yaml:6:22: error: Secret default/regcred"), "{said}");
+            assert!(said.ends_with(expected) && !said.contains("geheim"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_everybody_may_read_is_warned_of() {
+        let expected = "s.yaml:6:22: warning: the file holds Secret default/regcred, and everybody on this machine may \
+            read it (mode 644): chmod 600";
+        assert_eq!(said(0o644, "{}"), [expected]);
+        assert_eq!(said(0o640, "{}"), [""; 0]);
+    }
+
+    #[test]
+    fn a_pull_says_which_of_its_secrets_are_no_help() {
+        let text = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: team}, spec: {containers: [{name: c, image: i}], \
+            imagePullSecrets: [{name: gone}]}}";
+        let pod = &manifest::decode(Path::new("a"), text.as_bytes(), "n").unwrap().pods[0];
+        let secrets = PullSecrets::of(pod, &Secrets::default());
+        assert_eq!(secrets.lacking(), "; Secret team/gone of imagePullSecrets is not there");
+        let opaque = Secret {
+            id: ObjectId { namespace: "n".into(), name: "s".into() },
+            type_: "Opaque".into(),
+            data: Default::default(),
+            place: (1, 1),
+        };
+        let secrets = PullSecrets(vec![(opaque.id.clone(), Some(Arc::new(opaque)))]);
+        let said = "; Secret n/s has the type Opaque, which holds no credentials for registries";
+        assert_eq!(secrets.lacking(), said);
+    }
+}

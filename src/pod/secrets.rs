@@ -1,0 +1,64 @@
+//! The Secrets of all sources: of each name the one that counts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::set::{Origin, Problem};
+use crate::manifest::{ObjectId, Secret};
+
+/// What files say under one name: the first counts, the others wait for it. In order of their coming.
+type Claims = Vec<(Origin, Arc<Secret>)>;
+
+/// By name; a name that no file has is not there.
+#[derive(Debug, Default)]
+pub struct Secrets(BTreeMap<ObjectId, Claims>);
+
+impl Secrets {
+    pub fn get(&self, id: &ObjectId) -> Option<&Arc<Secret>> {
+        self.0.get(id)?.first().map(|(_, secret)| secret)
+    }
+
+    /// Makes `secrets` what the file holds, instead of what it held before. Names those of which something else counts now.
+    pub(super) fn file_read(&mut self, origin: &Origin, secrets: Vec<Arc<Secret>>) -> Vec<ObjectId> {
+        let held = self.0.iter().filter(|(_, claims)| claims.iter().any(|(claimant, _)| claimant == origin));
+        let mut touched: Vec<ObjectId> = held.map(|(id, _)| id.clone()).collect();
+        touched.extend(secrets.iter().map(|secret| secret.id.clone()));
+        touched.sort();
+        touched.dedup();
+        touched.retain(|id| {
+            let new = secrets.iter().find(|secret| secret.id == *id);
+            self.claim(id, origin, new.map(Arc::clone))
+        });
+        touched
+    }
+
+    /// Says whether something else counts now.
+    fn claim(&mut self, id: &ObjectId, origin: &Origin, new: Option<Arc<Secret>>) -> bool {
+        let before = self.get(id).map(Arc::clone);
+        let claims = self.0.entry(id.clone()).or_default();
+        let at = claims.iter().position(|(claimant, _)| claimant == origin);
+        match (at, new) {
+            (Some(at), Some(secret)) => claims[at].1 = secret,
+            (Some(at), None) => drop(claims.remove(at)),
+            (None, Some(secret)) => claims.push((origin.clone(), secret)),
+            (None, None) => {}
+        }
+        if claims.is_empty() {
+            self.0.remove(id);
+        }
+        self.get(id) != before.as_ref()
+    }
+
+    /// Files that hold a Secret of a name that another one has; `which` is asked about the one that counts and the other.
+    pub(super) fn duplicates(&self, which: impl Fn(&Secret, &Secret) -> bool) -> Vec<Problem> {
+        let mut duplicates = Vec::new();
+        for (id, claims) in &self.0 {
+            let Some(((kept, first), others)) = claims.split_first() else { continue };
+            for (origin, _) in others.iter().filter(|(_, other)| which(first, other)) {
+                let (id, origin, kept) = (id.clone(), origin.clone(), kept.clone());
+                duplicates.push(Problem::DuplicateSecret { id, origin, kept });
+            }
+        }
+        duplicates
+    }
+}
