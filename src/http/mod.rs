@@ -30,4 +30,5 @@ pub use names::NameError;
 pub use request::{Method, Request, To};
 pub use response::{Body, Response};
 pub use roots::{Identity, RootsError};
+pub use tls::trust_anybody;
 pub use url::{InvalidUrl, Url};

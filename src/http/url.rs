@@ -94,7 +94,7 @@ impl Url {
     }
 
     /// Path and query, as a request names them to the server.
-    pub(super) fn target(&self) -> &str {
+    pub fn target(&self) -> &str {
         &self.target
     }
 
@@ -104,7 +104,7 @@ impl Url {
     }
 
     /// The header `Host`.
-    pub(super) fn host_and_port(&self) -> String {
+    pub fn host_and_port(&self) -> String {
         let host = self.bracketed_host();
         self.port.map_or(host.clone(), |port| format!("{host}:{port}"))
     }

@@ -1,18 +1,22 @@
 //! One connection, from its socket to the verdict.
 
+use std::fmt::Display;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use super::Outcome;
-use super::grpc;
+use super::http::{Answer, Exchange, Get};
+use super::wire::Wire;
+use super::{Outcome, grpc};
+use crate::http;
 use crate::sys::namespace;
 
-/// Bytes that are read before others have their turn.
-const SHARE: usize = 64 << 10;
+/// Bytes that one look at an attempt reads: more than any answer that is waited for.
+const SHARE: usize = 128 << 10;
 
 /// What is asked, and of whom.
 #[derive(Clone, Debug)]
@@ -27,14 +31,18 @@ pub struct Question {
 pub enum Way {
     /// That somebody accepts a connection is all that is asked.
     Tcp,
+    Http(Get),
     /// `grpc.health.v1.Health/Check` of a service; the empty name means the server as a whole.
-    Grpc { service: String, user_agent: String },
+    Grpc {
+        service: String,
+        user_agent: &'static str,
+    },
 }
 
 /// An attempt on its way. Its descriptor becomes readable or writable when [`Attempt::step`] may get further.
 #[derive(Debug)]
 pub struct Attempt {
-    socket: OwnedFd,
+    wire: Wire,
     address: SocketAddr,
     connected: bool,
     talk: Talk,
@@ -42,9 +50,20 @@ pub struct Attempt {
     out: Vec<u8>,
 }
 
+/// What an attempt has come to.
+#[derive(Debug)]
+pub enum Step {
+    /// It goes on when its descriptor is ready.
+    Wait,
+    Verdict(Outcome),
+    /// The same is to be asked there, on a connection of its own.
+    Elsewhere(Get),
+}
+
 #[derive(Debug)]
 enum Talk {
     Tcp,
+    Http(Exchange),
     Grpc(grpc::Call),
 }
 
@@ -60,43 +79,58 @@ impl Attempt {
             Some(network) => namespace::inside_network(network, || open(*address)).flatten(),
         };
         let socket = socket.map_err(|error| Outcome::NotAsked(format!("open a socket: {error}")))?;
-        let (talk, out) = match way {
-            Way::Tcp => (Talk::Tcp, Vec::new()),
+        let (talk, out, tls) = match way {
+            Way::Tcp => (Talk::Tcp, Vec::new(), None),
+            Way::Http(get) => {
+                let tls = get.url.is_https().then(|| http::trust_anybody(get.url.host())).transpose();
+                let tls = tls.map_err(|error| Outcome::NotAsked(format!("prepare TLS: {error}")))?;
+                (Talk::Http(Exchange::new(get.clone())), get.bytes(), tls)
+            }
             Way::Grpc { service, user_agent } => {
                 let (call, out) = grpc::Call::new(&address.to_string(), service, user_agent, *timeout);
-                (Talk::Grpc(call), out)
+                (Talk::Grpc(call), out, None)
             }
         };
         match rustix::net::connect(&socket, address) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(errno) => return Err(talk.not_connected(*address, errno)),
         }
-        Ok(Attempt { socket, address: *address, connected: false, talk, out })
+        Ok(Attempt { wire: Wire::new(socket, tls), address: *address, connected: false, talk, out })
     }
 
-    /// Goes on as far as it can without waiting. The verdict, once there is one.
-    pub fn step(&mut self) -> Option<Outcome> {
+    /// Goes on as far as it can without waiting.
+    pub fn step(&mut self) -> Step {
         if !self.connected {
             match self.connection() {
                 Ok(true) => self.connected = true,
-                Ok(false) => return None,
-                Err(errno) => return Some(self.talk.not_connected(self.address, errno)),
+                Ok(false) => return Step::Wait,
+                Err(errno) => return Step::Verdict(self.talk.not_connected(self.address, errno)),
             }
         }
         if let Talk::Tcp = self.talk {
-            return Some(Outcome::Success);
+            return Step::Verdict(Outcome::Success);
         }
-        match self.send().and_then(|()| self.receive()) {
-            Ok(outcome) => outcome,
-            Err(errno) => Some(self.talk.broken(errno)),
+        match self.wire.send(&mut self.out).and_then(|()| self.receive()) {
+            Ok(step) => step,
+            Err(error) => Step::Verdict(self.talk.failed(&error)),
+        }
+    }
+
+    /// What its time being over comes to.
+    pub fn too_late(&self) -> Outcome {
+        match self.connected {
+            true => {
+                self.talk.failed(&"context deadline exceeded (timeout exceeded while awaiting an answer)")
+            }
+            false => self.talk.not_connected(self.address, "i/o timeout"),
         }
     }
 
     /// Whether it stands; the error, if it cannot.
     fn connection(&self) -> Result<bool, Errno> {
-        match rustix::net::getpeername(&self.socket) {
+        match rustix::net::getpeername(&self.wire) {
             Ok(_) => Ok(true),
-            Err(Errno::NOTCONN) => match sockopt::socket_error(&self.socket)? {
+            Err(Errno::NOTCONN) => match sockopt::socket_error(&self.wire)? {
                 Ok(()) => Ok(false),
                 Err(errno) => Err(errno),
             },
@@ -104,67 +138,67 @@ impl Attempt {
         }
     }
 
-    fn send(&mut self) -> Result<(), Errno> {
-        while !self.out.is_empty() {
-            match rustix::net::send(&self.socket, &self.out, SendFlags::NOSIGNAL) {
-                Ok(sent) => drop(self.out.drain(..sent)),
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
-    }
-
-    fn receive(&mut self) -> Result<Option<Outcome>, Errno> {
+    fn receive(&mut self) -> io::Result<Step> {
         let mut buffer = [0; 4096];
         let mut share = SHARE;
-        loop {
-            let length = match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::empty()) {
-                Ok((0, _)) => return Ok(Some(self.talk.closed())),
-                Ok((length, _)) => length,
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(errno),
+        while share > 0 {
+            let step = match self.wire.receive(&mut buffer)? {
+                None => return Ok(Step::Wait),
+                Some(0) => return Ok(self.talk.closed()),
+                Some(length) => {
+                    share = share.saturating_sub(length);
+                    self.talk.receive(&buffer[..length], &mut self.out)
+                }
             };
-            let outcome = self.talk.receive(&buffer[..length], &mut self.out);
-            if outcome.is_some() {
-                return Ok(outcome);
+            if let Some(step) = step {
+                return Ok(step);
             }
-            self.send()?;
-            share = share.saturating_sub(length);
-            if share == 0 {
-                return Ok(Some(Outcome::Failure("the server sends without end".to_owned())));
-            }
+            self.wire.send(&mut self.out)?;
         }
+        Ok(Step::Verdict(self.talk.failed(&"the server sends without end")))
     }
 }
 
 impl Talk {
-    fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<Outcome> {
+    fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<Step> {
         match self {
-            Talk::Tcp => Some(Outcome::Success),
-            Talk::Grpc(call) => call.receive(bytes, out),
+            Talk::Tcp => Some(Step::Verdict(Outcome::Success)),
+            Talk::Http(exchange) => exchange.receive(bytes).map(Step::from),
+            Talk::Grpc(call) => call.receive(bytes, out).map(Step::Verdict),
         }
     }
 
-    fn closed(&self) -> Outcome {
+    fn closed(&mut self) -> Step {
         match self {
-            Talk::Tcp => Outcome::Success,
-            Talk::Grpc(call) => call.closed(),
+            Talk::Tcp => Step::Verdict(Outcome::Success),
+            Talk::Http(exchange) => exchange.closed().into(),
+            Talk::Grpc(call) => Step::Verdict(call.closed()),
         }
     }
 
-    fn not_connected(&self, address: SocketAddr, errno: Errno) -> Outcome {
-        Outcome::Failure(match self {
-            Talk::Tcp => format!("dial tcp {address}: {errno}"),
-            Talk::Grpc(_) => format!("failed to connect service {address}: {errno}"),
-        })
+    fn not_connected(&self, address: SocketAddr, why: impl Display) -> Outcome {
+        match self {
+            Talk::Tcp => Outcome::Failure(format!("dial tcp {address}: {why}")),
+            Talk::Http(exchange) => exchange.get().failed(&format_args!("dial tcp {address}: {why}")),
+            Talk::Grpc(_) => Outcome::Failure(format!("failed to connect service {address}: {why}")),
+        }
     }
 
-    /// The connection has failed once it stood.
-    fn broken(&self, errno: Errno) -> Outcome {
-        Outcome::Failure(format!("the connection broke: {errno}"))
+    /// The connection stood, and nothing came of it.
+    fn failed(&self, why: &dyn Display) -> Outcome {
+        match self {
+            Talk::Http(exchange) => exchange.get().failed(why),
+            Talk::Tcp | Talk::Grpc(_) => Outcome::Failure(format!("health rpc probe failed: {why}")),
+        }
+    }
+}
+
+impl From<Answer> for Step {
+    fn from(answer: Answer) -> Step {
+        match answer {
+            Answer::Verdict(outcome) => Step::Verdict(outcome),
+            Answer::Elsewhere(get) => Step::Elsewhere(get),
+        }
     }
 }
 
@@ -179,6 +213,6 @@ fn open(address: SocketAddr) -> Result<OwnedFd, Errno> {
 
 impl AsFd for Attempt {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.wire.as_fd()
     }
 }

@@ -7,8 +7,11 @@
 
 mod attempt;
 mod grpc;
+mod http;
+mod wire;
 
-pub use attempt::{Attempt, Question, Way};
+pub use attempt::{Attempt, Question, Step, Way};
+pub use http::Get;
 
 /// What one look came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

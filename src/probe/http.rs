@@ -1,0 +1,161 @@
+//! `httpGet`: one GET, whose status says how the container is.
+
+use super::Outcome;
+use crate::http::{Head, Incoming, Url};
+
+/// Bytes of the body that are waited for: behind them, nobody cares whether the rest comes (reference §4).
+const MAX_BODY: usize = 10 << 10;
+/// As the kubelet's client has it.
+const MAX_REDIRECTS: u8 = 10;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Get {
+    pub url: Url,
+    /// In the manifest's order. One that names `Host` takes the URL's place; an empty `Accept` or `User-Agent` leaves it out.
+    pub headers: Vec<(String, String)>,
+    pub user_agent: &'static str,
+    /// How often an answer has led elsewhere.
+    redirects: u8,
+}
+
+impl Get {
+    pub fn new(url: Url, headers: Vec<(String, String)>, user_agent: &'static str) -> Get {
+        Get { url, headers, user_agent, redirects: 0 }
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let given = |name: &str| self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        let mut text = format!("GET {} HTTP/1.1\r\n", self.url.target());
+        let mut add = |name: &str, value: &str| {
+            for part in [name, ": ", value, "\r\n"] {
+                text.push_str(part);
+            }
+        };
+        add("Host", &given("host").map_or_else(|| self.url.host_and_port(), |(_, host)| host.clone()));
+        for (name, default) in [("User-Agent", self.user_agent), ("Accept", "*/*")] {
+            match given(name).map_or(default, |(_, value)| value) {
+                "" => {}
+                value => add(name, value),
+            }
+        }
+        let is_sent =
+            |name: &str| ["host", "user-agent", "accept"].iter().any(|sent| sent.eq_ignore_ascii_case(name));
+        for (name, value) in self.headers.iter().filter(|(name, _)| !is_sent(name)) {
+            add(name, value);
+        }
+        add("Connection", "close");
+        text.push_str("\r\n");
+        text.into_bytes()
+    }
+
+    /// Where an answer leads to, if it leads to the same host and has not done so too often.
+    fn redirected(&self, head: &Head) -> Result<Option<Get>, Outcome> {
+        if !matches!(head.status, 301 | 302 | 303 | 307 | 308) {
+            return Ok(None);
+        }
+        let Some(location) = head.field("location") else { return Ok(None) };
+        let url = self.url.join(location).map_err(|error| self.failed(&error))?;
+        if url.host() != self.url.host() {
+            return Ok(None);
+        }
+        if self.redirects >= MAX_REDIRECTS {
+            return Err(self.failed(&format_args!("stopped after {MAX_REDIRECTS} redirects")));
+        }
+        Ok(Some(Get { url, redirects: self.redirects + 1, ..self.clone() }))
+    }
+
+    /// In the words of the kubelet's client.
+    pub fn failed(&self, why: &dyn std::fmt::Display) -> Outcome {
+        Outcome::Failure(format!("Get \"{}\": {why}", self.url))
+    }
+}
+
+/// The answer to one GET on its way.
+#[derive(Debug)]
+pub struct Exchange {
+    get: Get,
+    incoming: Incoming,
+    head: Option<Head>,
+    read: usize,
+}
+
+/// What the answer comes to.
+#[derive(Debug)]
+pub enum Answer {
+    Verdict(Outcome),
+    /// The same is to be asked there.
+    Elsewhere(Get),
+}
+
+impl Exchange {
+    pub fn new(get: Get) -> Exchange {
+        Exchange { get, incoming: Incoming::new(true), head: None, read: 0 }
+    }
+
+    pub fn get(&self) -> &Get {
+        &self.get
+    }
+
+    /// Takes bytes of the server. The answer, once it is known.
+    pub fn receive(&mut self, mut bytes: &[u8]) -> Option<Answer> {
+        while !bytes.is_empty() {
+            let room = self.incoming.room();
+            let count = room.len().min(bytes.len());
+            room[..count].copy_from_slice(&bytes[..count]);
+            self.incoming.filled(count);
+            bytes = &bytes[count..];
+            if let Some(answer) =
+                self.proceed().unwrap_or_else(|error| Some(Answer::Verdict(self.get.failed(&error))))
+            {
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    /// The server has closed the connection.
+    pub fn closed(&mut self) -> Answer {
+        match &self.head {
+            Some(head) if self.incoming.ends_with_connection() => self.answer(&head.clone()),
+            Some(_) => Answer::Verdict(self.get.failed(&"unexpected end of the body")),
+            None => Answer::Verdict(self.get.failed(&"EOF")),
+        }
+    }
+
+    fn proceed(&mut self) -> Result<Option<Answer>, crate::http::Malformed> {
+        if self.head.is_none() {
+            self.head = self.incoming.head()?;
+        }
+        let Some(head) = self.head.clone() else { return Ok(None) };
+        let mut waste = [0; 1024];
+        loop {
+            if self.incoming.is_over() || self.read >= MAX_BODY {
+                return Ok(Some(self.answer(&head)));
+            }
+            match self.incoming.body(&mut waste)? {
+                0 if self.incoming.is_over() => {}
+                0 => return Ok(None),
+                count => self.read += count,
+            }
+        }
+    }
+
+    /// 200 to 399 is a success (reference §4).
+    fn answer(&self, head: &Head) -> Answer {
+        match (self.get.redirected(head), head.status) {
+            (Err(outcome), _) => Answer::Verdict(outcome),
+            (Ok(Some(get)), _) => Answer::Elsewhere(get),
+            (Ok(None), 200..300) => Answer::Verdict(Outcome::Success),
+            (Ok(None), 300..400) => {
+                let to = head.field("location").unwrap_or_default();
+                Answer::Verdict(Outcome::Warning(format!(
+                    "Probe terminated redirects, Response location: {to}"
+                )))
+            }
+            (Ok(None), status) => {
+                Answer::Verdict(Outcome::Failure(format!("HTTP probe failed with statuscode: {status}")))
+            }
+        }
+    }
+}

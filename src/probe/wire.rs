@@ -1,0 +1,121 @@
+//! Bytes over a socket that does not block, with TLS or without.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use rustls::ClientConnection;
+
+/// A connected socket.
+#[derive(Debug)]
+pub struct Wire {
+    socket: OwnedFd,
+    tls: Option<Box<ClientConnection>>,
+}
+
+impl Wire {
+    pub fn new(socket: OwnedFd, tls: Option<ClientConnection>) -> Wire {
+        Wire { socket, tls: tls.map(Box::new) }
+    }
+
+    /// Sends as much of `out` as goes now, and takes that out of it.
+    pub fn send(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        let Wire { socket, tls } = self;
+        match tls {
+            None => while_ready(|| {
+                while !out.is_empty() {
+                    let sent = Socket(socket).write(out)?;
+                    out.drain(..sent);
+                }
+                Ok(())
+            }),
+            Some(tls) => {
+                // Kept there until the handshake is over.
+                tls.writer().write_all(out)?;
+                out.clear();
+                flush(tls, socket)
+            }
+        }
+    }
+
+    /// Receives some more; `None` if nothing has come, nothing if nothing will come any more.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let Wire { socket, tls } = self;
+        let Some(tls) = tls else {
+            return or_nothing(Socket(socket).read(buffer));
+        };
+        loop {
+            match tls.reader().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Many servers close without saying so, and a body that needs it has its length.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(0)),
+                read => return read.map(Some),
+            }
+            let Some(count) = or_nothing(tls.read_tls(&mut Socket(socket)))? else { return Ok(None) };
+            let processed = tls.process_new_packets().map_err(io::Error::other);
+            flush(tls, socket)?;
+            if count == 0 && processed?.plaintext_bytes_to_read() == 0 {
+                return Ok(Some(0));
+            }
+        }
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn flush(tls: &mut ClientConnection, socket: &OwnedFd) -> io::Result<()> {
+    while_ready(|| {
+        while tls.wants_write() {
+            tls.write_tls(&mut Socket(socket))?;
+        }
+        Ok(())
+    })
+}
+
+fn while_ready(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    match work() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        result => result,
+    }
+}
+
+fn or_nothing(read: io::Result<usize>) -> io::Result<Option<usize>> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// The socket as the standard library's traits have it. A send to one that hung up is an error and no signal.
+struct Socket<'a>(&'a OwnedFd);
+
+impl Read for Socket<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = again(|| rustix::net::recv(self.0, &mut *buffer, RecvFlags::empty()));
+        read.map(|(count, _)| count)
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        again(|| rustix::net::send(self.0, bytes, SendFlags::NOSIGNAL))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn again<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result.map_err(io::Error::from),
+        }
+    }
+}
