@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use harness::manifest::{ShellPod, shell_pod};
-use harness::{Census, Node, Options, process, wait_until};
+use harness::{Census, Node, Options, kill, process, wait_until};
+use rustix::process::Signal;
 
 fn interface_file(cgroup: &str, file: &str) -> String {
     let dir = Path::new("/sys/fs/cgroup").join(cgroup.trim_start_matches('/'));
@@ -50,22 +51,127 @@ fn who_takes_more_memory_than_its_limit_is_oom_killed() {
     assert_eq!(node.wait_terminated("shm", "main"), expected);
 }
 
-/// Whatever the kernel ends for want of memory before exec, it must not be the worker: no such child shares its memory.
+/// From a forgotten `Mi` on: what a process on its way to exec takes of the kernel's memory is its container's, so each of these
+/// limits is met at another step, and the last ones by the program. The process shares the worker's memory, and whom the kernel
+/// kills for want of memory takes all with it that share its own.
 #[test]
 fn a_limit_that_is_met_before_the_program_runs_does_not_reach_the_worker() {
+    const LIMITS: [&str; 13] = [
+        "128", "4Ki", "8Ki", "12Ki", "16Ki", "32Ki", "48Ki", "64Ki", "96Ki", "128Ki", "256Ki", "1Mi", "32Mi",
+    ];
     let node = Node::start(Options::default());
     node.manifest("runs.yaml", &shell_pod("runs", "exec sleep 1000"));
-    node.wait_running("runs", "main");
+    let runs = node.wait_running("runs", "main");
     let worker = node.worker();
-    // A forgotten `Mi`.
-    let limit = "resources: {limits: {memory: 128}}";
-    let pod = ShellPod { name: "tiny", script: "exit 0", spec: "restartPolicy: Never", container: limit };
-    node.manifest("tiny.yaml", &pod.yaml());
-    node.wait_for("it has failed", |list| {
-        let main = list.pod("tiny")?.container("main")?;
-        (main.waiting() == Some("CreateContainerError") || main.terminated().is_some()).then_some(())
+    for spec in ["", "shareProcessNamespace: true", "hostUsers: false"] {
+        let out_of_memory = || keyed("/podkeep/burstable", "memory.events", "oom");
+        let before = out_of_memory();
+        for (number, limit) in LIMITS.iter().enumerate() {
+            let container = &format!("resources: {{limits: {{memory: {limit}}}}}");
+            let spec = &format!("restartPolicy: Never\n{spec}");
+            let pod = ShellPod { name: &format!("tiny{number}"), script: "exit 0", spec, container };
+            node.manifest(&format!("tiny{number}.yaml"), &pod.yaml());
+        }
+        let mut ends = Vec::new();
+        for (number, limit) in LIMITS.iter().enumerate() {
+            let end = node.wait_for(&format!("the end of the Pod with {limit}"), |list| {
+                let main = list.pod(&format!("tiny{number}"))?.container("main")?;
+                let refused = (main.waiting() == Some("CreateContainerError"))
+                    .then(|| ("CreateContainerError".to_owned(), -1));
+                main.terminated().or(refused).map(|(reason, _)| (reason, main.message().to_owned()))
+            });
+            eprintln!("{spec} {limit}: {end:?}");
+            ends.push(end);
+        }
+        assert_eq!(node.worker(), worker, "{spec}");
+        assert!(out_of_memory() > before, "{spec}: no limit was met");
+        let asks = |(_, message): &(String, String)| message.contains("memory limit too low to start it?");
+        assert!(ends.iter().any(asks), "{ends:?}");
+        assert_eq!(ends[LIMITS.len() - 1].0, "Completed", "{ends:?}");
+        for number in 0..LIMITS.len() {
+            node.remove(&format!("tiny{number}.yaml"));
+        }
+        for number in 0..LIMITS.len() {
+            node.wait_gone(&format!("tiny{number}"));
+        }
+    }
+    assert_eq!(node.wait_running("runs", "main"), runs);
+    // And no thread is left waiting for a child.
+    let worker = worker.unwrap();
+    wait_until("one thread waits for the next start", || (clone_threads(worker) <= 1).then_some(()));
+}
+
+fn clone_threads(worker: u32) -> usize {
+    let threads = fs::read_dir(format!("/proc/{worker}/task")).unwrap();
+    let names = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")));
+    names.filter(|name| name.as_ref().is_ok_and(|name| name.trim() == "podkeep-clone")).count()
+}
+
+/// A Pod whose cgroup was frozen while its container ran, and whose container was killed: its next process is born frozen.
+struct Frozen {
+    /// The container's cgroup.
+    container: String,
+    born: u32,
+}
+
+impl Frozen {
+    fn make(node: &Node, pod: &str) -> Frozen {
+        let first = node.wait_running(pod, "main");
+        let container = process::cgroup(first);
+        let mut frozen = Frozen { container, born: 0 };
+        frozen.freeze("1");
+        // SIGKILL thaws who gets it.
+        kill(first, Signal::KILL);
+        frozen.born = wait_until("the next one is born", || {
+            process::in_cgroup(&frozen.container).into_iter().find(|pid| *pid != first)
+        });
+        frozen
+    }
+
+    fn freeze(&self, word: &str) {
+        let dir = Path::new("/sys/fs/cgroup").join(self.container.trim_start_matches('/'));
+        fs::write(dir.parent().unwrap().join("cgroup.freeze"), word).unwrap();
+    }
+}
+
+/// A process on its way that its cgroup holds up says nothing, and nobody waits for it.
+#[test]
+fn a_start_in_a_frozen_pod_holds_up_no_other() {
+    let node = Node::start(Options::default());
+    let spec = "terminationGracePeriodSeconds: 1\nshareProcessNamespace: true";
+    let cold = ShellPod { name: "cold", script: "exec sleep 1000", spec, container: "" };
+    node.manifest("cold.yaml", &cold.yaml());
+    node.manifest("web.yaml", &shell_pod("web", "exec sleep 1000"));
+    let web = node.wait_running("web", "main");
+    let cold = Frozen::make(&node, "cold");
+    kill(web, Signal::KILL);
+    wait_until("the other Pod runs again", || (node.wait_running("web", "main") != web).then_some(()));
+    assert_eq!(node.list().pod("cold").unwrap().container("main").unwrap().running_pid(), None);
+
+    // A worker that comes after this one knows of it.
+    let worker = node.worker().unwrap();
+    kill(worker, Signal::KILL);
+    wait_until("a new worker answers", || {
+        node.worker().filter(|new| *new != worker).and_then(|_| node.try_list())
     });
-    assert_eq!(node.worker(), worker);
+    assert_eq!(process::in_cgroup(&cold.container), [cold.born]);
+    cold.freeze("0");
+    // It had nobody any more to say to that it was there.
+    let runs = wait_until("the next one runs", || {
+        Some(node.wait_running("cold", "main")).filter(|pid| *pid != cold.born)
+    });
+    assert_eq!(process::in_cgroup(&cold.container), [runs]);
+}
+
+#[test]
+fn a_start_in_a_frozen_pod_can_be_given_up() {
+    let node = Node::start(Options::default());
+    let before = Census::take_with(&node);
+    node.manifest("cold.yaml", &shell_pod("cold", "exec sleep 1000"));
+    Frozen::make(&node, "cold");
+    node.remove("cold.yaml");
+    node.wait_gone("cold");
+    before.assert_again(|| Census::take_with(&node));
 }
 
 #[test]

@@ -94,8 +94,8 @@ start_node() {
   await "$node_pid" "the node answers" node ps
 }
 
-# pod NAME HOSTNETWORK
-pod() { sed "s/NAME/$1/; s/HOSTNETWORK/$2/" "$PARTS/pod.yaml"; }
+# pod NAME HOSTNETWORK [LIMITS]
+pod() { sed "s/NAME/$1/; s/HOSTNETWORK/$2/; s/LIMITS/${3:-}/" "$PARTS/pod.yaml"; }
 
 # The Pods that only run. Half of them have a network namespace.
 start_pods() {
@@ -119,11 +119,13 @@ write_list() {
   floor_cgroup=$(v2_root)$cgroup/floor
   pod 'measured-@ROUND@-host' true >host.yaml
   pod 'measured-@ROUND@-own' false >own.yaml
+  pod 'measured-@ROUND@-limits' false 'cpu: 500m, memory: 64Mi' >limits.yaml
   {
     item line 'floor, host network' "$folder/floor" host "$folder/rootfs" "$folder/scratch" "$floor_cgroup" /bin/stamp
     item line 'floor, own network' "$folder/floor" own "$folder/rootfs" "$folder/scratch" "$floor_cgroup" /bin/stamp
-    pod_item host
-    pod_item own
+    pod_item host 'host network'
+    pod_item own 'own network'
+    pod_item limits 'own network and limits'
     item command 'floor, whole run' - "$folder/floor" own "$folder/rootfs" "$folder/scratch" "$floor_cgroup" /bin/true
     for bundle in plain seccomp; do runtimes "$bundle"; done
     if [[ ${#podman[@]} -gt 0 ]]; then
@@ -133,10 +135,10 @@ write_list() {
   } | choose
 }
 
-# pod_item host|own
+# pod_item TEMPLATE NAME
 pod_item() {
   local name=measured-@ROUND@-$1-bench
-  item pod "Pod, $1 network" "$folder/$1.yaml" "$folder/manifests" "$folder/logs/default_${name}_*/main" \
+  item pod "Pod, $2" "$folder/$1.yaml" "$folder/manifests" "$folder/logs/default_${name}_*/main" \
     "$(v2_root)$cgroup/node/*/*_${name}_*/main/cgroup.procs"
 }
 
@@ -159,7 +161,8 @@ runtimes() {
 ratios() {
   local bundle
   printf '%s;' 'Pod, host network first=floor, host network' 'Pod, own network first=floor, own network' \
-    'Pod, host network again=floor, host network' 'Pod, own network again=floor, own network'
+    'Pod, host network again=floor, host network' 'Pod, own network again=floor, own network' \
+    'Pod, own network and limits first=floor, own network' 'Pod, own network and limits again=floor, own network'
   for bundle in plain seccomp; do
     printf '%s;' "podkeep oci, $bundle=crun, $bundle" "runc, $bundle=crun, $bundle" \
       "crun without cgroups, $bundle=crun, $bundle"

@@ -27,6 +27,6 @@ pub use plan::{
     plan, sysctl_path,
 };
 pub use recipe::{Bind, IdRange, ImageConfig, Recipe};
-pub use spawn::{Parent, Progress, Report, SpawnError, Spawned, StartError, spawn, spawn_by};
+pub use spawn::{News, Parent, Progress, Report, SpawnError, Spawned, StartError, spawn, spawn_by};
 pub use spec::{Error, permitted_capabilities, spec};
 pub use user::ResolvedUser;

@@ -26,6 +26,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 pub use error::PlanError;
 pub use exec::{ExecSetting, Target, exec_plan, hook_plan};
 pub use pause::pause_plan;
+pub(super) use report::hint_of_memory;
 pub use root::{Overlay, Root};
 pub use setting::{Setting, Stdio};
 pub use sysctls::path as sysctl_path;

@@ -3,14 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use super::plan::Plan;
+use super::plan::{Plan, hint_of_memory};
 use crate::sys::clone::{self, Birth};
 use crate::sys::report::{self, ParentEnd, Said};
-use crate::sys::spawner::Spawner;
+use crate::sys::spawner::{Places, Spawner};
 use crate::sys::step::Step;
 
 /// Whose child the container becomes.
@@ -45,6 +45,14 @@ pub enum Progress {
     Executed,
 }
 
+/// What has come of a process that [`spawn_by`] makes.
+#[derive(Debug)]
+pub enum News {
+    /// It is there: its PID is where that was to be stored, and this is its pidfd.
+    Born(OwnedFd),
+    Further(Progress),
+}
+
 /// Why no process was made.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
@@ -56,7 +64,7 @@ pub enum SpawnError {
     Start(#[from] StartError),
 }
 
-/// Why the process ended before exec.
+/// Why the process ended before exec, or never was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
     #[error("{step}: {errno:?}{}", hint.map(|hint| format!(" ({hint})")).unwrap_or_default())]
@@ -73,6 +81,8 @@ pub enum StartError {
     Unreadable(io::ErrorKind),
     #[error("the container's process has ended before its first step was done")]
     Gone,
+    #[error("make the container's first process: {errno:?}{}", hint.map(|hint| format!(" ({hint})")).unwrap_or_default())]
+    NotBorn { errno: nix::errno::Errno, hint: Option<&'static str> },
 }
 
 /// Clones the plan's process, straight into `cgroup` if one is given (a descriptor of its directory). `pid_out`, in a shared
@@ -102,38 +112,25 @@ pub fn spawn(
     Ok(spawned)
 }
 
-/// As [`spawn`], for a process with much memory and many descriptors: the child of the caller's parent is made by one of
-/// the spawner's threads ([`Spawner`]), at a cost that does not depend on what the caller holds.
+/// As [`spawn`] with [`Parent::CallersParent`], for a caller with much memory and many descriptors: the process is made by one of
+/// the spawner's threads ([`Spawner::spawn`]), at a cost that does not depend on what the caller holds.
+///
+/// This does not wait for a process that a cgroup may hold up: [`Report::news`] says when it is there ([`News::Born`]), or why it
+/// never was.
 ///
 /// # Errors
-/// As [`spawn`].
+/// When there can be no channel, or no thread.
 pub fn spawn_by(
     spawner: &Spawner,
     plan: &Arc<Plan>,
     cgroup: BorrowedFd<'_>,
-    pid_out: &'static AtomicU32,
-) -> Result<Spawned, SpawnError> {
+    places: Places,
+) -> Result<Report, SpawnError> {
     let (report, theirs) = report::pair().map_err(SpawnError::Report)?;
     let steps = Arc::clone(plan);
-    spawner
-        .spawn(steps, plan.namespaces, cgroup, report.child_end(&theirs), pid_out)
-        .map_err(SpawnError::Clone)?;
-    drop(theirs);
-    let pidfd = match report.hear(true) {
-        Ok(Some((Said::Born, Some(pidfd)))) => pidfd,
-        Ok(Some((Said::NotBorn { errno }, _))) => {
-            return Err(SpawnError::Clone(io::Error::from_raw_os_error(errno)));
-        }
-        Ok(_) => return Err(StartError::Gone.into()),
-        Err(error) => return Err(StartError::Unreadable(error.kind()).into()),
-    };
-    let mut spawned = Spawned { pid: 0, pidfd, report: Report(report) };
-    if plan.is_followed() {
-        spawned.follow(plan, Parent::CallersParent)?;
-    } else {
-        spawned.pid = pid_out.load(Ordering::Acquire);
-    }
-    Ok(spawned)
+    let made = spawner.spawn(steps, plan.namespaces, cgroup, report.child_end(&theirs), places);
+    made.map_err(SpawnError::Clone)?;
+    Ok(Report(report))
 }
 
 impl Plan {
@@ -175,26 +172,22 @@ impl Report {
     /// # Errors
     /// The step that failed, as a sentence.
     pub fn next(&self, plan: &Plan) -> Result<Progress, StartError> {
-        self.hear(plan, true).map(|progress| progress.unwrap_or(Progress::Executed))
+        progress(plan, self.0.hear(true))
     }
 
-    /// What has come; `None` if nothing has.
+    /// What has come of a process that [`spawn_by`] makes; `None` if nothing has. One that ends without a word looks like one that
+    /// has executed, which is never the first news.
     ///
     /// # Errors
     /// The step that failed, as a sentence.
-    pub fn poll(&self, plan: &Plan) -> Result<Option<Progress>, StartError> {
-        self.hear(plan, false)
-    }
-
-    fn hear(&self, plan: &Plan, wait: bool) -> Result<Option<Progress>, StartError> {
-        match self.0.hear(wait) {
-            Ok(None) => Ok(Some(Progress::Executed)),
-            Ok(Some((Said::Created, _))) => Ok(Some(Progress::Created)),
-            Ok(Some((Said::Ready, _))) => Ok(Some(Progress::Ready)),
-            Ok(Some((Said::Failed { step, errno }, _))) => Err(plan.explain(step, errno)),
-            Ok(Some((Said::Forked { .. } | Said::Born | Said::NotBorn { .. }, _))) => Err(StartError::Gone),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(StartError::Unreadable(error.kind())),
+    pub fn news(&self, plan: &Plan) -> Result<Option<News>, StartError> {
+        let said = match self.0.hear(false) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            said => said,
+        };
+        match said {
+            Ok(Some((Said::Born, Some(pidfd)))) => Ok(Some(News::Born(pidfd))),
+            said => progress(plan, said).map(|progress| Some(News::Further(progress))),
         }
     }
 
@@ -204,5 +197,20 @@ impl Report {
     /// If it is gone.
     pub fn go_on(&self) -> io::Result<()> {
         self.0.go_on()
+    }
+}
+
+fn progress(plan: &Plan, said: io::Result<Option<(Said, Option<OwnedFd>)>>) -> Result<Progress, StartError> {
+    match said {
+        Ok(None) => Ok(Progress::Executed),
+        Ok(Some((Said::Created, _))) => Ok(Progress::Created),
+        Ok(Some((Said::Ready, _))) => Ok(Progress::Ready),
+        Ok(Some((Said::Failed { step, errno }, _))) => Err(plan.explain(step, errno)),
+        Ok(Some((Said::NotBorn { errno }, _))) => {
+            let errno = nix::errno::Errno::from_raw(errno);
+            Err(StartError::NotBorn { errno, hint: hint_of_memory(errno) })
+        }
+        Ok(Some((Said::Forked { .. } | Said::Born, _))) => Err(StartError::Gone),
+        Err(error) => Err(StartError::Unreadable(error.kind())),
     }
 }

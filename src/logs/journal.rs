@@ -64,7 +64,7 @@ pub(super) struct Journal {
 
 impl Journal {
     pub fn open(path: &Path) -> io::Result<Journal> {
-        let journal = Journal { page: SharedMap::open(path)? };
+        let journal = Journal { page: SharedMap::open(path, 1)? };
         if journal.get(AT_MAGIC) != MAGIC {
             journal.clear();
             journal.set(AT_MAGIC, MAGIC);

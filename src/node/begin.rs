@@ -134,7 +134,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
     worker.take_over(held, &legacy.exits)?;
     worker.remove_strays()?;
     for exit in legacy.exits {
-        worker.process_ended(exit);
+        worker.process_ended(exit)?;
     }
     worker.restore_good_manifests();
     worker.import_new();

@@ -19,25 +19,30 @@ use crate::sys::wait::Ended;
 
 impl Worker {
     /// A child of the keeper has ended: the first process of a container, or something that nobody waits for.
-    pub fn process_ended(&mut self, exit: KeeperExit) {
+    pub fn process_ended(&mut self, exit: KeeperExit) -> Result<()> {
         self.unacknowledged = Some(exit.seq);
-        let Some(&(number, container)) = self.processes.get(&exit.pid) else {
+        let known = self.processes.get(&exit.pid).copied();
+        let Some((number, container)) = known.or_else(|| self.on_its_way(exit.pid)) else {
             if !self.was_pause(exit.pid) {
                 self.exec_ended(exit);
             }
-            return;
+            return Ok(());
         };
-        let Some(run) = self.pods.get(&number) else { return };
-        let Some(process) = run.containers.get(container).and_then(|c| c.process.as_ref()) else { return };
-        if !is_end_of(&exit, &process.run) {
+        // What it reported before it ended comes first: perhaps that it was there.
+        if known.is_none() {
+            self.read_report(number, container)?;
+        }
+        let Some(run) = self.pods.get(&number) else { return Ok(()) };
+        let process = run.containers.get(container).and_then(|c| c.process.as_ref());
+        if process.map_or(known.is_some(), |process| !is_end_of(&exit, &process.run)) {
             // Another process that had this PID before.
-            return;
+            return Ok(());
         }
         self.processes.remove(&exit.pid);
-        // What it reported before it ended comes first.
-        self.read_report(number, container);
+        self.read_report(number, container)?;
         self.notice_end_of_pause(number);
         self.tell(number, Event::Exited { container, exit: exit_of(exit.how) });
+        Ok(())
     }
 
     /// The first process of a container that an earlier keeper started has ended: its exit code went to whoever
@@ -139,9 +144,10 @@ impl Worker {
         let name = run.pod().containers.get(container).map(|c| c.name.clone()).unwrap_or_default();
         let Some(c) = run.containers.get_mut(container) else { return Ok(()) };
         if let Some(starting) = c.starting.take() {
-            self.poller.remove(&starting.report.inner, starting.report.registration);
+            self.leave_starting(starting);
         }
-        self.spawner.collect();
+        let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
+        let Some(c) = run.containers.get_mut(container) else { return Ok(()) };
         if let Some(process) = c.process.take() {
             // Since it was reaped, its PID may have become that of another container.
             if self.processes.get(&process.run.pid) == Some(&(number, container)) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::pause::Pause;
 use super::poller::Registration;
+use super::start_journal::Place;
 use super::state::{SavedRun, SavedState};
 use crate::cgroup::{Group, PodLimits};
 use crate::container::{Namespaces, Plan, Report};
@@ -93,10 +94,13 @@ pub struct Process {
     pub watch: Option<Registration>,
 }
 
-/// A process between clone and exec.
+/// A process on its way to exec. Until it has said that it is there, it is no [`ContainerRun::process`].
 pub struct Starting {
+    pub attempt: u32,
     pub plan: Arc<Plan>,
     pub report: Watched<Report>,
+    /// Its entry in the start journal.
+    pub place: Place,
 }
 
 /// A container's two pipes and the file they go to.

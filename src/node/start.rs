@@ -22,8 +22,8 @@ use super::worker::Worker;
 use crate::cgroup::Controller;
 use crate::config::Config;
 use crate::container::{
-    self, Bind, IdRange, ImageConfig, Lsm, Namespaces, Overlay, Parent, Plan, Recipe, ResolvedUser, Root,
-    Setting, Spawned, Stdio,
+    self, Bind, IdRange, ImageConfig, Lsm, Namespaces, News, Overlay, Plan, Recipe, ResolvedUser, Root,
+    Setting, StartError, Stdio,
 };
 use crate::container::{resources, seccomp};
 use crate::image::Image;
@@ -59,7 +59,6 @@ impl Worker {
         match self.spawn(number, container, attempt, plan) {
             Ok(()) => Ok(Ok(())),
             Err(error) => {
-                // One of which nothing was heard may be there all the same.
                 self.kill(number, container);
                 self.give_up_run(number, container)?;
                 Ok(Err((StartFailure::Create, format!("{error:#}"))))
@@ -213,35 +212,33 @@ impl Worker {
         Ok(())
     }
 
+    /// Has the process made. It need not be there when this returns: its cgroup may be frozen, or out of CPU time.
     fn spawn(&mut self, number: PodNumber, container: Index, attempt: u32, plan: Plan) -> Result<()> {
         let plan = Arc::new(plan);
         let keeper = self.reign.keeper;
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
-        let group = run.containers[container].group.as_ref().context("the container has no cgroup")?;
-        let pid_out = self.start_journal.begin(run.uid(), container, attempt, keeper);
-        let spawned = match run.pod().is_unlimited() {
-            true => container::spawn_by(&self.spawner, &plan, group.dir(), pid_out)?,
-            // With a child that shares its memory, the kernel's OOM killer would end the worker too, and the worker would wait for
-            // the first word of one that is throttled.
-            false => container::spawn(&plan, Some(group.dir()), Parent::CallersParent, Some(pid_out))?,
-        };
-        let Spawned { pid, pidfd, report } = spawned;
-        let stop_signal = run.containers[container].image.as_ref().and_then(|i| i.config.stop_signal.clone());
-        let process = Process {
-            run: SavedRun { attempt, pid, start_time: start_time(pid), stop_signal, keeper },
-            pidfd: Some(pidfd),
-            watch: None,
-        };
-        self.processes.insert(pid, (number, container));
-        let registration = self.poller.add(&report, Interest::Readable, Key::Report(number, container))?;
-        let report = Watched { inner: report, registration };
         let c = &mut run.containers[container];
-        c.process = Some(process);
-        c.starting = Some(Starting { plan, report });
-        // Now, because the journal has room for one: the next start of this turn takes its place.
-        if self.save_state_of(number) {
-            self.start_journal.clear();
-        }
+        let group = c.group.as_ref().context("the container has no cgroup")?;
+        let uid = &run.machine.pod().uid;
+        let (place, places) = self
+            .start_journal
+            .begin(uid, container, attempt, keeper)
+            .context("too many containers are on their way at once")?;
+        let report = container::spawn_by(&self.spawner, &plan, group.dir(), places)
+            .map_err(anyhow::Error::from)
+            .and_then(|report| {
+                let registration =
+                    self.poller.add(&report, Interest::Readable, Key::Report(number, container))?;
+                Ok(Watched { inner: report, registration })
+            });
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => {
+                self.start_journal.done(place);
+                return Err(error);
+            }
+        };
+        c.starting = Some(Starting { attempt, plan, report, place });
         self.begin_log(number, container, attempt);
         self.fill_spares();
         Ok(())
@@ -261,31 +258,86 @@ impl Worker {
         }
     }
 
-    /// Takes what a starting process says: nothing and the end if exec has happened, else which step failed.
-    pub fn read_report(&mut self, number: PodNumber, container: Index) {
+    /// Takes what a starting process says: that it is there, then nothing and the end if exec has happened, else which step
+    /// failed.
+    pub fn read_report(&mut self, number: PodNumber, container: Index) -> Result<()> {
+        let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
+        let Some(c) = run.containers.get_mut(container) else { return Ok(()) };
+        let Some(starting) = &c.starting else { return Ok(()) };
+        match starting.report.inner.news(&starting.plan) {
+            Ok(None) => return Ok(()),
+            Ok(Some(News::Born(pidfd))) => {
+                let pid = self.start_journal.pid(&starting.place);
+                let stop_signal = c.image.as_ref().and_then(|image| image.config.stop_signal.clone());
+                let (attempt, keeper) = (starting.attempt, self.reign.keeper);
+                let run = SavedRun { attempt, pid, start_time: start_time(pid), stop_signal, keeper };
+                c.process = Some(Process { run, pidfd: Some(pidfd), watch: None });
+                self.processes.insert(pid, (number, container));
+                // It may have said more by now.
+                return self.read_report(number, container);
+            }
+            Ok(Some(News::Further(_))) if c.process.is_some() => self.start_ended(number, container, None),
+            Ok(Some(News::Further(_))) => self.never_born(number, container, StartError::Gone)?,
+            Err(error) if c.process.is_some() => self.start_ended(number, container, Some(error)),
+            Err(error) => self.never_born(number, container, error)?,
+        }
+        Ok(())
+    }
+
+    /// Exec has happened, unless a step has failed.
+    fn start_ended(&mut self, number: PodNumber, container: Index, error: Option<StartError>) {
         let Some(run) = self.pods.get_mut(&number) else { return };
         let name = run.name_of(container);
         let Some(c) = run.containers.get_mut(container) else { return };
-        let Some(starting) = &mut c.starting else { return };
-        let result = match starting.report.inner.poll(&starting.plan) {
-            Ok(None) => return,
-            Ok(Some(_)) => Ok(()),
-            Err(error) => Err(error),
-        };
         let pid = c.process.as_ref().map_or(0, |process| process.run.pid);
         let Some(starting) = c.starting.take() else { return };
-        self.poller.remove(&starting.report.inner, starting.report.registration);
-        drop(starting);
-        self.spawner.collect();
-        let event = match result {
-            Ok(()) => Event::Started { container, pid },
-            Err(error) => {
+        self.leave_starting(starting);
+        let event = match error {
+            None => Event::Started { container, pid },
+            Some(error) => {
                 let message = format!("start container {name}: {error}");
                 log::warn!("{message}");
                 Event::StartFailed { container, failure: StartFailure::Exec, message }
             }
         };
         self.tell(number, event);
+    }
+
+    /// No process was made, or none of which anything was heard.
+    fn never_born(&mut self, number: PodNumber, container: Index, error: StartError) -> Result<()> {
+        self.kill(number, container);
+        self.give_up_run(number, container)?;
+        let message = error.to_string();
+        self.tell(number, Event::StartFailed { container, failure: StartFailure::Create, message });
+        Ok(())
+    }
+
+    /// SIGKILL to what has not become its program: it may hang, or its cgroup may hold it up, and nothing of it has to be ended
+    /// in good order.
+    pub fn kill_what_has_not_begun(&mut self, number: PodNumber) -> Result<()> {
+        let containers = self.pods.get(&number).map_or(0, |run| run.containers.len());
+        for container in 0..containers {
+            self.read_report(number, container)?;
+            let run = self.pods.get(&number).context("the Pod is gone")?;
+            if run.containers[container].starting.is_some() {
+                self.kill(number, container);
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing more is heard of a process that was on its way.
+    pub fn leave_starting(&mut self, starting: Starting) {
+        let Starting { report, place, .. } = starting;
+        self.poller.remove(&report.inner, report.registration);
+        self.start_journal.done(place);
+        self.spawner.collect();
+    }
+
+    /// The container whose process this is, if that is on its way and was not heard of yet.
+    pub fn on_its_way(&self, pid: u32) -> Option<(PodNumber, Index)> {
+        let (uid, container) = self.start_journal.find(pid)?;
+        Some((*self.numbers.get(&uid)?, container))
     }
 }
 

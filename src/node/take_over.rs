@@ -34,13 +34,13 @@ pub type Held = BTreeMap<String, OwnedFd>;
 impl Worker {
     /// Picks up every Pod that an earlier worker was keeping.
     pub fn take_over(&mut self, mut held: Held, exits: &[KeeperExit]) -> Result<()> {
-        let entry = self.start_journal.entry();
+        let entries = self.start_journal.entries();
         for found in state::found(&self.options.folders)? {
             match found.map_err(anyhow::Error::from).and_then(|found| self.resume(found)) {
                 Ok(number) => {
-                    self.adopt_unwritten(number, entry.as_ref(), exits);
-                    // Before anything is started: the journal, which alone knew of it, has room for one.
-                    self.save_state_of(number);
+                    self.adopt_unwritten(number, &entries, exits);
+                    // What only the journal knew.
+                    self.unsaved.insert(number);
                     self.renew_survival(number);
                     self.reopen(number, &mut held)?;
                     self.announce(number);
@@ -158,18 +158,22 @@ impl Worker {
 
     /// Takes note of processes that were cloned in the last worker's last instants: their machine does not know of
     /// them, or does not know how their start ended.
-    fn adopt_unwritten(&mut self, number: PodNumber, entry: Option<&Entry>, exits: &[KeeperExit]) {
+    fn adopt_unwritten(&mut self, number: PodNumber, entries: &[Entry], exits: &[KeeperExit]) {
         let Some(run) = self.pods.get_mut(&number) else { return };
         let (mut todo, now) = (Vec::new(), clock::now());
-        let unwritten = entry.filter(|entry| entry.uid == *run.uid()).and_then(|entry| unwritten(run, entry));
-        if let Some((container, Some(before))) = &unwritten
-            && let Some(exit) = exits.iter().find(|exit| is_end_of(exit, before))
-        {
-            // The end of the run before, which the last worker had taken in but not written down.
-            let (container, exit) = (*container, exit_of(exit.how));
-            todo.extend(run.machine.step(Event::Exited { container, exit }, now));
+        let pod = Arc::clone(run.pod());
+        let mut adopted = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.uid == pod.uid) {
+            let Some((container, before)) = unwritten(run, entry) else { continue };
+            adopted.push(container);
+            if let Some(exit) =
+                exits.iter().find(|exit| before.as_ref().is_some_and(|run| is_end_of(exit, run)))
+            {
+                // The end of the run before, which the last worker had taken in but not written down.
+                let exit = exit_of(exit.how);
+                todo.extend(run.machine.step(Event::Exited { container, exit }, now));
+            }
         }
-        let unwritten = unwritten.map(|(container, _)| container);
         for (container, c) in run.containers.iter().enumerate() {
             if let Some(process) = &c.process {
                 let SavedRun { attempt, pid, .. } = process.run;
@@ -181,7 +185,7 @@ impl Worker {
             Command::Start { container, .. } | Command::FindImage { container } => {
                 run.containers.get(container).is_some_and(|c| c.process.is_some())
             }
-            Command::Clear { container } | Command::Kill { container } => unwritten == Some(container),
+            Command::Clear { container } | Command::Kill { container } => adopted.contains(&container),
             _ => false,
         };
         self.begun.retain(|(begun, command)| *begun != number || !is_over(command));
@@ -231,9 +235,12 @@ impl Worker {
     }
 }
 
-/// Gives a Pod the process of the journal's entry, unless it was written down; says which container's it is, and which
-/// run was on record before.
+/// Gives a Pod the process of the journal's entry, unless it or a later one was written down; says which container's it is, and
+/// which run was on record before.
 fn unwritten(run: &mut PodRun, entry: &Entry) -> Option<(Index, Option<SavedRun>)> {
+    if entry.attempt < run.machine.attempt(entry.container) {
+        return None;
+    }
     let c = run.containers.get_mut(entry.container)?;
     let is_written = |process: &Process| (process.run.pid, process.run.attempt) == (entry.pid, entry.attempt);
     if c.process.as_ref().is_some_and(is_written) {

@@ -237,7 +237,7 @@ impl Worker {
             Key::Results => self.take_results()?,
             Key::Store => self.images_arrived(),
             Key::ImageFolder => self.look_into_image_folder(),
-            Key::Report(number, container) => self.read_report(number, container),
+            Key::Report(number, container) => self.read_report(number, container)?,
             Key::Output(number, container, stream) => self.pump(number, container, stream)?,
             Key::Emptied(number, container) => self.cgroup_changed(number, container)?,
             Key::PauseEmptied(number) => self.pause_group_changed(number)?,
@@ -250,7 +250,7 @@ impl Worker {
     fn heed_keeper(&mut self) -> Result<()> {
         while let Some(word) = self.link.next().context("hear the keeper")? {
             match word {
-                Word::Exit(exit) => self.process_ended(exit),
+                Word::Exit(exit) => self.process_ended(exit)?,
                 Word::Stop => self.stop_everything(),
                 Word::Reload => self.reload(),
                 Word::Detach => self.ending = Some(Ending::Leave),
@@ -354,6 +354,7 @@ impl Worker {
     fn take_in(&mut self, number: PodNumber, event: Event) -> Result<()> {
         if event == Event::Stop {
             self.pulls.leave(number);
+            self.kill_what_has_not_begun(number)?;
         }
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let before = run.machine.survival();

@@ -34,24 +34,32 @@ pub(super) struct Birthright<'a> {
     pub report: ChildEnd,
     /// Where the PID of a process that a [`Step::Fork`] makes is stored, before that first runs.
     pub pid_out: Option<&'a AtomicU32>,
+    /// What the report did not take, for want of memory perhaps. Who shares the memory may say it instead.
+    pub unsaid: &'a mut Option<Said>,
 }
 
-/// Takes the steps; returns to nobody. The last one should be [`Step::Execute`].
-pub(super) fn run(steps: &[Step], birthright: Birthright<'_>) -> ! {
-    let Birthright { slots, report, pid_out } = birthright;
-    let mut child =
-        Child { slots, report, pid_out, later: None, root: None, null: None, empty: None, entered: false };
-    child.report.close_parents_end();
-    for (index, step) in steps.iter().enumerate() {
-        if let Err(errno) = child.take(step) {
-            child.report.say(Said::Failed { step: index as u32, errno: errno.raw_os_error() });
-            break;
-        }
-    }
+/// Takes the steps from the one with the index `first` on; returns to nobody. The last one should be [`Step::Execute`].
+pub(super) fn run(steps: &[Step], first: usize, birthright: Birthright<'_>) -> ! {
+    take_all(steps, first, birthright);
     exit(127)
 }
 
-fn exit(code: c_int) -> ! {
+/// Takes the steps from the one with the index `first` on, and says whether it could. A failure has been told when it returns.
+pub(super) fn take_all(steps: &[Step], first: usize, birthright: Birthright<'_>) -> bool {
+    let Birthright { slots, report, pid_out, unsaid } = birthright;
+    let mut child =
+        Child { slots, report, pid_out, later: None, root: None, null: None, empty: None, entered: false };
+    for (index, step) in steps.iter().enumerate().skip(first) {
+        if let Err(errno) = child.take(step) {
+            let failed = Said::Failed { step: index as u32, errno: errno.raw_os_error() };
+            *unsaid = child.report.say(failed).err().map(|_| failed);
+            return false;
+        }
+    }
+    true
+}
+
+pub(super) fn exit(code: c_int) -> ! {
     // SAFETY: ends the process without running anything of ours.
     unsafe { libc::_exit(code) }
 }
@@ -191,20 +199,22 @@ impl Child<'_> {
         match super::clone::clone_sibling(namespaces, self.pid_out)? {
             None => Ok(()),
             Some((pid, pidfd)) => {
-                self.report.hand_over(Said::Forked { pid }, pidfd.as_fd());
+                // Whoever does not hear it has gone, and the other one says the rest.
+                let _ = self.report.hand_over(Said::Forked { pid }, pidfd.as_fd());
                 exit(0)
             }
         }
     }
 
     fn await_hooks(&mut self) -> Result<(), Errno> {
-        self.report.say(Said::Created);
+        // Nobody else could be told that this failed.
+        let _ = self.report.say(Said::Created);
         self.report.await_word()
     }
 
     fn await_start(&mut self, from: RawFd) -> Result<(), Errno> {
         let from = self.later.unwrap_or(from);
-        self.report.say(Said::Ready);
+        let _ = self.report.say(Said::Ready);
         // SAFETY: opened before the clone, or the copy that `close_descriptors` made.
         let from = unsafe { BorrowedFd::borrow_raw(from) };
         let mut byte = [0u8; 1];

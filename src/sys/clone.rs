@@ -49,7 +49,9 @@ pub fn spawn(steps: &[Step], slots: usize, report: ChildEnd, birth: Birth<'_>) -
     let blocked = BlockedSignals::block()?;
     let made = clone3(&arguments);
     if made == Ok(0) {
-        child::run(steps, Birthright { slots: &mut slots, report, pid_out: birth.pid_out });
+        report.close_parents_end();
+        let (slots, pid_out, unsaid) = (&mut slots[..], birth.pid_out, &mut None);
+        child::run(steps, 0, Birthright { slots, report, pid_out, unsaid });
     }
     drop(blocked);
     let pid = made?;

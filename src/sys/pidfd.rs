@@ -1,6 +1,10 @@
 //! What the kernel tells the holder of a pidfd about a process that was not its child.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::wait::Ended;
 
@@ -29,6 +33,15 @@ pub fn exit_status(pidfd: BorrowedFd<'_>) -> Option<Ended> {
         return None;
     }
     Some(from_wait_status(info.exit_code))
+}
+
+/// Waits until the process has ended, if there is one with this PID, but not longer than `within`.
+pub fn await_end(pid: u32, within: Duration) {
+    let pidfd = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let Some(Ok(pidfd)) = pidfd.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return };
+    let within = Timespec { tv_sec: within.as_secs() as _, tv_nsec: within.subsec_nanos().into() };
+    // One that takes longer is no matter of ours: the PID has become another's.
+    let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&within));
 }
 
 /// Reads a wait status: the low seven bits are the signal, or zero and the next eight the exit code.

@@ -2,8 +2,8 @@
 //! `SOCK_SEQPACKET` pair, whose end means that exec happened.
 //!
 //! ```text
-//! child → parent   Born + pidfd           the first word of one that shares its parent's memory
-//!                  NotBorn {errno}        said for it: it could not be cloned
+//! child → parent   Born + pidfd           the first word of one that a spawner made
+//!                  NotBorn {errno}        said for it: it could not be cloned, or cannot say that it is there
 //!                  Failed {step, errno}   the last word: the process ends
 //!                  Forked {pid} + pidfd   the process has been replaced by another, which says the rest
 //!                  Created                waits for a word: hooks
@@ -172,22 +172,23 @@ impl ChildEnd {
         self.own = number;
     }
 
-    /// Nobody else could be told that even this failed.
-    pub(super) fn say(&self, said: Said) {
+    pub(super) fn say(&self, said: Said) -> Result<(), Errno> {
         // SAFETY: made before the clone, and the child never closes it.
         let own = unsafe { BorrowedFd::borrow_raw(self.own) };
-        let _ = send(own, &said.to_bytes(), SendFlags::NOSIGNAL);
+        send(own, &said.to_bytes(), SendFlags::NOSIGNAL).map(drop)
     }
 
     /// Says that the calling process is there. Its parent's pidfd of it would be in a table that nobody reads.
-    pub(super) fn announce(&self) {
-        if let Ok(own) = pidfd_open(getpid(), PidfdFlags::empty()) {
-            self.hand_over(Said::Born, own.as_fd());
-        }
+    ///
+    /// # Errors
+    /// When it cannot be said: nobody would know of the process.
+    pub(super) fn announce(&self) -> Result<(), Errno> {
+        let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+        self.hand_over(Said::Born, own.as_fd())
     }
 
-    pub(super) fn hand_over(&self, said: Said, fd: BorrowedFd<'_>) {
-        let _ = send_descriptor(self.own, &said.to_bytes(), fd);
+    pub(super) fn hand_over(&self, said: Said, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+        send_descriptor(self.own, &said.to_bytes(), fd)
     }
 
     pub(super) fn await_word(&self) -> Result<(), Errno> {
@@ -257,12 +258,12 @@ mod tests {
         let (parent, theirs) = pair().unwrap();
         let child = parent.child_end(&theirs);
         for said in said {
-            child.say(said);
+            child.say(said).unwrap();
             let (heard, fd) = parent.hear(true).unwrap().unwrap();
             assert_eq!((heard, fd.is_none()), (said, true));
         }
         assert_eq!(parent.hear(false).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        child.hand_over(Said::Forked { pid: 1 }, theirs.as_fd());
+        child.hand_over(Said::Forked { pid: 1 }, theirs.as_fd()).unwrap();
         let (_, fd) = parent.hear(true).unwrap().unwrap();
         drop(theirs);
         assert_eq!(parent.hear(false).unwrap_err().kind(), io::ErrorKind::WouldBlock, "the copy is open");

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use podkeep::container::{Plan, Progress, SpawnError, spawn_by};
-use podkeep::sys::spawner::Spawner;
+use podkeep::container::{News, Plan, Progress, Report, Spawned, StartError, spawn_by};
+use podkeep::sys::spawner::{Places, Spawner};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -15,17 +15,37 @@ use super::field;
 use super::harness::{Bench, Running};
 
 /// As long as the program lives, like the worker's journal.
-fn pid_out() -> &'static AtomicU32 {
-    Box::leak(Box::default())
+fn places() -> Places {
+    let place = || -> &'static AtomicU32 { Box::leak(Box::default()) };
+    Places { child: place(), midwife: place() }
+}
+
+/// The next news.
+fn hear(report: &Report, plan: &Plan) -> Result<News, StartError> {
+    loop {
+        poll(&mut [PollFd::new(report, PollFlags::IN)], None).unwrap();
+        if let Some(news) = report.news(plan)? {
+            return Ok(news);
+        }
+    }
+}
+
+/// A child that is there.
+fn spawn(spawner: &Spawner, plan: &Arc<Plan>, cgroup: &File) -> Spawned {
+    let places = places();
+    let report = spawn_by(spawner, plan, cgroup.as_fd(), places).unwrap();
+    match hear(&report, plan) {
+        Ok(News::Born(pidfd)) => Spawned { pid: places.child.load(Ordering::Acquire), pidfd, report },
+        other => panic!("{other:?}"),
+    }
 }
 
 impl Bench {
     /// Starts the container up to where it says that it has come.
     fn start_by(&self, spawner: &Spawner, start: Option<OwnedFd>) -> (Running, Progress) {
         let (plan, output) = self.plan(start);
-        let (plan, cgroup, pid) = (Arc::new(plan), File::open(&self.cgroup).unwrap(), pid_out());
-        let spawned = spawn_by(spawner, &plan, cgroup.as_fd(), pid).unwrap();
-        assert_eq!(pid.load(Ordering::Relaxed), spawned.pid);
+        let (plan, cgroup) = (Arc::new(plan), File::open(&self.cgroup).unwrap());
+        let spawned = spawn(spawner, &plan, &cgroup);
         let progress = spawned.report.next(&plan).unwrap_or_else(|error| panic!("{error}"));
         let_go(spawner, plan);
         (Running { spawned, output }, progress)
@@ -54,7 +74,9 @@ fn finish(running: &Running) -> String {
 }
 
 #[test]
-fn it_is_the_callers_sibling_in_its_cgroup_with_three_descriptors() {
+fn it_is_the_subreapers_child_in_its_cgroup_with_three_descriptors() {
+    // As the keeper is above the worker.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     // What the caller has open is none of the child's business, and none is left for it to close.
     let _open: Vec<File> = (0..300).map(|_| File::open("/dev/null").unwrap()).collect();
     let mut bench = Bench::new();
@@ -62,8 +84,12 @@ fn it_is_the_callers_sibling_in_its_cgroup_with_three_descriptors() {
     let (running, progress) = bench.start_by(&Spawner::default(), None);
     assert_eq!(progress, Progress::Executed);
     let proc = format!("/proc/{}", running.spawned.pid);
-    let status = fs::read_to_string(format!("{proc}/status")).unwrap();
-    assert_eq!(field(&status, "PPid"), std::os::unix::process::parent_id().to_string());
+    let status = || fs::read_to_string(format!("{proc}/status")).unwrap();
+    // Once its midwife has ended.
+    while field(&status(), "PPid") != std::process::id().to_string() {
+        std::thread::yield_now();
+    }
+    let status = status();
     assert_eq!(field(&status, "SigBlk"), "0000000000000000");
     assert_eq!(field(&status, "SigIgn"), "0000000000000000");
     let group = fs::read_to_string(format!("{proc}/cgroup")).unwrap();
@@ -93,7 +119,7 @@ fn the_descriptors_of_a_plan_are_closed_when_its_child_is_done() {
     let (from, to) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let (plan, _output) = bench.plan(Some(from));
     let (plan, cgroup) = (Arc::new(plan), File::open(&bench.cgroup).unwrap());
-    let spawned = spawn_by(&spawner, &plan, cgroup.as_fd(), pid_out()).unwrap();
+    let spawned = spawn(&spawner, &plan, &cgroup);
     rustix::io::write(&to, &[0]).unwrap();
     assert_eq!(spawned.report.next(&plan).unwrap(), Progress::Ready);
     assert_eq!(spawned.report.next(&plan).unwrap(), Progress::Executed);
@@ -113,7 +139,7 @@ fn one_that_waits_before_exec_holds_up_no_other() {
     goes.command(&["echo", "early"]);
     let (plan, output) = waits.plan(Some(from));
     let (plan, cgroup) = (Arc::new(plan), File::open(&waits.cgroup).unwrap());
-    let spawned = spawn_by(&spawner, &plan, cgroup.as_fd(), pid_out()).unwrap();
+    let spawned = spawn(&spawner, &plan, &cgroup);
     assert_eq!(spawned.report.next(&plan).unwrap(), Progress::Ready);
 
     let (running, progress) = goes.start_by(&spawner, None);
@@ -132,13 +158,16 @@ fn what_cannot_be_cloned_and_what_cannot_start_is_told() {
     bench.command(&["true"]);
     let (plan, _output) = bench.plan(None);
     let no_cgroup = File::open("/").unwrap();
-    let error = spawn_by(&spawner, &Arc::new(plan), no_cgroup.as_fd(), pid_out()).unwrap_err();
-    assert!(matches!(error, SpawnError::Clone(_)), "{error}");
+    let (plan, places) = (Arc::new(plan), places());
+    let report = spawn_by(&spawner, &plan, no_cgroup.as_fd(), places).unwrap();
+    let error = hear(&report, &plan).unwrap_err();
+    assert!(matches!(error, StartError::NotBorn { .. }), "{error}");
+    assert_eq!(places.child.load(Ordering::Acquire), 0);
 
     bench.command(&["/not/there"]);
     let (plan, _output) = bench.plan(None);
     let (plan, cgroup) = (Arc::new(plan), File::open(&bench.cgroup).unwrap());
-    let spawned = spawn_by(&spawner, &plan, cgroup.as_fd(), pid_out()).unwrap();
+    let spawned = spawn(&spawner, &plan, &cgroup);
     let error = spawned.report.next(&plan).unwrap_err().to_string();
     assert!(error.contains("/not/there"), "{error}");
 

@@ -43,6 +43,14 @@ fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
             Some("permission denied: not executable for this user, or a folder")
         }
         (Step::Execute { .. }, Errno::ENOEXEC) => Some("built for another machine, or a script without #!"),
-        _ => None,
+        (Step::Execute { .. }, Errno::E2BIG) => {
+            Some("too many arguments or variables, or is the container's memory limit too low to start it?")
+        }
+        _ => hint_of_memory(errno),
     }
+}
+
+/// What a process between clone and exec takes of the kernel's memory is counted as its container's.
+pub(in crate::container) fn hint_of_memory(errno: Errno) -> Option<&'static str> {
+    (errno == Errno::ENOMEM).then_some("is the container's memory limit too low to start it?")
 }

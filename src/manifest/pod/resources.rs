@@ -46,15 +46,6 @@ impl Pod {
     }
 }
 
-impl Pod {
-    /// Whether neither the Pod nor one of its containers has a limit of cpu or memory.
-    pub fn is_unlimited(&self) -> bool {
-        let own = self.resources.iter();
-        own.chain(self.containers.iter().map(|container| &container.resources))
-            .all(|all| all.limits.is_zero())
-    }
-}
-
 impl Resources {
     fn is_nothing(&self) -> bool {
         self.requests.is_zero() && self.limits.is_zero()
