@@ -298,9 +298,10 @@ fn sharing(pid_out: &AtomicU32, namespaces: u64, stack: &Stack) -> libc::clone_a
 /// for as long as the process lives.
 fn wait_for(midwife: u32) {
     let status = waitpid(Pid::from_raw(midwife as i32), WaitOptions::empty());
-    let ended_by_itself = matches!(status, Ok(Some((_, status))) if status.exited());
-    while !ended_by_itself {
-        std::thread::park();
+    if !matches!(status, Ok(Some((_, status))) if status.exited()) {
+        loop {
+            std::thread::park();
+        }
     }
 }
 
