@@ -173,7 +173,7 @@ fn a_connection_that_was_closed_while_it_lay_idle_costs_no_request() {
                 // The second request is read and not answered.
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
                 let read = head(stream);
-                drop(closed.lock().unwrap().send(read.is_some()));
+                let _ = closed.lock().unwrap().send(read.is_some());
                 return;
             }
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmore");
