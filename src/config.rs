@@ -12,7 +12,7 @@ use crate::http::{Headers, Url};
 use crate::manifest::findings::Findings;
 use crate::manifest::quantity::Quantity;
 use crate::manifest::tree::{Data, Node, Path as Field, Place};
-use crate::manifest::{Diagnostic, MAX_BYTES, sysctl, text};
+use crate::manifest::{Diagnostic, MAX_BYTES, duration, sysctl, text};
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 
@@ -44,6 +44,9 @@ pub struct Config {
     /// How many ids a Pod with a user namespace of its own has: a multiple of 65536, not zero
     /// (`userNamespaces.idsPerPod`).
     pub user_ids_per_pod: u32,
+    /// The longest wait between two runs of a container that fails again and again: 1 s to 300 s
+    /// (`crashLoopBackOff.maxContainerRestartPeriod`). A Pod's annotation goes before it.
+    pub max_container_restart_period: Duration,
     pub images: ImageConfig,
     /// Ours: refuse a Pod whose limits this host cannot enforce.
     pub require_cgroup_controllers: bool,
@@ -69,6 +72,7 @@ impl Default for Config {
             allowed_unsafe_sysctls: Vec::new(),
             seccomp_default: true,
             user_ids_per_pod: USER_IDS,
+            max_container_restart_period: Duration::from_secs(300),
             images: ImageConfig::default(),
             require_cgroup_controllers: false,
         }
@@ -99,6 +103,7 @@ const HONOURED: &[&str] = &[
     "allowedUnsafeSysctls",
     "seccompDefault",
     "userNamespaces",
+    "crashLoopBackOff",
     "requireCgroupControllers",
 ];
 
@@ -108,8 +113,7 @@ const KNOWN: &[&str] = &[
     "address", "authentication", "authorization", "cgroupDriver", "cgroupsPerQOS",
     "clusterDNS", "clusterDomain", "configMapAndSecretChangeDetectionStrategy", "containerLogMaxWorkers",
     "containerLogMonitorInterval", "containerRuntimeEndpoint", "contentType", "cpuCFSQuota", "cpuCFSQuotaPeriod",
-    "cpuManagerPolicy", "cpuManagerPolicyOptions", "cpuManagerReconcilePeriod", "crashLoopBackOff",
-    "enableContentionProfiling", "enableControllerAttachDetach", "enableDebugFlagsHandler",
+    "cpuManagerPolicy", "cpuManagerPolicyOptions", "cpuManagerReconcilePeriod", "enableContentionProfiling", "enableControllerAttachDetach", "enableDebugFlagsHandler",
     "enableDebuggingHandlers", "enableProfilingHandler", "enableServer", "enableSystemLogHandler",
     "enableSystemLogQuery", "enforceNodeAllocatable", "eventBurst", "eventRecordQPS", "evictionHard",
     "evictionMaxPodGracePeriod", "evictionMinimumReclaim", "evictionPressureTransitionPeriod", "evictionSoft",
@@ -218,6 +222,7 @@ fn set(config: &mut Config, key: &str, value: &Node) -> Result<(), String> {
         "allowedUnsafeSysctls" => config.allowed_unsafe_sysctls = sysctl_patterns(value)?,
         "seccompDefault" => config.seccomp_default = switch(value)?,
         "userNamespaces" => config.user_ids_per_pod = user_ids_per_pod(value)?,
+        "crashLoopBackOff" => config.max_container_restart_period = max_restart_period(value)?,
         "requireCgroupControllers" => config.require_cgroup_controllers = switch(value)?,
         _ if images::FIELDS.contains(&key) => config.images.set(key, value)?,
         _ => {}
@@ -231,7 +236,7 @@ fn switch(value: &Node) -> Result<bool, String> {
 
 /// Zero stands for the default, as in Kubernetes.
 fn period(text: &str, default: Duration) -> Result<Duration, String> {
-    let period = duration(text).ok_or("expected a duration such as 20s or 1m30s")?;
+    let period = duration::parse(text).ok_or("expected a duration such as 20s or 1m30s")?;
     Ok(if period.is_zero() { default } else { period })
 }
 
@@ -260,14 +265,26 @@ fn sysctl_patterns(value: &Node) -> Result<Vec<String>, String> {
     items.iter().map(pattern).collect()
 }
 
-fn user_ids_per_pod(value: &Node) -> Result<u32, String> {
+/// The one field that a map may have; `None` where it is not written.
+fn only_field<'a>(value: &'a Node, field: &str) -> Result<Option<&'a Node>, String> {
     let Data::Map(entries) = &value.data else { return Err("expected a map".to_owned()) };
-    if let Some(unknown) = entries.iter().find(|entry| entry.key != "idsPerPod") {
+    if let Some(unknown) = entries.iter().find(|entry| entry.key != field) {
         return Err(format!("unknown field: {}", unknown.key));
     }
-    let Some(written) = value.get("idsPerPod").filter(|node| node.data != Data::Null) else {
-        return Ok(USER_IDS);
+    Ok(value.get(field).filter(|node| node.data != Data::Null))
+}
+
+fn max_restart_period(value: &Node) -> Result<Duration, String> {
+    const FIELD: &str = "maxContainerRestartPeriod";
+    let Some(written) = only_field(value, FIELD)? else {
+        return Ok(Config::default().max_container_restart_period);
     };
+    let period = duration::max_restart_period(written.text().unwrap_or_default());
+    period.map_err(|reason| format!("{FIELD}: {reason}"))
+}
+
+fn user_ids_per_pod(value: &Node) -> Result<u32, String> {
+    let Some(written) = only_field(value, "idsPerPod")? else { return Ok(USER_IDS) };
     let ids = u32::try_from(number(written, USER_IDS.into())?).map_err(|_| "idsPerPod: too large")?;
     if ids.is_multiple_of(USER_IDS) {
         Ok(ids)
@@ -282,34 +299,6 @@ fn number(value: &Node, least: i64) -> Result<i64, String> {
         _ => None,
     };
     number.filter(|number| *number >= least).ok_or_else(|| format!("expected an integer of at least {least}"))
-}
-
-/// A duration as Go writes it: `1h2m3.5s`, `300ms`, `0`. Not negative.
-fn duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() || text.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (amount, tail) = rest.split_at(end);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, next) = tail.split_at(unit_end);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" | "μs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        let part = Duration::try_from_secs_f64(amount.parse::<f64>().ok()? * seconds).ok()?;
-        total = total.checked_add(part)?;
-        rest = next;
-    }
-    Some(total)
 }
 
 #[cfg(test)]
@@ -404,21 +393,13 @@ mod tests {
             ("userNamespaces: {idsPerPod: 0}", "expected an integer of at least 65536"),
             ("userNamespaces: {idsPerPod: 4294967296}", "too large"),
             ("userNamespaces: {ids: 1}", "unknown field: ids"),
+            ("crashLoopBackOff: {maxContainerRestartPeriod: 301s}", "between 1s and 300s"),
+            ("crashLoopBackOff: {maxContainerRestartPeriod: 5}", "between 1s and 300s"),
             ("seccompDefault: maybe", "expected true or false"),
         ];
         for (text, reason) in cases {
             let errors = decode(text).unwrap_err();
             assert!(errors.len() == 1 && errors[0].contains(reason), "{text}: {errors:?}");
-        }
-    }
-
-    #[test]
-    fn durations_as_go_writes_them() {
-        for (text, millis) in [("0", 0), ("300ms", 300), ("1.5h", 5_400_000), ("1m0.5s", 60_500)] {
-            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
-        }
-        for text in ["", "5", "s", "1d", "-1s", "1.1.1s", "99999999999999999999h"] {
-            assert_eq!(duration(text), None, "{text}");
         }
     }
 }

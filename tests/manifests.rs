@@ -1,5 +1,7 @@
 //! Manifests of every kind through the public entry points.
 
+#[path = "manifests/lifecycle.rs"]
+mod lifecycle;
 #[path = "manifests/secrets.rs"]
 mod secrets;
 #[path = "manifests/security.rs"]
@@ -86,7 +88,7 @@ fn everything_wrong_is_named_at_its_place() {
         ),
         (
             "  volumes:\n",
-            "  initContainers: [{name: a}]\n  volumes:\n",
+            "  initContainers: [{name: a, image: i:1}]\n  volumes:\n",
             &["pod.yaml:16:3: error: not supported yet: spec.initContainers"],
         ),
         (

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::huge_pages::{HugePageLimit, huge_page_limits};
+use crate::manifest::pod::at_once;
 use crate::manifest::{Container, Pod};
 
 /// The period of `cpu.max` in microseconds (`cpuCFSQuotaPeriod`, default 100 ms).
@@ -44,26 +45,25 @@ impl ContainerLimits {
 /// The limits of a Pod: what its containers share. What the manifest says of the Pod itself goes first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodLimits {
-    /// Thousandths of a core: the sum of the containers' requests.
+    /// Thousandths of a core: what the containers request at the same time.
     pub cpu_request_milli: u64,
-    /// Thousandths of a core: the sum, if every container has a limit.
+    /// Thousandths of a core: what they need at the same time, if every container has a limit.
     pub cpu_limit_milli: Option<u64>,
-    /// Bytes: the sum, if every container has a limit.
+    /// Bytes: what they need at the same time, if every container has a limit.
     pub memory_limit: Option<u64>,
     /// Processes and threads together: the node's `podPidsLimit`.
     pub pids_max: Option<u64>,
-    /// The sum, for each size.
+    /// What they need at the same time, for each size.
     pub huge_pages: Vec<HugePageLimit>,
 }
 
 impl PodLimits {
     /// `pids_max` is the node's `podPidsLimit`, `None` where it sets none (−1).
     pub fn of(pod: &Pod, pids_max: Option<u64>) -> PodLimits {
-        let containers: Vec<_> = pod.containers.iter().map(ContainerLimits::of).collect();
         let own = pod.resources.as_ref();
-        let request = || containers.iter().fold(0, |sum: u64, c| sum.saturating_add(c.cpu_request_milli));
-        let cpu = || sum_if_all(containers.iter().map(|c| c.cpu_limit_milli));
-        let memory = || sum_if_all(containers.iter().map(|c| c.memory_limit));
+        let request = || at_once(&pod.containers, |c| ContainerLimits::of(c).cpu_request_milli);
+        let cpu = || if_all_have(&pod.containers, |limits| limits.cpu_limit_milli);
+        let memory = || if_all_have(&pod.containers, |limits| limits.memory_limit);
         PodLimits {
             cpu_request_milli: own.and_then(|own| own.requests.cpu_milli).unwrap_or_else(request),
             cpu_limit_milli: own.and_then(|own| own.limits.cpu_milli).or_else(cpu),
@@ -76,18 +76,19 @@ impl PodLimits {
 
 /// By the size of a page, in bytes.
 fn hugepages(pod: &Pod) -> BTreeMap<String, u64> {
-    let mut sums = BTreeMap::new();
-    for (size, bytes) in pod.containers.iter().flat_map(|container| &container.resources.limits.hugepages) {
-        let sum: &mut u64 = sums.entry(size.clone()).or_default();
-        *sum = sum.saturating_add(*bytes);
-    }
+    let of = |container: &Container, size: &str| container.resources.limits.hugepages.get(size).copied();
+    let sizes = pod.containers.iter().flat_map(|container| container.resources.limits.hugepages.keys());
+    let sum = |size: &String| at_once(&pod.containers, |container| of(container, size).unwrap_or(0));
+    let mut sums: BTreeMap<_, _> = sizes.map(|size| (size.clone(), sum(size))).collect();
     let own = pod.resources.iter().flat_map(|own| &own.limits.hugepages);
     sums.extend(own.map(|(size, bytes)| (size.clone(), *bytes)));
     sums
 }
 
-fn sum_if_all(mut limits: impl Iterator<Item = Option<u64>>) -> Option<u64> {
-    limits.try_fold(0u64, |sum, limit| Some(sum.saturating_add(limit?)))
+fn if_all_have(containers: &[Container], limit: impl Fn(ContainerLimits) -> Option<u64>) -> Option<u64> {
+    let limit = |container: &Container| limit(ContainerLimits::of(container));
+    let all_have = containers.iter().all(|container| limit(container).is_some());
+    all_have.then(|| at_once(containers, |container| limit(container).unwrap_or(0)))
 }
 
 /// `cpu.weight` (1…10000) for a request in thousandths of a core, by way of cgroup v1's shares.
@@ -158,9 +159,18 @@ mod tests {
 
     #[test]
     fn a_pod_has_a_limit_only_if_every_container_has_one() {
-        assert_eq!(sum_if_all([Some(1), Some(2)].into_iter()), Some(3));
-        assert_eq!(sum_if_all([Some(1), None].into_iter()), None);
-        assert_eq!(sum_if_all([Some(u64::MAX), Some(2)].into_iter()), Some(u64::MAX));
+        let of = |limits: &[Option<u64>]| {
+            let container = |limit: &Option<u64>| {
+                let mut container = Container::plain("c", "i");
+                container.resources.limits.memory = *limit;
+                container
+            };
+            let containers: Vec<_> = limits.iter().map(container).collect();
+            if_all_have(&containers, |limits| limits.memory_limit)
+        };
+        assert_eq!(of(&[Some(1), Some(2)]), Some(3));
+        assert_eq!(of(&[Some(1), None]), None);
+        assert_eq!(of(&[Some(u64::MAX), Some(2)]), Some(u64::MAX));
     }
 
     #[test]

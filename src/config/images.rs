@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{duration, number, switch};
+use super::{number, switch};
+use crate::manifest::duration;
 use crate::manifest::tree::Node;
 
 pub(super) const FIELDS: &[&str] = &[
@@ -68,7 +69,7 @@ impl ImageConfig {
     pub(super) fn set(&mut self, key: &str, value: &Node) -> Result<(), String> {
         let time = || {
             let text = value.text().ok_or("expected a string")?;
-            duration(text).ok_or("expected a duration such as 2m or 72h")
+            duration::parse(text).ok_or("expected a duration such as 2m or 72h")
         };
         let small = || u32::try_from(number(value, 0)?).map_err(|_| "too large".to_owned());
         match key {

@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as api;
 use serde_json::Value;
 
 use super::findings::Findings;
 use super::names::{self, Verdict};
-use super::pod::{Pod, PodId, RestartPolicy};
+use super::pod::{Pod, PodId};
 use super::tree::{Node, Path};
-use super::{check_container, check_resources, check_security, check_volume, defaults, uid};
+use super::{check_container, check_resources, check_restart, check_security, check_volume, defaults, uid};
 
 /// All annotations of one object together, as in Kubernetes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
@@ -90,16 +89,18 @@ pub(super) fn pod(
         findings.append(own);
         return None;
     };
-    let restart_policy = restart_policy(spec, &mut checker);
-    let termination_grace = termination_grace(spec, &mut checker);
+    check_restart::of_pod(spec, &mut checker);
+    let termination_grace = check_restart::termination_grace(spec, &mut checker);
+    let active_deadline = check_restart::active_deadline(spec, &mut checker);
+    let max_restart_period = check_restart::max_restart_period(&annotations, &mut checker);
     let host_network = spec.host_network.unwrap_or_default();
     let hostname = hostname(spec, &id, &mut checker);
     let image_pull_secrets = image_pull_secrets(spec, &mut checker);
     let volumes = check_volume::volumes(spec, &mut checker);
-    let containers = check_container::containers(spec, &annotations, &mut checker);
+    let containers = check_container::containers(spec, &annotations, termination_grace, &mut checker);
     let resources = check_resources::of_pod(spec, &containers, &mut checker);
     let security = check_security::of_pod(spec, &mut checker);
-    let priority_class_name = priority_class_name(spec, &mut checker);
+    let priority_class_name = check_restart::priority_class_name(spec, &mut checker);
     let whole = !own.has_errors();
     findings.append(own);
     if !whole {
@@ -116,8 +117,9 @@ pub(super) fn pod(
         containers,
         volumes,
         image_pull_secrets,
-        restart_policy,
         termination_grace,
+        active_deadline,
+        max_restart_period,
         host_network,
         host_pid: spec.host_pid.unwrap_or_default(),
         host_ipc: spec.host_ipc.unwrap_or_default(),
@@ -129,6 +131,7 @@ pub(super) fn pod(
         supplemental_groups_policy: security.supplemental_groups_policy,
         sysctls: security.sysctls,
         resources,
+        priority: check_restart::priority(spec),
         priority_class_name,
         node_name: node_name.to_owned(),
         object: shown,
@@ -180,26 +183,6 @@ fn metadata(object: &api::Pod, checker: &mut Checker<'_>) -> (Pairs, Pairs) {
     (labels, annotations)
 }
 
-fn restart_policy(spec: &api::PodSpec, checker: &mut Checker<'_>) -> RestartPolicy {
-    let words = [
-        ("Always", RestartPolicy::Always),
-        ("OnFailure", RestartPolicy::OnFailure),
-        ("Never", RestartPolicy::Never),
-    ];
-    let path = Path::of("spec.restartPolicy");
-    checker.word(&path, spec.restart_policy.as_deref(), &words, RestartPolicy::Always)
-}
-
-fn termination_grace(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Duration {
-    let seconds = spec.termination_grace_period_seconds.unwrap_or(defaults::GRACE_SECONDS);
-    let seconds = u64::try_from(seconds).unwrap_or_else(|_| {
-        let path = Path::of("spec.terminationGracePeriodSeconds");
-        checker.invalid(&path, seconds, "must be greater than or equal to 0");
-        0
-    });
-    Duration::from_secs(seconds)
-}
-
 fn hostname(spec: &api::PodSpec, id: &PodId, checker: &mut Checker<'_>) -> Option<String> {
     match spec.hostname.as_deref().filter(|name| !name.is_empty()) {
         Some(name) => {
@@ -208,12 +191,6 @@ fn hostname(spec: &api::PodSpec, id: &PodId, checker: &mut Checker<'_>) -> Optio
         }
         None => Some(names::shorten_hostname(&id.name).to_owned()),
     }
-}
-
-fn priority_class_name(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Option<String> {
-    let name = spec.priority_class_name.as_deref().filter(|name| !name.is_empty())?;
-    checker.name(&Path::of("spec.priorityClassName"), name, names::dns_subdomain);
-    Some(name.to_owned())
 }
 
 fn image_pull_secrets(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Vec<String> {

@@ -1,57 +1,87 @@
 //! Containers: names, images, ports, environment; resources, security settings and mounts have files of their own.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as api;
 
 use super::check::{Checker, Pairs};
-use super::pod::{Container, EnvVar, Port, Protocol, PullPolicy};
+use super::pod::{Container, EnvVar, Port, Protocol, PullPolicy, Role};
 use super::tree::Path;
-use super::{check_resources, check_security, check_volume, defaults, names};
+use super::{check_lifecycle, check_resources, check_restart, check_security, check_volume, defaults, names};
 
+/// All containers in the order of their turns: those of `spec.initContainers` first. `grace` is the Pod's.
 pub(super) fn containers(
     spec: &api::PodSpec,
     annotations: &Pairs,
+    grace: Duration,
     checker: &mut Checker<'_>,
 ) -> Vec<Container> {
     let list = Path::of("spec.containers");
     if spec.containers.is_empty() {
         checker.required(&list);
     }
-    let mut seen = HashSet::new();
+    let mut names = HashSet::new();
     let mut host_ports = HashSet::new();
     let mut containers = Vec::new();
-    for (index, written) in spec.containers.iter().enumerate() {
-        let path = list.index(index);
+    let init = spec.init_containers.iter().flatten().enumerate();
+    let init_list = Path::of("spec.initContainers");
+    let init = init.map(|(index, written)| (true, init_list.index(index), written));
+    let main = spec.containers.iter().enumerate();
+    let main = main.map(|(index, written)| (false, list.index(index), written));
+    for (is_init, path, written) in init.chain(main) {
         checker.name(&path.key("name"), &written.name, names::dns_label);
         if !written.name.is_empty() {
-            checker.unique(&path.key("name"), &mut seen, &written.name, &written.name);
+            checker.unique(&path.key("name"), &mut names, &written.name, &written.name);
         }
-        containers.push(container(written, spec, annotations, &path, &mut host_ports, checker));
+        let role = check_restart::role(written, is_init);
+        if role == Role::Init {
+            // They run one by one, and before all others.
+            let mut own_host_ports = HashSet::new();
+            let place = Place { role, annotations, grace, path: &path, host_ports: &mut own_host_ports };
+            containers.push(container(written, spec, place, checker));
+        } else {
+            let place = Place { role, annotations, grace, path: &path, host_ports: &mut host_ports };
+            containers.push(container(written, spec, place, checker));
+        }
     }
     containers
 }
 
 type HostPorts = HashSet<(u16, &'static str)>;
 
+/// What a container is checked against beside its Pod's spec.
+struct Place<'a> {
+    role: Role,
+    annotations: &'a Pairs,
+    grace: Duration,
+    path: &'a Path,
+    host_ports: &'a mut HostPorts,
+}
+
 fn container(
     written: &api::Container,
     spec: &api::PodSpec,
-    annotations: &Pairs,
-    path: &Path,
-    host_ports: &mut HostPorts,
+    place: Place<'_>,
     checker: &mut Checker<'_>,
 ) -> Container {
+    let Place { role, annotations, grace, path, host_ports } = place;
     let image = image(written, path, checker);
+    let ports = ports(written, spec.host_network.unwrap_or_default(), path, host_ports, checker);
+    let (lifecycle, probes) = check_lifecycle::of_container(written, role, &ports, grace, path, checker);
     Container {
         name: written.name.clone(),
+        role,
+        restart: check_restart::of_container(written, spec.restart_policy.as_deref(), path, checker),
+        lifecycle,
+        probes,
         pull_policy: pull_policy(written, &image, path, checker),
         image,
         command: written.command.clone().unwrap_or_default(),
         args: written.args.clone().unwrap_or_default(),
         env: env(written, path, checker),
         working_dir: written.working_dir.clone().filter(|dir| !dir.is_empty()),
-        ports: ports(written, spec.host_network.unwrap_or_default(), path, host_ports, checker),
+        ports,
         resources: check_resources::of_container(written, spec, path, checker),
         security: check_security::of_container(written, spec, annotations, path, checker),
         mounts: check_volume::mounts(written, spec, path, checker),
@@ -138,7 +168,7 @@ fn container_port(port: &api::ContainerPort, path: &Path, checker: &mut Checker<
     port_number(port.container_port, &path, checker)
 }
 
-fn port_number(number: i32, path: &Path, checker: &mut Checker<'_>) -> u16 {
+pub(super) fn port_number(number: i32, path: &Path, checker: &mut Checker<'_>) -> u16 {
     u16::try_from(number).ok().filter(|number| *number != 0).unwrap_or_else(|| {
         checker.invalid(path, number, "must be between 1 and 65535, inclusive");
         0

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
 use super::check::Checker;
-use super::pod::{Amounts, Container, Resources};
+use super::pod::{Amounts, Container, Resources, Role, at_once};
 use super::quantity::Quantity;
 use super::tree::Path;
 
@@ -46,7 +46,7 @@ pub(super) fn of_pod(
     if !names_cpu_or_memory(written) {
         need_no_more_than_pages(&own, &path, checker);
     }
-    let requested = together(containers.iter().map(|container| &container.resources.requests));
+    let requested = together(containers);
     if own.limits != Amounts::default() {
         let written_request = |name| has(&written.requests, name);
         let default = |name, own: Option<u64>, theirs: Option<u64>| match written_request(name) {
@@ -165,21 +165,20 @@ fn need_no_more_than_pages(resources: &Resources, path: &Path, checker: &mut Che
     }
 }
 
-/// The sum; what no container names stays unset.
-fn together<'a>(all: impl Iterator<Item = &'a Amounts>) -> Amounts {
-    let add = |sum: Option<u64>, more: Option<u64>| match (sum, more) {
-        (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
-        (sum, more) => sum.or(more),
+/// What they request at the same time; what no container names stays unset.
+fn together(containers: &[Container]) -> Amounts {
+    let sum = |of: &dyn Fn(&Amounts) -> Option<u64>| {
+        let of = |container: &Container| of(&container.resources.requests);
+        let is_named = containers.iter().any(|container| of(container).is_some());
+        is_named.then(|| at_once(containers, |container| of(container).unwrap_or(0)))
     };
-    all.fold(Amounts::default(), |mut sum, more| {
-        sum.cpu_milli = add(sum.cpu_milli, more.cpu_milli);
-        sum.memory = add(sum.memory, more.memory);
-        for (size, bytes) in &more.hugepages {
-            let sum = sum.hugepages.entry(size.clone()).or_default();
-            *sum = sum.saturating_add(*bytes);
-        }
-        sum
-    })
+    let sizes = containers.iter().flat_map(|container| container.resources.requests.hugepages.keys());
+    let pages = |size: &String| sum(&|amounts| amounts.hugepages.get(size).copied()).unwrap_or(0);
+    Amounts {
+        cpu_milli: sum(&|amounts| amounts.cpu_milli),
+        memory: sum(&|amounts| amounts.memory),
+        hugepages: sizes.map(|size| (size.clone(), pages(size))).collect(),
+    }
 }
 
 /// The containers' requests together fit into the Pod's, and each one's limit into the Pod's limit.
@@ -198,7 +197,8 @@ fn holds_its_containers(
             checker.invalid(&requests.key(&name), in_words(&name, most), reason);
         }
     }
-    for (index, container) in containers.iter().enumerate() {
+    // As in Kubernetes, an init container may ask for more than it will get.
+    for (index, container) in containers.iter().filter(|c| c.role == Role::Main).enumerate() {
         let limits = Path::of("spec.containers").index(index).key("resources").key("limits");
         for (name, limit, most) in pairs(&container.resources.limits, &own.limits) {
             if limit > most {

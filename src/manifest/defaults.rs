@@ -50,8 +50,10 @@ pub(super) fn apply(
         }
     }
     let host_network = spec["hostNetwork"].as_bool().unwrap_or_default();
-    for container in spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
-        fill_container(container, host_network);
+    for list in ["initContainers", "containers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            fill_container(container, host_network);
+        }
     }
     for volume in spec.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
         fill_volume(volume);
@@ -82,12 +84,37 @@ fn fill_container(container: &mut Value, host_network: bool) {
         fill(&mut container["resources"], json!({"requests": {}}));
         fill(&mut container["resources"]["requests"], limits);
     }
+    fill_probes_and_hooks(container);
     for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         fill(port, json!({"protocol": "TCP"}));
         if host_network {
             let number = port["containerPort"].clone();
             fill(port, json!({"hostPort": number}));
         }
+    }
+}
+
+fn fill_probes_and_hooks(container: &mut Value) {
+    for key in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if let Some(probe) = container.get_mut(key) {
+            fill(
+                probe,
+                json!({"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}),
+            );
+            fill_handler(probe);
+        }
+    }
+    for key in ["postStart", "preStop"] {
+        container.pointer_mut(&format!("/lifecycle/{key}")).map(fill_handler);
+    }
+}
+
+fn fill_handler(handler: &mut Value) {
+    if let Some(get) = handler.get_mut("httpGet") {
+        fill(get, json!({"path": "/", "scheme": "HTTP"}));
+    }
+    if let Some(grpc) = handler.get_mut("grpc") {
+        fill(grpc, json!({"service": ""}));
     }
 }
 

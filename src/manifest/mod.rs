@@ -5,13 +5,16 @@
 
 mod check;
 mod check_container;
+mod check_lifecycle;
 mod check_profiles;
 mod check_resources;
+mod check_restart;
 mod check_secret;
 mod check_security;
 mod check_volume;
 mod decode;
 mod defaults;
+pub(crate) mod duration;
 pub(crate) mod findings;
 mod names;
 pub mod pod;

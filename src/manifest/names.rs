@@ -92,6 +92,15 @@ pub(crate) fn port_name(name: &str) -> Verdict {
     Err(reason.to_owned())
 }
 
+/// A header of HTTP, as Kubernetes lets a probe or a hook send it.
+pub(crate) fn http_header(name: &str) -> Verdict {
+    if name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Ok(());
+    }
+    Err("a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for \
+         validation is '[-A-Za-z0-9]+')".to_owned())
+}
+
 /// The host name made of a Pod's name: at most 63 bytes, as the kernel takes 64 with the end, no `-` or `.` at the end.
 pub(crate) fn shorten_hostname(name: &str) -> &str {
     // Pods' names are ASCII by now; `floor` keeps this true for any other.

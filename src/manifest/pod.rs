@@ -2,14 +2,18 @@
 //!
 //! What podkeep does not honour yet never gets this far: `manifest` refuses it by name.
 
+mod lifecycle;
 mod resources;
+mod restart;
 mod security;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-pub use resources::{Amounts, QosClass, Resources};
+pub use lifecycle::{HookAction, HttpGet, Lifecycle, Probe, ProbeAction, Probes};
+pub use resources::{Amounts, QosClass, Resources, at_once};
+pub use restart::{Restart, RestartAction, RestartPolicy, RestartRule, Role};
 pub use security::{
     AppArmorProfile, FsGroupChangePolicy, ProcMount, SeLinuxOptions, SeccompProfile, Security,
     SupplementalGroupsPolicy, Sysctl,
@@ -22,14 +26,17 @@ pub struct Pod {
     pub uid: Uid,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// At least one; names are unique.
+    /// In the order of their turns: init containers and sidecars first. At least one is [`Role::Main`]; names are unique.
     pub containers: Vec<Container>,
     pub volumes: Vec<Volume>,
     /// Names of Secrets of its namespace, in the manifest's order.
     pub image_pull_secrets: Vec<String>,
-    pub restart_policy: RestartPolicy,
-    /// Whole seconds; zero means at once.
+    /// Of every container, all of them together. Whole seconds; zero means at once.
     pub termination_grace: Duration,
+    /// Whole seconds since the Pod's start, after which it has failed.
+    pub active_deadline: Option<Duration>,
+    /// Instead of the node's [`max_container_restart_period`](crate::config::Config): 1 s to 300 s.
+    pub max_restart_period: Option<Duration>,
     pub host_network: bool,
     /// The host's PID namespace; never together with `share_process_namespace`.
     pub host_pid: bool,
@@ -49,6 +56,8 @@ pub struct Pod {
     /// What all containers share, where the manifest says so (`spec.resources`); at least one amount is set.
     pub resources: Option<Resources>,
     pub priority_class_name: Option<String>,
+    /// Zero where neither a number nor one of the system's classes is written.
+    pub priority: i32,
     /// The UTS host name of the Pod: `spec.hostname` or the Pod's name, at most 63 bytes.
     /// `None` where the Pod is on the host's network and so has the host's name.
     pub hostname: Option<String>,
@@ -62,7 +71,7 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// A Pod of which nothing else is said: no volumes and no wishes, the host's name, `Always`, Kubernetes' 30 seconds.
+    /// A Pod of which nothing else is said: no volumes and no wishes, the host's name, Kubernetes' 30 seconds.
     pub fn plain(id: PodId, uid: Uid, containers: Vec<Container>) -> Pod {
         Pod {
             id,
@@ -72,8 +81,9 @@ impl Pod {
             containers,
             volumes: Vec::new(),
             image_pull_secrets: Vec::new(),
-            restart_policy: RestartPolicy::Always,
             termination_grace: Duration::from_secs(30),
+            active_deadline: None,
+            max_restart_period: None,
             host_network: false,
             host_pid: false,
             host_ipc: false,
@@ -86,6 +96,7 @@ impl Pod {
             sysctls: Vec::new(),
             resources: None,
             priority_class_name: None,
+            priority: 0,
             hostname: None,
             node_name: String::new(),
             object: serde_json::Value::Null,
@@ -95,10 +106,14 @@ impl Pod {
 }
 
 impl Container {
-    /// A container of which nothing else is said.
+    /// A container of which nothing else is said: one of `spec.containers`, restarted `Always`.
     pub fn plain(name: &str, image: &str) -> Container {
         Container {
             name: name.to_owned(),
+            role: Role::Main,
+            restart: Restart::by(RestartPolicy::Always),
+            lifecycle: Lifecycle::default(),
+            probes: Probes::default(),
             image: image.to_owned(),
             pull_policy: PullPolicy::IfNotPresent,
             command: Vec::new(),
@@ -150,14 +165,6 @@ impl fmt::Display for Uid {
     }
 }
 
-/// `spec.restartPolicy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum RestartPolicy {
-    Always,
-    OnFailure,
-    Never,
-}
-
 /// `imagePullPolicy`, defaulted by the tag as Kubernetes does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PullPolicy {
@@ -171,6 +178,10 @@ pub enum PullPolicy {
 pub struct Container {
     /// A DNS label.
     pub name: String,
+    pub role: Role,
+    pub restart: Restart,
+    pub lifecycle: Lifecycle,
+    pub probes: Probes,
     /// As written in the manifest.
     pub image: String,
     pub pull_policy: PullPolicy,

@@ -8,7 +8,8 @@ use super::tree::{Data, Node, Path};
 
 /// One field that is refused.
 struct Row {
-    /// Relative to the Pod; `*` is every element of a list or every value of a map.
+    /// Relative to the Pod; `*` is every element of a list or every value of a map. What is said of `containers` goes for
+    /// `initContainers` too.
     path: &'static str,
     /// Values that say what podkeep does anyway.
     same: &'static [&'static str],
@@ -91,8 +92,13 @@ const VOLUMES: &[&str] = &["emptyDir", "hostPath"];
 /// Names every field of `pod` that is not honoured.
 pub(crate) fn check(pod: &Node, node_name: &str, findings: &mut Findings) {
     for row in ROWS {
-        let steps: Vec<&str> = row.path.split('.').collect();
-        visit(pod, &Path::default(), &steps, &mut |node, path| refuse(row, pod, node, path, findings));
+        let mut steps: Vec<&str> = row.path.split('.').collect();
+        let mut found = |node: &Node, path: &Path| refuse(row, pod, node, path, findings);
+        visit(pod, &Path::default(), &steps, &mut found);
+        if steps[1] == "containers" {
+            steps[1] = "initContainers";
+            visit(pod, &Path::default(), &steps, &mut found);
+        }
     }
     check_volumes(pod, findings);
     warn_of_cluster(pod, node_name, findings);

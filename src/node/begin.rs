@@ -34,6 +34,7 @@ use crate::config::Config;
 use crate::events::{self, Fresh, Recorder};
 use crate::keeper::link::Link;
 use crate::logs::{Holding, Policy, Pump};
+use crate::pod::backoff::Pace;
 use crate::pod::machine::Settings;
 use crate::pod::set::{Set, SetEvent};
 use crate::source::Source;
@@ -71,6 +72,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
     let url = ManifestUrl::open(&mut options, now).context("make the tasks")?;
     let sources: &[_] = if url.is_some() { &[FILES, URL] } else { &[FILES] };
     let not_enforced: Vec<String> = cgroups.missing_controllers().iter().map(|c| not_enforced(*c)).collect();
+    let settings = Settings { crash_loop: Pace::crash_loop(options.config.max_container_restart_period) };
     let mut worker = Worker {
         link,
         poller: Poller::new().context("make the set of events")?,
@@ -101,7 +103,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         start_journal: StartJournal::open(&options.folders.start_journal())
             .context("open the start journal")?,
         spawner: Spawner::default(),
-        settings: Settings::default(),
+        settings,
         reign,
         requests,
         recorder,

@@ -26,6 +26,11 @@ impl Pace {
     };
     /// Looking again for an image that was not there (`K/images/image_manager.go`).
     pub const IMAGE: Pace = Pace::CRASH_LOOP;
+    /// Restarts of a container that never waits longer than `max`.
+    pub fn crash_loop(max: Duration) -> Pace {
+        Pace { initial: Pace::CRASH_LOOP.initial.min(max), max, ..Pace::CRASH_LOOP }
+    }
+
     /// Preparing a Pod's volumes again (`goroutinemap/exponentialbackoff`): 500 ms to about 2 minutes.
     pub const PREPARE: Pace = Pace {
         initial: Duration::from_millis(500),

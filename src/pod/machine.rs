@@ -115,6 +115,12 @@ impl Machine {
         (state.containers.len() == pod.containers.len()).then_some(Self { pod, settings, state })
     }
 
+    /// Of this Pod's restarts: the node's, unless the Pod sets its own longest wait.
+    fn pace(&self) -> Pace {
+        let max = self.pod.max_restart_period.unwrap_or(self.settings.crash_loop.max);
+        Pace::crash_loop(max)
+    }
+
     pub fn pod(&self) -> &Arc<Pod> {
         &self.pod
     }
@@ -289,7 +295,7 @@ impl Machine {
 
     fn adopted(&mut self, container: Index, attempt: u32, pid: u32, now: BootTime, todo: &mut Vec<Command>) {
         let stopping = self.state.stage == PodStage::Stopping;
-        let (grace, pace) = (self.pod.termination_grace, self.settings.crash_loop);
+        let (grace, pace) = (self.pod.termination_grace, self.pace());
         let Some(c) = self.state.containers.get_mut(container).filter(|c| c.missed(attempt)) else { return };
         c.adopted(attempt, pid, now, pace);
         if stopping {
@@ -333,9 +339,9 @@ impl Machine {
     }
 
     fn cleared(&mut self, container: Index, oom_killed: bool) {
-        let policy = self.pod.restart_policy;
+        let policy = self.pod.containers[container].restart.policy;
         let stopping = self.state.stage == PodStage::Stopping;
-        let pace = self.settings.crash_loop;
+        let pace = self.pace();
         let Some(c) = self.state.containers.get_mut(container) else { return };
         let Stage::Clearing { end, .. } = &c.stage else { return };
         let end = end.clone();
@@ -419,7 +425,7 @@ impl Machine {
     }
 
     fn pass_container_time(&mut self, now: BootTime, todo: &mut Vec<Command>) {
-        let pace = self.settings.crash_loop;
+        let pace = self.pace();
         for (container, c) in self.state.containers.iter_mut().enumerate() {
             if c.deadline().is_none_or(|deadline| deadline > now) {
                 continue;
@@ -482,10 +488,10 @@ impl Machine {
 
     /// The Pod's status as it stands.
     pub fn status(&self) -> PodStatus {
-        let policy = self.pod.restart_policy;
-        let phases = self.state.containers.iter().map(|c| c.phase(policy));
+        let specs = self.pod.containers.iter();
+        let phases = self.state.containers.iter().zip(specs).map(|(c, spec)| c.phase(spec.restart.policy));
         let statuses = self.pod.containers.iter().zip(&self.state.containers);
-        let pace = self.settings.crash_loop;
+        let pace = self.pace();
         PodStatus {
             phase: phase(phases),
             terminating: self.is_terminating(),

@@ -15,7 +15,7 @@ use podkeep::container::{
     self, Bind, ImageConfig, Namespaces, Overlay, Parent, Plan, PodNamespaces, Recipe, ResolvedUser, Root,
     Setting, Spawned, StartError, Stdio,
 };
-use podkeep::manifest::pod::{Container, Pod, PodId, PullPolicy, RestartPolicy, Uid};
+use podkeep::manifest::pod::{Container, Pod, PodId, PullPolicy, Uid};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 const APPLETS: &[&str] = &[
@@ -234,7 +234,6 @@ fn pod() -> Pod {
         ..Container::plain("main", "busybox")
     };
     Pod {
-        restart_policy: RestartPolicy::Never,
         termination_grace: Duration::ZERO,
         hostname: Some("web".to_owned()),
         node_name: "guest".to_owned(),

@@ -82,7 +82,7 @@ impl World {
         let (Command::FindImage { container } | Command::Start { container, .. }) = *command else { return };
         // Broken by not ending containers in `CrashBackOff` in `stop_containers`: found.
         assert!(!self.stopping, "nothing starts once the Pod is stopping");
-        let policy = self.pod.restart_policy;
+        let policy = self.pod.containers[container].restart.policy;
         self.ledgers[container].asked(command, policy, self.now);
         let before = &self.ledgers[..container];
         let first = self.made[container].is_none();
@@ -122,7 +122,7 @@ impl World {
         // Broken by a second `Release` that is never asked for, by a `begin` that forgets it, by ignoring `Adopted`:
         // all found.
         assert!(machine.is_finished() || machine.is_gone(), "a Pod waits for nothing");
-        let over = |ledger: &Ledger| ledger.is_over_for_good(self.pod.restart_policy);
+        let over = |ledger: &Ledger| ledger.is_over_for_good(self.pod.containers[0].restart.policy);
         // Broken by letting `Container::runs_again` take Never for OnFailure: found.
         assert!(machine.is_gone() || self.ledgers.iter().all(over), "a Pod is finished when none runs again");
         self.save();

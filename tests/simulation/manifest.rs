@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use podkeep::manifest::pod::{Container, Pod, PodId, RestartPolicy, Uid};
+use podkeep::manifest::pod::{Container, Pod, PodId, Restart, RestartPolicy, Uid};
 
 use super::random::Random;
 
 pub fn pod(random: &mut Random) -> Pod {
     let policies = [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never];
-    let containers = (0..=random.below(5)).map(container).collect();
+    let policy = random.pick(&policies);
+    let containers = (0..=random.below(5)).map(|index| container(index, policy)).collect();
     Pod {
-        restart_policy: random.pick(&policies),
         termination_grace: Duration::from_secs(random.below(61)),
         node_name: "edge7".into(),
         ..Pod::plain(
@@ -21,6 +21,6 @@ pub fn pod(random: &mut Random) -> Pod {
     }
 }
 
-fn container(index: u64) -> Container {
-    Container::plain(&format!("c{index}"), "busybox")
+fn container(index: u64, policy: RestartPolicy) -> Container {
+    Container { restart: Restart::by(policy), ..Container::plain(&format!("c{index}"), "busybox") }
 }

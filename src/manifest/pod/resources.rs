@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Pod;
+use super::{Container, Pod, Role};
 
 /// A container's requests are defaulted to its limits, as Kubernetes does; a Pod's to those of its containers together,
 /// then to its limits.
@@ -46,6 +46,21 @@ impl Pod {
     }
 }
 
+/// The most that a Pod's containers need at the same time (`component-helpers/resource.PodRequests`): all that run side by
+/// side in the end, or an init container with the sidecars that started before it.
+pub fn at_once(containers: &[Container], amount: impl Fn(&Container) -> u64) -> u64 {
+    let (mut init, mut sidecars, mut mains) = (0, 0u64, 0u64);
+    for container in containers {
+        let amount = amount(container);
+        match container.role {
+            Role::Init => init = sidecars.saturating_add(amount).max(init),
+            Role::Sidecar => sidecars = sidecars.saturating_add(amount),
+            Role::Main => mains = mains.saturating_add(amount),
+        }
+    }
+    init.max(sidecars.saturating_add(mains))
+}
+
 impl Resources {
     fn is_nothing(&self) -> bool {
         self.requests.is_zero() && self.limits.is_zero()
@@ -65,5 +80,27 @@ impl Amounts {
     /// No cpu and no memory is set, or zero, which Kubernetes counts as not set.
     fn is_zero(&self) -> bool {
         self.cpu_milli.unwrap_or(0) == 0 && self.memory.unwrap_or(0) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn init_containers_need_what_is_free_by_then() {
+        let container = |role| Container { role, ..Container::plain("c", "i") };
+        let of = |list: &[(Role, u64)]| {
+            let containers: Vec<_> = list.iter().map(|(role, _)| container(*role)).collect();
+            let amounts = std::cell::Cell::new(0);
+            at_once(&containers, |_| {
+                let place = amounts.replace(amounts.get() + 1);
+                list[place].1
+            })
+        };
+        assert_eq!(of(&[(Role::Main, 2), (Role::Main, 3)]), 5);
+        assert_eq!(of(&[(Role::Init, 9), (Role::Main, 2), (Role::Main, 3)]), 9);
+        assert_eq!(of(&[(Role::Init, 4), (Role::Sidecar, 2), (Role::Main, 3)]), 5);
+        assert_eq!(of(&[(Role::Sidecar, 2), (Role::Init, 4), (Role::Main, 3)]), 6);
     }
 }
