@@ -8,6 +8,8 @@
 
 #[path = "simulation/carry_out.rs"]
 mod carry_out;
+#[path = "simulation/facts.rs"]
+mod facts;
 #[path = "simulation/laws.rs"]
 mod laws;
 #[path = "simulation/ledger.rs"]
@@ -33,7 +35,7 @@ fn the_laws_hold_in_every_world() {
         World::new(seed).live();
         return;
     }
-    let worlds = if std::env::var_os("PODKEEP_LONG").is_some() { 50_000 } else { 800 };
+    let worlds = if std::env::var_os("PODKEEP_LONG").is_some() { 50_000 } else { 3600 };
     let mut steps = 0;
     for seed in 0..worlds {
         match std::panic::catch_unwind(|| World::new(seed).live()) {

@@ -6,7 +6,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::pod_run::PodNumber;
 use super::worker::Worker;
 use crate::pod::event::Index;
-use crate::pod::{Command, Event, StartFailure};
+use crate::pod::{Command, Event, Outcome, StartFailure};
 use crate::sys;
 
 /// Why a start failed, and how far it came.
@@ -28,6 +28,15 @@ impl Worker {
                     self.tell(number, Event::StartFailed { container, failure, message });
                 }
             }
+            // Manifests that would ask for it are refused so far.
+            Command::RunHook { container, attempt, hook } => {
+                let error = Some("hooks are not supported yet".to_owned());
+                self.tell(number, Event::HookEnded { container, attempt, hook, error });
+            }
+            Command::Probe { container, attempt, probe } => {
+                let outcome = Outcome::Broken("probes are not supported yet".to_owned());
+                self.tell(number, Event::ProbeResult { container, attempt, probe, outcome });
+            }
             Command::Signal { container } => self.signal(number, container),
             Command::Kill { container } => self.kill(number, container),
             Command::Clear { container } => self.clear(number, container)?,
@@ -38,7 +47,7 @@ impl Worker {
     }
 
     fn is_stopping(&self, number: PodNumber) -> bool {
-        self.pods.get(&number).is_some_and(|run| run.machine.is_terminating())
+        self.pods.get(&number).is_some_and(|run| run.machine.is_ending())
     }
 
     /// Queues what happened to a Pod.
@@ -46,12 +55,14 @@ impl Worker {
         self.events.push_back((number, event));
     }
 
-    /// Sends the stop signal of the image, SIGTERM where it names none, to the container's first process.
+    /// Sends the container's own stop signal, else its image's, SIGTERM where that names none, to the container's first process.
     fn signal(&mut self, number: PodNumber, container: Index) {
         let Some(run) = self.pods.get(&number) else { return };
         let Some(process) = run.containers.get(container).and_then(|c| c.process.as_ref()) else { return };
         let Some(pidfd) = &process.pidfd else { return };
-        let signal = process.run.stop_signal.as_deref().and_then(sys::signal::parse).unwrap_or(Signal::TERM);
+        let own = run.pod().containers.get(container).and_then(|spec| spec.lifecycle.stop_signal);
+        let signal =
+            own.or(process.run.stop_signal.as_deref()).and_then(sys::signal::parse).unwrap_or(Signal::TERM);
         match pidfd_send_signal(pidfd, signal) {
             // It has ended by itself: its exit is on the way.
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}

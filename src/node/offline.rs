@@ -75,6 +75,6 @@ fn machine_of(found: state::Found) -> Result<Machine, String> {
     let uid = found.uid;
     let pod = manifest::from_source(&found.pod.source, &found.pod.node_name)
         .map_err(|_| format!("Pod {uid}: its record is of another version of podkeep"))?;
-    Machine::resume(Arc::new(pod), found.state.machine, Settings::default())
+    Machine::resume(Arc::new(pod), found.state.machine, Settings::default(), clock::now())
         .ok_or_else(|| format!("Pod {uid}: its saved state does not fit"))
 }

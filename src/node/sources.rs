@@ -96,7 +96,7 @@ impl Worker {
                 SetCommand::Stop { uid, why } => {
                     let Some(&number) = self.numbers.get(&uid) else { continue };
                     log::info!("{}: stopping, its manifest was {}", self.pods[&number].pod().id, word(why));
-                    self.tell(number, Event::Stop);
+                    self.tell(number, Event::Stop { within: None });
                 }
                 SetCommand::SaveGood { origin, pods } => {
                     self.on_disk(move |dir| good_manifests::save(dir, &origin, &pods));

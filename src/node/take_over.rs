@@ -63,7 +63,7 @@ impl Worker {
         })?;
         anyhow::ensure!(pod.uid == found.uid, "{}: its content now has uid {}", found.uid, pod.uid);
         let id = pod.id.clone();
-        let machine = Machine::resume(Arc::new(pod), found.state.machine, self.settings)
+        let machine = Machine::resume(Arc::new(pod), found.state.machine, self.settings, clock::now())
             .with_context(|| format!("{id}: its saved state does not fit"))?;
         let mut run = PodRun::new(machine);
         for (container, saved) in run.containers.iter_mut().zip(found.state.runs) {
@@ -185,11 +185,14 @@ impl Worker {
             Command::Start { container, .. } | Command::FindImage { container } => {
                 run.containers.get(container).is_some_and(|c| c.process.is_some())
             }
-            Command::Clear { container } | Command::Kill { container } => adopted.contains(&container),
+            Command::Clear { container }
+            | Command::Kill { container }
+            | Command::RunHook { container, .. } => adopted.contains(&container),
             _ => false,
         };
         self.begun.retain(|(begun, command)| *begun != number || !is_over(command));
         todo.retain(|command| !is_over(command));
+        todo.extend(run.machine.step(Event::Tick, now));
         self.deadlines.set(number, run.machine.deadline());
         self.begun.extend(todo.into_iter().map(|command| (number, command)));
     }

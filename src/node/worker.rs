@@ -262,7 +262,7 @@ impl Worker {
     fn stop_everything(&mut self) {
         log::info!("stopping all Pods");
         self.ending = Some(Ending::Stop);
-        self.events.extend(self.pods.keys().map(|number| (*number, Event::Stop)));
+        self.events.extend(self.pods.keys().map(|number| (*number, Event::Stop { within: None })));
     }
 
     /// A new worker reads everything anew; but not one that could not start.
@@ -352,7 +352,7 @@ impl Worker {
 
     /// Lets one machine take in one event, and carries out what it asks for.
     fn take_in(&mut self, number: PodNumber, event: Event) -> Result<()> {
-        if event == Event::Stop {
+        if let Event::Stop { .. } = event {
             self.pulls.leave(number);
             self.kill_what_has_not_begun(number)?;
         }

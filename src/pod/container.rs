@@ -1,25 +1,25 @@
 //! One container's part of a Pod's machine: from waiting for its turn to its last end.
 
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::backoff::{BackOff, Pace};
 use super::event::{Exit, ImageProblem, StartFailure};
+use super::probe::Probing;
+use super::run::{Ending, Fault, Run, STUCK_AFTER};
 use super::status::{ContainerState, Termination};
 use super::{BootTime, Phase};
-use crate::manifest::pod::RestartPolicy;
+use crate::manifest::Container as Spec;
+use crate::manifest::pod::{RestartAction, RestartPolicy, Role};
 
-/// How long after SIGKILL a process that is still there is worth a word.
-pub(super) const STUCK_AFTER: Duration = Duration::from_secs(2);
-/// How often the word is renewed while it lasts.
-pub(super) const STUCK_AGAIN: Duration = Duration::from_secs(10);
 /// signal(7): the same on every machine.
 const SIGKILL: u8 = 9;
 
 /// Where a container stands. Each stage holds what only that stage knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Stage {
-    /// Its turn has not come.
+    /// Nothing has been asked for yet.
     Waiting,
     /// Its image is being looked for.
     Finding,
@@ -37,13 +37,11 @@ pub(super) enum Stage {
         failure: StartFailure,
         message: String,
     },
+    /// Its image is there; others have to come before it.
+    Ready,
     /// Its process is being made.
     Starting,
-    Running {
-        pid: u32,
-        since: BootTime,
-        ending: Option<Ending>,
-    },
+    Running(Run),
     /// Its first process has ended; the rest of its cgroup is being ended and cleared away.
     Clearing {
         end: Termination,
@@ -58,17 +56,14 @@ pub(super) enum Stage {
     Ended,
 }
 
-/// A running container on its way out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) enum Ending {
-    /// Its stop signal has been sent; SIGKILL follows then.
-    Signalled {
-        kill_at: BootTime,
-    },
-    Killed {
-        diagnose_at: BootTime,
-        stuck: Option<String>,
-    },
+/// What follows the end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    Nothing,
+    /// The container runs again.
+    Again,
+    /// The whole Pod starts again.
+    RestartAll,
 }
 
 /// A container's stage and what is remembered over its runs.
@@ -87,8 +82,10 @@ pub(super) struct Container {
     /// Why the kernel is ending its current run, where something else than the run itself is the reason.
     #[serde(default)]
     doom: Option<String>,
-    /// It has been tried at least once: containers behind it need not wait any more.
-    pub tried: bool,
+    /// Containers behind it need not wait for it any more: an init container has succeeded, a sidecar has started, any other
+    /// has been tried (which it was called before there were others).
+    #[serde(alias = "tried")]
+    pub passed: bool,
     crash: BackOff,
     image: BackOff,
     image_failures: u32,
@@ -106,7 +103,7 @@ impl Container {
             before_last: None,
             image_id: None,
             doom: None,
-            tried: false,
+            passed: false,
             crash: BackOff::default(),
             image: BackOff::default(),
             image_failures: 0,
@@ -120,14 +117,9 @@ impl Container {
             Stage::ImageBackOff { until, .. }
             | Stage::CreateBackOff { until, .. }
             | Stage::CrashBackOff { until } => Some(*until),
-            Stage::Running { ending: Some(Ending::Signalled { kill_at }), .. } => Some(*kill_at),
-            Stage::Running { ending: Some(Ending::Killed { diagnose_at, .. }), .. }
-            | Stage::Clearing { diagnose_at, .. } => Some(*diagnose_at),
-            Stage::Waiting
-            | Stage::Finding
-            | Stage::Starting
-            | Stage::Running { ending: None, .. }
-            | Stage::Ended => None,
+            Stage::Running(run) => run.deadline(),
+            Stage::Clearing { diagnose_at, .. } => Some(*diagnose_at),
+            Stage::Waiting | Stage::Finding | Stage::Ready | Stage::Starting | Stage::Ended => None,
         }
     }
 
@@ -135,11 +127,10 @@ impl Container {
         self.image_id = Some(image_id);
         self.image_failures = 0;
         self.image = BackOff::default();
-        self.stage = Stage::Starting;
+        self.stage = Stage::Ready;
     }
 
     pub fn image_missing(&mut self, problem: ImageProblem, message: String, now: BootTime) {
-        self.tried = true;
         self.image_failures = self.image_failures.saturating_add(1);
         // The kubelet's first retry of a pull waits as well: one step ahead of `due`.
         self.image.step(now, now, Pace::IMAGE);
@@ -149,23 +140,71 @@ impl Container {
 
     /// The start failed before there was a process.
     pub fn create_failed(&mut self, failure: StartFailure, message: String, now: BootTime) {
-        self.tried = true;
         self.create.step(now, now, Pace::CRASH_LOOP);
         let until = self.create.due(now, Pace::CRASH_LOOP);
         self.stage = Stage::CreateBackOff { until, failed_at: now, failure, message };
     }
 
-    pub fn started(&mut self, pid: u32, now: BootTime) {
-        self.tried = true;
+    pub fn started(&mut self, spec: &Spec, pid: u32, now: BootTime) {
         self.latest_run = Some(self.restarts);
         self.create = BackOff::default();
-        self.stage = Stage::Running { pid, since: now, ending: None };
+        let post_start = spec.lifecycle.post_start.is_some();
+        let probing = Probing::begin(&spec.probes, now);
+        self.stage = Stage::Running(Run { pid, since: now, post_start, probing, ending: None, fault: None });
+    }
+
+    pub fn run(&self) -> Option<&Run> {
+        match &self.stage {
+            Stage::Running(run) => Some(run),
+            _ => None,
+        }
+    }
+
+    pub fn run_mut(&mut self) -> Option<&mut Run> {
+        match &mut self.stage {
+            Stage::Running(run) => Some(run),
+            _ => None,
+        }
+    }
+
+    /// Something of it is on the machine, or is being made.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.stage, Stage::Starting | Stage::Running(_) | Stage::Clearing { .. })
+    }
+
+    /// Lets those behind it pass, if there is nothing any more that they have to wait for. Once passed, for good.
+    pub fn note_passed(&mut self, spec: &Spec) {
+        let started = || {
+            self.run().is_some_and(|run| {
+                !run.post_start && (spec.role == Role::Main || run.probing.has_started(&spec.probes))
+            })
+        };
+        self.passed |= match spec.role {
+            Role::Init => {
+                self.stage == Stage::Ended && self.last.as_ref().is_some_and(Termination::succeeded)
+            }
+            Role::Sidecar => started() && self.run().is_some_and(|run| run.fault.is_none()),
+            Role::Main => match self.stage {
+                Stage::Waiting | Stage::Finding | Stage::Ready | Stage::Starting => false,
+                Stage::Running(_) => started(),
+                _ => true,
+            },
+        };
+    }
+
+    /// The whole Pod starts again, and it has ended for that.
+    pub fn start_over(&mut self) {
+        if self.latest_run == Some(self.restarts) {
+            self.restarts = self.restarts.saturating_add(1);
+        }
+        self.passed = false;
+        self.stage = Stage::Waiting;
     }
 
     /// What runs now ends for this reason, as soon as the kernel gets to it. What is only being started may be a new run
     /// already, which that does not concern.
     pub fn will_end_for(&mut self, reason: &str) {
-        if matches!(self.stage, Stage::Running { .. }) {
+        if matches!(self.stage, Stage::Running(_)) {
             self.doom = Some(reason.to_owned());
         }
     }
@@ -173,7 +212,7 @@ impl Container {
     /// Whether a process of this run is more than was known when the state was saved.
     pub fn missed(&self, attempt: u32) -> bool {
         match self.stage {
-            Stage::Running { .. } | Stage::Clearing { .. } | Stage::CrashBackOff { .. } | Stage::Ended => {
+            Stage::Running(_) | Stage::Clearing { .. } | Stage::CrashBackOff { .. } | Stage::Ended => {
                 attempt > self.restarts
             }
             _ => attempt >= self.restarts,
@@ -181,7 +220,7 @@ impl Container {
     }
 
     /// A run that was begun after the state was saved goes on: what was missed before it is made up for.
-    pub fn adopted(&mut self, attempt: u32, pid: u32, now: BootTime, pace: Pace) {
+    pub fn adopted(&mut self, spec: &Spec, attempt: u32, pid: u32, now: BootTime, pace: Pace) {
         if attempt > self.restarts {
             self.end_unseen(now);
             if let Some(last) = &self.last {
@@ -189,23 +228,24 @@ impl Container {
             }
             self.restarts = attempt;
         }
-        self.started(pid, now);
+        self.started(spec, pid, now);
     }
 
     /// The saved run must have begun and ended, for a later one exists; how is known only if it was being cleared.
-    fn end_unseen(&mut self, now: BootTime) {
+    pub fn end_unseen(&mut self, now: BootTime) {
         let started_at = match &self.stage {
             Stage::Clearing { end, .. } => {
                 self.before_last = self.last.replace(end.clone());
                 return;
             }
             Stage::CrashBackOff { .. } | Stage::Ended => return,
-            Stage::Running { since, .. } => Some(*since),
+            Stage::Running(run) => Some(run.since),
             _ => None,
         };
         let end = Termination {
             exit: Exit::Unknown,
             oom_killed: false,
+            unhealthy: false,
             start_error: None,
             cause: self.doom.take(),
             started_at,
@@ -215,16 +255,27 @@ impl Container {
     }
 
     /// Its run is over, but for what is left in its cgroup.
-    pub fn ended(&mut self, exit: Exit, start_error: Option<String>, now: BootTime) {
-        self.tried = true;
+    pub fn ended(&mut self, role: Role, exit: Exit, start_error: Option<String>, now: BootTime) {
         self.latest_run = Some(self.restarts);
-        let started_at = match self.stage {
-            Stage::Running { since, .. } => Some(since),
-            _ => None,
-        };
+        // Nobody saw it end; but what stands behind it runs.
+        let exit =
+            if role == Role::Init && self.passed && exit == Exit::Unknown { Exit::Code(0) } else { exit };
+        let started_at = self.run().map(|run| run.since);
         // It may have ended by itself just before.
-        let cause = self.doom.take().filter(|_| matches!(exit, Exit::Signal(SIGKILL) | Exit::Unknown));
-        let end = Termination { exit, oom_killed: false, start_error, cause, started_at, finished_at: now };
+        let doom = self.doom.take().filter(|_| matches!(exit, Exit::Signal(SIGKILL) | Exit::Unknown));
+        let fault = self.run_mut().and_then(|run| run.fault.take());
+        let unhealthy = matches!(fault, Some(Fault::Unhealthy(_)));
+        let fault = fault.map(|(Fault::Unhealthy(why) | Fault::Other(why))| why);
+        let cause = fault.or(doom);
+        let end = Termination {
+            exit,
+            oom_killed: false,
+            unhealthy,
+            start_error,
+            cause,
+            started_at,
+            finished_at: now,
+        };
         self.stage = Stage::Clearing { end, diagnose_at: now + STUCK_AFTER, stuck: None };
     }
 
@@ -249,36 +300,49 @@ impl Container {
         self.stage = Stage::Finding;
     }
 
-    /// Whether the policy asks for another run after this end.
-    pub fn runs_again(policy: RestartPolicy, end: &Termination) -> bool {
-        match policy {
-            RestartPolicy::Always => true,
-            RestartPolicy::OnFailure => !end.succeeded(),
-            RestartPolicy::Never => false,
+    /// When the back-off of the run that ended last is over; from now on the next one waits longer.
+    pub fn step_back_off(&mut self, now: BootTime, pace: Pace) -> BootTime {
+        let Some(last) = &self.last else { return now };
+        let due = self.crash.due(last.finished_at, pace);
+        self.crash.step(last.finished_at, now, pace);
+        due
+    }
+
+    /// What the manifest asks for after this end (`pkg/api/v1/pod/util.go:ContainerShouldRestart`).
+    pub fn after(spec: &Spec, end: &Termination) -> After {
+        let again = |again: bool| if again { After::Again } else { After::Nothing };
+        let is_done = spec.role == Role::Init && end.succeeded();
+        // What a probe ends is ruled by the policy alone.
+        match spec.restart.rule_for(end.exit.code()).filter(|_| !end.unhealthy) {
+            Some(RestartAction::RestartAll) => return After::RestartAll,
+            Some(RestartAction::Restart) => return again(!is_done),
+            None => {}
+        }
+        match spec.restart.policy {
+            RestartPolicy::Always => again(!is_done),
+            RestartPolicy::OnFailure => again(end.unhealthy || !end.succeeded()),
+            RestartPolicy::Never => After::Nothing,
         }
     }
 
     pub fn pid(&self) -> Option<u32> {
-        match self.stage {
-            Stage::Running { pid, .. } => Some(pid),
-            _ => None,
-        }
+        self.run().map(|run| run.pid)
     }
 
     /// Processes that SIGKILL has not ended, in words.
     pub fn stuck(&self) -> Option<&str> {
         match &self.stage {
-            Stage::Running { ending: Some(Ending::Killed { stuck, .. }), .. }
+            Stage::Running(Run { ending: Some(Ending::Killed { stuck, .. }), .. })
             | Stage::Clearing { stuck, .. } => stuck.as_deref(),
             _ => None,
         }
     }
 
     /// How this container counts for the Pod's phase; `None` while it has neither run nor ended.
-    pub fn phase(&self, policy: RestartPolicy) -> Option<Phase> {
+    pub fn phase(&self, spec: &Spec) -> Option<Phase> {
         match &self.stage {
-            Stage::Running { .. } => Some(Phase::Running),
-            Stage::Clearing { end, .. } if Self::runs_again(policy, end) => Some(Phase::Running),
+            Stage::Running(_) => Some(Phase::Running),
+            Stage::Clearing { end, .. } if Self::after(spec, end) != After::Nothing => Some(Phase::Running),
             Stage::Clearing { end, .. } => Some(Self::final_phase(end)),
             Stage::Ended => self.last.as_ref().map(Self::final_phase),
             _ => self.last.as_ref().map(|_| Phase::Running),
@@ -290,27 +354,28 @@ impl Container {
     }
 
     /// The container's state in the words of Kubernetes (reference §5).
-    pub fn state(&self, name: &str, pace: Pace) -> ContainerState {
+    /// `creating` is what it waits for where nothing is wrong.
+    pub fn state(&self, name: &str, creating: &'static str, pace: Pace) -> ContainerState {
         let waiting = |reason, message| ContainerState::Waiting { reason, message };
         match &self.stage {
-            Stage::Waiting | Stage::Finding | Stage::Starting => waiting("ContainerCreating", None),
+            Stage::Waiting | Stage::Finding | Stage::Ready | Stage::Starting => waiting(creating, None),
             Stage::ImageBackOff { problem, message, .. } => {
                 waiting(self.image_reason(*problem), Some(message.clone()))
             }
             Stage::CreateBackOff { failure, message, .. } => {
                 waiting(create_reason(*failure), Some(message.clone()))
             }
-            Stage::Running { since, .. } => ContainerState::Running { started_at: *since },
+            Stage::Running(run) => ContainerState::Running { started_at: run.since },
             Stage::Clearing { end, .. } => ContainerState::Terminated(end.clone()),
             Stage::CrashBackOff { until } => match &self.last {
                 Some(last) if *until > last.finished_at => {
                     waiting("CrashLoopBackOff", Some(self.crash_message(name, pace)))
                 }
-                _ => waiting("ContainerCreating", None),
+                _ => waiting(creating, None),
             },
             Stage::Ended => match &self.last {
                 Some(last) => ContainerState::Terminated(last.clone()),
-                None => waiting("ContainerCreating", None),
+                None => waiting(creating, None),
             },
         }
     }

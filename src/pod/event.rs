@@ -1,8 +1,14 @@
 //! What `node` tells a Pod's machine, and what the machine asks of it.
+//!
+//! What a hook or a probe does stands in the manifest: `Pod::containers[container].lifecycle` and `.probes`. Its command says
+//! only which one is due, in which run of the container. What is still under way when the run is cleared away
+//! ([`Command::Clear`]) ends with it, and its answer is of no use any more.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A container's place in `Pod::containers`.
+/// A container's place in `Pod::containers`: init containers come first.
 pub type Index = usize;
 
 /// Something that happened to a Pod.
@@ -34,7 +40,8 @@ pub enum Event {
         container: Index,
         pid: u32,
     },
-    /// A new worker has found the process of this run, whatever the machine knew of it when it was saved.
+    /// A new worker has found the process of this run, whatever the machine knew of it when it was saved. When all have
+    /// been told, a [`Event::Tick`] follows.
     Adopted {
         container: Index,
         attempt: u32,
@@ -70,8 +77,25 @@ pub enum Event {
     ReleaseFailed {
         message: String,
     },
-    /// The Pod shall end, within its own grace period.
-    Stop,
+    /// A hook of this run has ended; what is wrong, if it failed.
+    HookEnded {
+        container: Index,
+        attempt: u32,
+        hook: Hook,
+        error: Option<String>,
+    },
+    /// A probe of this run has come to something.
+    ProbeResult {
+        container: Index,
+        attempt: u32,
+        probe: ProbeKind,
+        outcome: Outcome,
+    },
+    /// The Pod shall end within this time, within its own grace period if that is shorter or none is named. Told again, it
+    /// can only shorten what is left.
+    Stop {
+        within: Option<Duration>,
+    },
     /// A [`deadline`](super::Machine::deadline) has passed.
     Tick,
 }
@@ -86,16 +110,60 @@ pub enum Command {
     /// Start the container for the `attempt`-th time, counted from 0. Answer: [`Event::Started`] or
     /// [`Event::StartFailed`].
     Start { container: Index, attempt: u32 },
-    /// Send the stop signal to the container's first process.
+    /// Run the hook. Asked again by [`Machine::begin`](super::Machine::begin) while it is under way: one that the last
+    /// worker started and that still runs is waited for, and one of which nothing is known runs again. Answer:
+    /// [`Event::HookEnded`].
+    RunHook { container: Index, attempt: u32, hook: Hook },
+    /// Probe once, for no longer than the probe's timeout, which counts as a failure. Answer: [`Event::ProbeResult`].
+    Probe { container: Index, attempt: u32, probe: ProbeKind },
+    /// Send the stop signal to the container's first process: its own `stopSignal`, else its image's, else SIGTERM.
     Signal { container: Index },
     /// SIGKILL to every process of the container's cgroup.
     Kill { container: Index },
-    /// Kill what is left in the container's cgroup and remove what the run leaves behind. Answer: [`Event::Cleared`].
+    /// Kill what is left in the container's cgroup, give up its hooks and probes, and remove what the run leaves behind. Answer: [`Event::Cleared`].
     Clear { container: Index },
     /// Find out which processes do not end. Answer: [`Event::Stuck`], or nothing if they have ended meanwhile.
     Diagnose { container: Index },
     /// Unmount and remove everything of the Pod but its logs. Answer: [`Event::Released`] or [`Event::ReleaseFailed`].
     Release,
+}
+
+/// Which hook of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    PostStart,
+    PreStop,
+}
+
+/// Which probe of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    Startup,
+    Liveness,
+    Readiness,
+}
+
+impl ProbeKind {
+    pub const ALL: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness];
+
+    /// As Kubernetes' events have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ProbeKind::Startup => "startup",
+            ProbeKind::Liveness => "liveness",
+            ProbeKind::Readiness => "readiness",
+        }
+    }
+}
+
+/// What one probe came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Success,
+    /// The container's fault, a timeout too; in Kubernetes' words.
+    Failure(String),
+    /// Our own fault: it is tried again at once, three times in all, and then counts for nothing.
+    Broken(String),
 }
 
 /// How a container's first process ended.

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::BootTime;
 use super::backoff::{BackOff, Pace};
-use super::container::{Container, Ending, STUCK_AFTER, STUCK_AGAIN, Stage};
-use super::event::{Command, Event, Exit, Index, StartFailure};
-use super::status::{ContainerStatus, Phase, PodStatus};
+use super::container::{After, Container, Stage};
+use super::event::{Command, Event, Exit, Hook, Index, Outcome, ProbeKind, StartFailure};
+use super::probe;
+use super::run::{Ending, Fault, Place, Run};
 use crate::manifest::Pod;
+use crate::manifest::pod::Role;
 
 /// The numbers that hold for every Pod of the node.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,8 @@ pub struct Machine {
     pod: Arc<Pod>,
     settings: Settings,
     state: State,
+    /// A new worker tells what it finds. Until it has told all, up to the first tick, nothing is concluded from the rest.
+    adopting: bool,
 }
 
 /// All that a machine remembers: saved after every step, so that a new worker goes on where the last one was.
@@ -40,6 +44,8 @@ pub struct State {
     /// In the order of the Pod's containers.
     containers: Vec<Container>,
     message: Option<String>,
+    #[serde(default)]
+    failure: Option<Failure>,
     prepare: BackOff,
 }
 
@@ -50,9 +56,20 @@ enum PodStage {
         until: BootTime,
     },
     Active,
+    /// A container's end asked for the restart of all: they are being ended, and start over then, not before `until`.
+    Restarting {
+        until: BootTime,
+    },
     /// Asked to end while it was being prepared: what was made must be known before it can be released.
-    StoppingEarly,
-    Stopping,
+    StoppingEarly {
+        then: Rest,
+        kill_at: BootTime,
+    },
+    /// Every process is killed then, if it has not ended.
+    Stopping {
+        then: Rest,
+        kill_at: BootTime,
+    },
     Releasing {
         then: Rest,
     },
@@ -70,6 +87,12 @@ enum PodStage {
 enum Rest {
     Finished,
     Gone,
+}
+
+/// Why a Pod as a whole has failed, whatever its containers did.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Failure {
+    DeadlineExceeded,
 }
 
 /// What must be known of a Pod after the machine was restarted: everything else starts afresh.
@@ -90,9 +113,10 @@ impl Machine {
             started_at: now,
             containers,
             message: None,
+            failure: None,
             prepare: BackOff::default(),
         };
-        Self { pod, settings, state }
+        Self { pod, settings, state, adopting: false }
     }
 
     /// A Pod that ran on an earlier boot: each container that ran counts one restart more, back-off starts afresh,
@@ -111,8 +135,23 @@ impl Machine {
     }
 
     /// A Pod that an earlier worker was keeping. `None` if the state does not belong to this Pod.
-    pub fn resume(pod: Arc<Pod>, state: State, settings: Settings) -> Option<Self> {
-        (state.containers.len() == pod.containers.len()).then_some(Self { pod, settings, state })
+    pub fn resume(pod: Arc<Pod>, state: State, settings: Settings, now: BootTime) -> Option<Self> {
+        if state.containers.len() != pod.containers.len() {
+            return None;
+        }
+        let mut machine = Self { pod, settings, state, adopting: true };
+        machine.spread_probes(now);
+        Some(machine)
+    }
+
+    /// A thousand Pods' probes that came due while nobody was there do not all come at once.
+    fn spread_probes(&mut self, now: BootTime) {
+        let of_pod = u64::from_str_radix(&self.pod.uid.as_str()[..16], 16).unwrap_or(0);
+        for (index, (c, spec)) in self.state.containers.iter_mut().zip(&self.pod.containers).enumerate() {
+            if let Some(run) = c.run_mut() {
+                run.probing.spread(&spec.probes, of_pod.wrapping_add(4 * index as u64), now);
+            }
+        }
     }
 
     /// Of this Pod's restarts: the node's, unless the Pod sets its own longest wait.
@@ -140,7 +179,7 @@ impl Machine {
     /// The containers that have a process, or whose process is being made, with their PID where it is known.
     pub fn alive(&self) -> impl Iterator<Item = (Index, Option<u32>)> {
         self.state.containers.iter().enumerate().filter_map(|(index, container)| match container.stage {
-            Stage::Running { pid, .. } => Some((index, Some(pid))),
+            Stage::Running(ref run) => Some((index, Some(run.pid))),
             Stage::Starting => Some((index, None)),
             _ => None,
         })
@@ -173,9 +212,11 @@ impl Machine {
     /// The commands that were under way when this state was saved. They can be carried out twice without harm.
     pub fn begin(&self) -> Vec<Command> {
         match self.state.stage {
-            PodStage::Preparing | PodStage::StoppingEarly => vec![Command::Prepare],
+            PodStage::Preparing | PodStage::StoppingEarly { .. } => vec![Command::Prepare],
             PodStage::Releasing { .. } => vec![Command::Release],
-            PodStage::Active | PodStage::Stopping => self.containers_under_way(),
+            PodStage::Active | PodStage::Restarting { .. } | PodStage::Stopping { .. } => {
+                self.containers_under_way()
+            }
             PodStage::PrepareBackOff { .. }
             | PodStage::ReleaseBackOff { .. }
             | PodStage::Finished
@@ -184,25 +225,34 @@ impl Machine {
     }
 
     fn containers_under_way(&self) -> Vec<Command> {
-        let command = |(container, state): (Index, &Container)| match &state.stage {
-            Stage::Finding => Some(Command::FindImage { container }),
-            Stage::Starting => Some(Command::Start { container, attempt: state.restarts }),
-            Stage::Running { ending: Some(Ending::Killed { .. }), .. } => Some(Command::Kill { container }),
-            Stage::Clearing { .. } => Some(Command::Clear { container }),
-            _ => None,
+        let command = |(container, c): (Index, &Container)| {
+            let attempt = c.restarts;
+            match &c.stage {
+                Stage::Finding => Some(Command::FindImage { container }),
+                Stage::Starting => Some(Command::Start { container, attempt }),
+                Stage::Running(run) => match (&run.ending, run.hook()) {
+                    (Some(Ending::Killed { .. }), _) => Some(Command::Kill { container }),
+                    (_, Some(hook)) => Some(Command::RunHook { container, attempt, hook }),
+                    _ => None,
+                },
+                Stage::Clearing { .. } => Some(Command::Clear { container }),
+                _ => None,
+            }
         };
         self.state.containers.iter().enumerate().filter_map(command).collect()
     }
 
     /// The next moment at which time alone changes something: [`Event::Tick`] is due then.
     pub fn deadline(&self) -> Option<BootTime> {
-        match self.state.stage {
+        let of_containers = || self.state.containers.iter().filter_map(Container::deadline).min();
+        let of_stage = match self.state.stage {
             PodStage::PrepareBackOff { until } | PodStage::ReleaseBackOff { until, .. } => Some(until),
-            PodStage::Active | PodStage::Stopping => {
-                self.state.containers.iter().filter_map(Container::deadline).min()
-            }
+            PodStage::Active | PodStage::Stopping { .. } => of_containers(),
+            PodStage::Restarting { until } if self.nothing_is_alive() => Some(until),
+            PodStage::Restarting { .. } => of_containers(),
             _ => None,
-        }
+        };
+        of_stage.into_iter().chain(self.active_deadline()).min()
     }
 
     /// Takes in what happened at `now` and says what is to be done, in this order.
@@ -210,36 +260,61 @@ impl Machine {
     /// An event that does not fit the state it meets is old news (an exit that was told twice, say) and changes nothing.
     pub fn step(&mut self, event: Event, now: BootTime) -> Vec<Command> {
         let mut todo = Vec::new();
+        self.adopting &= event != Event::Tick;
+        self.take_in(event, now, &mut todo);
+        self.note_passed();
+        if self.adopting {
+            return todo;
+        }
+        self.conclude(now, &mut todo);
+        self.pass_time(now, &mut todo);
+        self.conclude(now, &mut todo);
+        self.start(&mut todo);
+        self.go_on_ending(now, &mut todo);
+        self.probe(now, &mut todo);
+        todo
+    }
+
+    fn take_in(&mut self, event: Event, now: BootTime, todo: &mut Vec<Command>) {
         match event {
-            Event::Prepared => self.prepared(now, &mut todo),
-            Event::PrepareFailed { message } => self.prepare_failed(message, now, &mut todo),
-            Event::ImageReady { container, image_id } => self.image_ready(container, image_id, &mut todo),
+            Event::Prepared => self.prepared(now, todo),
+            Event::PrepareFailed { message } => self.prepare_failed(message, now, todo),
+            Event::ImageReady { container, image_id } => {
+                if let Some(c) = self.container_in(container, |s| matches!(s, Stage::Finding)) {
+                    c.image_ready(image_id);
+                }
+            }
             Event::ImageMissing { container, problem, message } => {
                 if let Some(c) = self.container_in(container, |s| matches!(s, Stage::Finding)) {
                     c.image_missing(problem, message, now);
                 }
             }
-            Event::ImageArrived { container } => self.image_arrived(container, &mut todo),
-            Event::Started { container, pid } => self.started(container, pid, now, &mut todo),
-            Event::Adopted { container, attempt, pid } => {
-                self.adopted(container, attempt, pid, now, &mut todo)
-            }
+            Event::ImageArrived { container } => self.image_arrived(container, todo),
+            Event::Started { container, pid } => self.started(container, pid, now, todo),
+            Event::Adopted { container, attempt, pid } => self.adopted(container, attempt, pid, now, todo),
             Event::StartFailed { container, failure, message } => {
-                self.start_failed(container, failure, message, now, &mut todo);
+                self.start_failed(container, failure, message, now, todo);
             }
-            Event::Exited { container, exit } => self.exited(container, exit, now, &mut todo),
+            Event::Exited { container, exit } => {
+                let alive = |s: &Stage| matches!(s, Stage::Running(_) | Stage::Starting);
+                if self.container_in(container, alive).is_some() {
+                    self.ended(container, exit, None, now, todo);
+                }
+            }
             Event::PauseEnded { message } => self.pause_ended(&message),
-            Event::Cleared { container, oom_killed } => self.cleared(container, oom_killed),
+            Event::Cleared { container, oom_killed } => self.cleared(container, oom_killed, now),
             Event::Stuck { container, processes } => self.stuck(container, processes),
+            Event::HookEnded { container, attempt, hook, error } => {
+                self.hook_ended(container, attempt, hook, error, now, todo);
+            }
+            Event::ProbeResult { container, attempt, probe, outcome } => {
+                self.probe_result(container, attempt, probe, &outcome, now, todo);
+            }
             Event::Released => self.released(),
             Event::ReleaseFailed { message } => self.release_failed(message, now),
-            Event::Stop => self.stop(now, &mut todo),
+            Event::Stop { within } => self.stop(within, now, todo),
             Event::Tick => {}
         }
-        self.pass_time(now, &mut todo);
-        self.start_waiting(&mut todo);
-        self.settle(&mut todo);
-        todo
     }
 
     fn prepared(&mut self, now: BootTime, todo: &mut Vec<Command>) {
@@ -248,7 +323,7 @@ impl Machine {
                 self.state.stage = PodStage::Active;
                 self.state.message = None;
             }
-            PodStage::StoppingEarly => self.stop_containers(now, todo),
+            PodStage::StoppingEarly { then, kill_at } => self.stop_containers(then, kill_at, now, todo),
             _ => {}
         }
     }
@@ -261,15 +336,9 @@ impl Machine {
                 let until = self.state.prepare.due(now, Pace::PREPARE);
                 self.state.stage = PodStage::PrepareBackOff { until };
             }
-            PodStage::StoppingEarly => self.stop_containers(now, todo),
+            PodStage::StoppingEarly { then, kill_at } => self.stop_containers(then, kill_at, now, todo),
             _ => {}
         }
-    }
-
-    fn image_ready(&mut self, container: Index, image_id: String, todo: &mut Vec<Command>) {
-        let Some(c) = self.container_in(container, |s| matches!(s, Stage::Finding)) else { return };
-        c.image_ready(image_id);
-        todo.push(Command::Start { container, attempt: c.restarts });
     }
 
     fn image_arrived(&mut self, container: Index, todo: &mut Vec<Command>) {
@@ -284,22 +353,61 @@ impl Machine {
     }
 
     fn started(&mut self, container: Index, pid: u32, now: BootTime, todo: &mut Vec<Command>) {
-        let stopping = self.state.stage == PodStage::Stopping;
-        let grace = self.pod.termination_grace;
+        let pod = Arc::clone(&self.pod);
         let Some(c) = self.container_in(container, |s| matches!(s, Stage::Starting)) else { return };
-        c.started(pid, now);
-        if stopping {
-            stop_running(container, c, grace, now, todo);
+        c.started(&pod.containers[container], pid, now);
+        self.begin_run(container, now, todo);
+    }
+
+    /// Its hook runs first, or its end if nobody wants it any more.
+    fn begin_run(&mut self, container: Index, now: BootTime, todo: &mut Vec<Command>) {
+        let attempt = self.attempt(container);
+        let stage = self.state.stage;
+        let spec = &self.pod.containers[container];
+        let Some(run) = self.state.containers[container].run_mut() else { return };
+        let place = Place { container, attempt };
+        let pre_stop = spec.lifecycle.pre_stop.is_some();
+        match stage {
+            PodStage::Stopping { kill_at, .. } => run.end(place, pre_stop, kill_at, now, todo),
+            PodStage::Restarting { .. } => run.kill(container, now, todo),
+            _ if run.post_start => {
+                todo.push(Command::RunHook { container, attempt, hook: Hook::PostStart });
+            }
+            _ => {}
         }
     }
 
     fn adopted(&mut self, container: Index, attempt: u32, pid: u32, now: BootTime, todo: &mut Vec<Command>) {
-        let stopping = self.state.stage == PodStage::Stopping;
-        let (grace, pace) = (self.pod.termination_grace, self.pace());
-        let Some(c) = self.state.containers.get_mut(container).filter(|c| c.missed(attempt)) else { return };
-        c.adopted(attempt, pid, now, pace);
-        if stopping {
-            stop_running(container, c, grace, now, todo);
+        let (pod, pace) = (Arc::clone(&self.pod), self.pace());
+        let Some(c) = self.state.containers.get(container).filter(|c| c.missed(attempt)) else { return };
+        if let (PodStage::Restarting { .. }, true) = (self.state.stage, attempt > c.restarts) {
+            self.missed_restart_of_all(now);
+        }
+        self.state.containers[container].adopted(&pod.containers[container], attempt, pid, now, pace);
+        // It would not have been started otherwise.
+        for (c, spec) in self.state.containers.iter_mut().zip(&pod.containers).take(container) {
+            c.passed = true;
+            if spec.role == Role::Init && !c.is_alive() {
+                c.stage = Stage::Ended;
+            }
+        }
+        self.begin_run(container, now, todo);
+    }
+
+    /// All containers had ended and started over, as a run tells that is the next one of its container.
+    fn missed_restart_of_all(&mut self, now: BootTime) {
+        self.state.stage = PodStage::Active;
+        let pace = self.pace();
+        for index in 0..self.state.containers.len() {
+            let after = self.after(index);
+            let c = &mut self.state.containers[index];
+            if c.is_alive() {
+                c.end_unseen(now);
+            }
+            if after == After::RestartAll {
+                c.step_back_off(now, pace);
+            }
+            c.start_over();
         }
     }
 
@@ -311,24 +419,55 @@ impl Machine {
         now: BootTime,
         todo: &mut Vec<Command>,
     ) {
-        let stopping = self.state.stage == PodStage::Stopping;
+        let stage = self.state.stage;
         let Some(c) = self.container_in(container, |s| matches!(s, Stage::Starting)) else { return };
-        match failure {
-            StartFailure::Config | StartFailure::Create if stopping => c.stage = Stage::Ended,
-            StartFailure::Config | StartFailure::Create => c.create_failed(failure, message, now),
-            StartFailure::Exec => {
-                // containerd reports a failed exec as exit code 128.
-                c.ended(Exit::Code(128), Some(message), now);
-                todo.push(Command::Clear { container });
-            }
+        match (failure, stage) {
+            // containerd reports a failed exec as exit code 128.
+            (StartFailure::Exec, _) => self.ended(container, Exit::Code(128), Some(message), now, todo),
+            (_, PodStage::Stopping { .. } | PodStage::Restarting { .. }) => c.stage = Stage::Ended,
+            _ => c.create_failed(failure, message, now),
         }
     }
 
-    fn exited(&mut self, container: Index, exit: Exit, now: BootTime, todo: &mut Vec<Command>) {
-        let alive = |s: &Stage| matches!(s, Stage::Running { .. } | Stage::Starting);
-        let Some(c) = self.container_in(container, alive) else { return };
-        c.ended(exit, None, now);
+    fn ended(
+        &mut self,
+        container: Index,
+        exit: Exit,
+        start_error: Option<String>,
+        now: BootTime,
+        todo: &mut Vec<Command>,
+    ) {
+        let role = self.pod.containers[container].role;
+        self.state.containers[container].ended(role, exit, start_error, now);
         todo.push(Command::Clear { container });
+        // A Pod of which a new worker does not know that it was prepared has nothing that could start over.
+        let is_active = self.state.stage == PodStage::Active;
+        if is_active && self.after(container) == After::RestartAll {
+            self.end_all_for_restart(now, todo);
+        }
+    }
+
+    /// What follows the end of a container whose run is being cleared away.
+    fn after(&self, container: Index) -> After {
+        match &self.state.containers[container].stage {
+            Stage::Clearing { end, .. } => Container::after(&self.pod.containers[container], end),
+            _ => After::Nothing,
+        }
+    }
+
+    /// At once, as with a grace period of zero: what they have is thrown away.
+    fn end_all_for_restart(&mut self, now: BootTime, todo: &mut Vec<Command>) {
+        self.state.stage = PodStage::Restarting { until: now };
+        for (index, c) in self.state.containers.iter_mut().enumerate() {
+            match &mut c.stage {
+                Stage::Running(run) => {
+                    run.fault = Some(Fault::Other("all containers of the Pod start again".to_owned()));
+                    run.kill(index, now, todo);
+                }
+                Stage::Starting | Stage::Clearing { .. } => {}
+                _ => c.stage = Stage::Ended,
+            }
+        }
     }
 
     /// Nothing is to be done: the kernel has done it, and each container's end comes by itself.
@@ -338,21 +477,102 @@ impl Machine {
         }
     }
 
-    fn cleared(&mut self, container: Index, oom_killed: bool) {
-        let policy = self.pod.containers[container].restart.policy;
-        let stopping = self.state.stage == PodStage::Stopping;
+    fn cleared(&mut self, container: Index, oom_killed: bool, now: BootTime) {
         let pace = self.pace();
+        let after = self.after(container);
+        let stage = self.state.stage;
         let Some(c) = self.state.containers.get_mut(container) else { return };
         let Stage::Clearing { end, .. } = &c.stage else { return };
         let end = end.clone();
-        let again = !stopping && Container::runs_again(policy, &end);
+        // An init container that was passed has succeeded, whatever a new worker could see of it.
+        let is_passed = c.passed && self.pod.containers[container].role == Role::Init;
+        let is_wanted = !matches!(stage, PodStage::Restarting { .. }) && !is_ending(stage);
+        let again = is_wanted && after != After::Nothing && !is_passed;
         c.cleared(end, oom_killed, again, pace);
+        if let (PodStage::Restarting { until }, After::RestartAll) = (stage, after) {
+            let until = until.max(c.step_back_off(now, pace));
+            self.state.stage = PodStage::Restarting { until };
+        }
+    }
+
+    fn hook_ended(
+        &mut self,
+        container: Index,
+        attempt: u32,
+        hook: Hook,
+        error: Option<String>,
+        now: BootTime,
+        todo: &mut Vec<Command>,
+    ) {
+        let Some(run) = self.run_of(container, attempt) else { return };
+        match (hook, error) {
+            (Hook::PreStop, _) => {
+                if let Some(Ending::Announced { hook, .. }) = &mut run.ending {
+                    *hook = false;
+                }
+            }
+            (Hook::PostStart, None) => run.post_start = false,
+            (Hook::PostStart, Some(error)) if run.post_start => {
+                run.post_start = false;
+                let fault = Fault::Other(format!("PostStartHookError: {error}"));
+                self.end_for(container, fault, self.pod.termination_grace, now, todo);
+            }
+            (Hook::PostStart, Some(_)) => {}
+        }
+    }
+
+    fn probe_result(
+        &mut self,
+        container: Index,
+        attempt: u32,
+        kind: ProbeKind,
+        outcome: &Outcome,
+        now: BootTime,
+        todo: &mut Vec<Command>,
+    ) {
+        let pod = Arc::clone(&self.pod);
+        let Some(run) = self.run_of(container, attempt) else { return };
+        let specs = &pod.containers[container].probes;
+        let is_failed = run.probing.take_in(specs, kind, outcome, run.since, now);
+        if !is_failed || run.ending.is_some() {
+            return;
+        }
+        let own = probe::of(specs, kind).and_then(|spec| spec.termination_grace);
+        let why = match outcome {
+            Outcome::Failure(why) | Outcome::Broken(why) => why.as_str(),
+            Outcome::Success => "",
+        };
+        let fault = Fault::Unhealthy(format!("its {} probe failed: {why}", kind.as_str()));
+        self.end_for(container, fault, own.unwrap_or(pod.termination_grace), now, todo);
+    }
+
+    /// Ends one container while its Pod goes on.
+    fn end_for(
+        &mut self,
+        container: Index,
+        fault: Fault,
+        grace: Duration,
+        now: BootTime,
+        todo: &mut Vec<Command>,
+    ) {
+        let attempt = self.attempt(container);
+        let pre_stop = self.pod.containers[container].lifecycle.pre_stop.is_some();
+        let Some(run) = self.state.containers[container].run_mut() else { return };
+        if run.ending.is_none() {
+            run.fault = Some(fault);
+            run.end(Place { container, attempt }, pre_stop, now + grace, now, todo);
+        }
+    }
+
+    /// This run of a container, if it is the one that is on.
+    fn run_of(&mut self, container: Index, attempt: u32) -> Option<&mut Run> {
+        self.state.containers.get_mut(container).filter(|c| c.restarts == attempt)?.run_mut()
     }
 
     fn stuck(&mut self, container: Index, processes: String) {
         let Some(c) = self.state.containers.get_mut(container) else { return };
         match &mut c.stage {
-            Stage::Running { ending: Some(Ending::Killed { stuck, .. }), .. }
+            Stage::Running(Run { ending: Some(Ending::Killed { stuck, .. }), .. })
             | Stage::Clearing { stuck, .. } => {
                 *stuck = Some(processes);
             }
@@ -379,106 +599,44 @@ impl Machine {
         }
     }
 
-    fn stop(&mut self, now: BootTime, todo: &mut Vec<Command>) {
+    fn stop(&mut self, within: Option<Duration>, now: BootTime, todo: &mut Vec<Command>) {
+        let grace =
+            within.map_or(self.pod.termination_grace, |within| within.min(self.pod.termination_grace));
+        self.stop_within(grace, Rest::Gone, now, todo);
+    }
+
+    fn stop_within(&mut self, grace: Duration, then: Rest, now: BootTime, todo: &mut Vec<Command>) {
+        let by = now + grace;
         match self.state.stage {
-            PodStage::Preparing => self.state.stage = PodStage::StoppingEarly,
-            PodStage::PrepareBackOff { .. } => self.stop_containers(now, todo),
-            PodStage::Active => self.stop_containers(now, todo),
-            PodStage::Releasing { .. } => self.state.stage = PodStage::Releasing { then: Rest::Gone },
+            PodStage::Preparing => self.state.stage = PodStage::StoppingEarly { then, kill_at: by },
+            PodStage::PrepareBackOff { .. } | PodStage::Active | PodStage::Restarting { .. } => {
+                self.stop_containers(then, by, now, todo);
+            }
+            PodStage::StoppingEarly { kill_at, .. } => {
+                self.state.stage = PodStage::StoppingEarly { then, kill_at: kill_at.min(by) };
+            }
+            PodStage::Stopping { kill_at, .. } => self.stop_containers(then, kill_at.min(by), now, todo),
+            PodStage::Releasing { .. } => self.state.stage = PodStage::Releasing { then },
             PodStage::ReleaseBackOff { until, .. } => {
-                self.state.stage = PodStage::ReleaseBackOff { until, then: Rest::Gone };
+                self.state.stage = PodStage::ReleaseBackOff { until, then };
             }
             PodStage::Finished => {
-                self.state.stage = PodStage::Releasing { then: Rest::Gone };
-                todo.push(Command::Release);
-            }
-            PodStage::StoppingEarly | PodStage::Stopping | PodStage::Gone => {}
-        }
-    }
-
-    fn stop_containers(&mut self, now: BootTime, todo: &mut Vec<Command>) {
-        self.state.stage = PodStage::Stopping;
-        let grace = self.pod.termination_grace;
-        for (index, container) in self.state.containers.iter_mut().enumerate() {
-            match container.stage {
-                Stage::Running { .. } => stop_running(index, container, grace, now, todo),
-                Stage::Starting | Stage::Clearing { .. } | Stage::Ended => {}
-                _ => container.stage = Stage::Ended,
-            }
-        }
-    }
-
-    /// Carries out what is due by now.
-    fn pass_time(&mut self, now: BootTime, todo: &mut Vec<Command>) {
-        match self.state.stage {
-            PodStage::PrepareBackOff { until } if until <= now => {
-                self.state.stage = PodStage::Preparing;
-                todo.push(Command::Prepare);
-            }
-            PodStage::ReleaseBackOff { until, then } if until <= now => {
                 self.state.stage = PodStage::Releasing { then };
                 todo.push(Command::Release);
             }
-            PodStage::Active | PodStage::Stopping => self.pass_container_time(now, todo),
-            _ => {}
+            PodStage::Gone => {}
         }
     }
 
-    fn pass_container_time(&mut self, now: BootTime, todo: &mut Vec<Command>) {
-        let pace = self.pace();
-        for (container, c) in self.state.containers.iter_mut().enumerate() {
-            if c.deadline().is_none_or(|deadline| deadline > now) {
-                continue;
-            }
+    fn stop_containers(&mut self, then: Rest, kill_at: BootTime, now: BootTime, todo: &mut Vec<Command>) {
+        self.state.stage = PodStage::Stopping { then, kill_at };
+        for (container, (c, spec)) in self.state.containers.iter_mut().zip(&self.pod.containers).enumerate() {
+            let place = Place { container, attempt: c.restarts };
             match &mut c.stage {
-                Stage::ImageBackOff { .. } | Stage::CreateBackOff { .. } => {
-                    c.stage = Stage::Finding;
-                    todo.push(Command::FindImage { container });
-                }
-                Stage::CrashBackOff { .. } => {
-                    c.restart(now, pace);
-                    todo.push(Command::FindImage { container });
-                }
-                Stage::Running { ending, .. } => match ending {
-                    Some(Ending::Signalled { .. }) => kill(container, ending, now, todo),
-                    Some(Ending::Killed { diagnose_at, .. }) => {
-                        *diagnose_at = now + STUCK_AGAIN;
-                        todo.push(Command::Diagnose { container });
-                    }
-                    None => {}
-                },
-                Stage::Clearing { diagnose_at, .. } => {
-                    *diagnose_at = now + STUCK_AGAIN;
-                    todo.push(Command::Diagnose { container });
-                }
-                _ => {}
+                Stage::Running(run) => run.end(place, spec.lifecycle.pre_stop.is_some(), kill_at, now, todo),
+                Stage::Starting | Stage::Clearing { .. } => {}
+                stage => *stage = Stage::Ended,
             }
-        }
-    }
-
-    /// Lets the next container have its turn: in the order of the spec, each after the one before it was tried.
-    fn start_waiting(&mut self, todo: &mut Vec<Command>) {
-        if self.state.stage != PodStage::Active {
-            return;
-        }
-        let Some(container) = self.state.containers.iter().position(|c| !c.tried) else { return };
-        let c = &mut self.state.containers[container];
-        if c.stage == Stage::Waiting {
-            c.stage = Stage::Finding;
-            todo.push(Command::FindImage { container });
-        }
-    }
-
-    /// When every container has ended for good, what the Pod holds is released.
-    fn settle(&mut self, todo: &mut Vec<Command>) {
-        let then = match self.state.stage {
-            PodStage::Active => Rest::Finished,
-            PodStage::Stopping => Rest::Gone,
-            _ => return,
-        };
-        if self.state.containers.iter().all(|c| c.stage == Stage::Ended) {
-            self.state.stage = PodStage::Releasing { then };
-            todo.push(Command::Release);
         }
     }
 
@@ -486,94 +644,23 @@ impl Machine {
         self.state.containers.get_mut(index).filter(|c| fits(&c.stage))
     }
 
-    /// The Pod's status as it stands.
-    pub fn status(&self) -> PodStatus {
-        let specs = self.pod.containers.iter();
-        let phases = self.state.containers.iter().zip(specs).map(|(c, spec)| c.phase(spec.restart.policy));
-        let statuses = self.pod.containers.iter().zip(&self.state.containers);
-        let pace = self.pace();
-        PodStatus {
-            phase: phase(phases),
-            terminating: self.is_terminating(),
-            message: self.message(),
-            started_at: self.state.started_at,
-            containers: statuses
-                .map(|(spec, c)| ContainerStatus {
-                    name: spec.name.clone(),
-                    state: c.state(&spec.name, pace),
-                    last: c.last_state().cloned(),
-                    restart_count: c.restarts,
-                    image_id: c.image_id.clone(),
-                    pid: c.pid(),
-                })
-                .collect(),
-        }
-    }
-
-    /// Nobody wants the Pod any more: it is ending, or gone.
-    pub fn is_terminating(&self) -> bool {
-        matches!(
-            self.state.stage,
-            PodStage::StoppingEarly
-                | PodStage::Stopping
-                | PodStage::Releasing { then: Rest::Gone }
-                | PodStage::ReleaseBackOff { then: Rest::Gone, .. }
-                | PodStage::Gone
-        )
-    }
-
-    fn message(&self) -> Option<String> {
-        let stuck: Vec<String> = self
-            .pod
-            .containers
-            .iter()
-            .zip(&self.state.containers)
-            .filter_map(|(spec, c)| {
-                c.stuck().map(|processes| format!("container {}: {processes}", spec.name))
-            })
-            .collect();
-        if stuck.is_empty() { self.state.message.clone() } else { Some(stuck.join("; ")) }
+    fn nothing_is_alive(&self) -> bool {
+        !self.state.containers.iter().any(Container::is_alive)
     }
 }
 
-/// The kubelet's rules (`KP:getPhase`): pending while one has never run, running while one runs or will run again.
-fn phase(containers: impl Iterator<Item = Option<Phase>>) -> Phase {
-    let mut all = Phase::Succeeded;
-    for one in containers {
-        match one {
-            None => return Phase::Pending,
-            Some(Phase::Running | Phase::Pending) => all = Phase::Running,
-            Some(Phase::Failed) if all == Phase::Succeeded => all = Phase::Failed,
-            Some(_) => {}
-        }
-    }
-    all
+/// No container may start any more.
+fn is_ending(stage: PodStage) -> bool {
+    !matches!(
+        stage,
+        PodStage::Preparing
+            | PodStage::PrepareBackOff { .. }
+            | PodStage::Active
+            | PodStage::Restarting { .. }
+    )
 }
 
-/// Sends the stop signal, or SIGKILL where the grace period is zero.
-fn stop_running(
-    container: Index,
-    c: &mut Container,
-    grace: Duration,
-    now: BootTime,
-    todo: &mut Vec<Command>,
-) {
-    let Stage::Running { ending, .. } = &mut c.stage else { return };
-    if ending.is_some() {
-        return;
-    }
-    if grace.is_zero() {
-        kill(container, ending, now, todo);
-    } else {
-        *ending = Some(Ending::Signalled { kill_at: now + grace });
-        todo.push(Command::Signal { container });
-    }
-}
-
-fn kill(container: Index, ending: &mut Option<Ending>, now: BootTime, todo: &mut Vec<Command>) {
-    *ending = Some(Ending::Killed { diagnose_at: now + STUCK_AFTER, stuck: None });
-    todo.push(Command::Kill { container });
-}
-
+mod order;
+mod status;
 #[cfg(test)]
 mod tests;

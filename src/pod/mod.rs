@@ -9,12 +9,14 @@ pub mod backoff;
 pub mod container;
 pub mod event;
 pub mod machine;
+mod probe;
+mod run;
 pub mod secrets;
+pub mod set;
 pub mod status;
 pub mod time;
 
-pub use event::{Command, Event, Exit, ImageProblem, StartFailure};
+pub use event::{Command, Event, Exit, Hook, ImageProblem, Outcome, ProbeKind, StartFailure};
 pub use machine::Machine;
-pub use status::{ContainerStatus, Phase, PodStatus};
+pub use status::{Condition, ContainerStatus, Phase, PodStatus};
 pub use time::BootTime;
-pub mod set;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{BootTime, Exit};
+use crate::manifest::pod::Role;
 
 /// `status.phase`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,24 +18,42 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodStatus {
     pub phase: Phase,
-    /// The Pod is being ended.
-    pub terminating: bool,
+    /// Why the Pod as a whole has failed (`DeadlineExceeded`).
+    pub reason: Option<&'static str>,
     /// Why the Pod as a whole does not get on (`FailedMount`, a process that cannot be killed).
     pub message: Option<String>,
+    /// The Pod is being ended.
+    pub terminating: bool,
+    pub conditions: Vec<Condition>,
     pub started_at: BootTime,
-    /// In the manifest's order.
+    /// In the order of [`Pod::containers`](crate::manifest::Pod): init containers first.
     pub containers: Vec<ContainerStatus>,
+}
+
+/// One of `status.conditions`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    pub kind: &'static str,
+    pub holds: bool,
+    /// Why it does not hold; `PodCompleted` where it holds or not because everything is done.
+    pub reason: Option<&'static str>,
+    pub message: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContainerStatus {
     pub name: String,
+    pub role: Role,
     pub state: ContainerState,
     /// How the run before the current state ended.
     pub last: Option<Termination>,
     pub restart_count: u32,
     pub image_id: Option<String>,
     pub pid: Option<u32>,
+    /// It runs, its postStart hook is done and its startup probe has passed.
+    pub started: bool,
+    /// It has started and its readiness probe passes; an init container: it has succeeded.
+    pub ready: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +68,9 @@ pub enum ContainerState {
 pub struct Termination {
     pub exit: Exit,
     pub oom_killed: bool,
+    /// A liveness or startup probe failed, and it was ended for that.
+    #[serde(default)]
+    pub unhealthy: bool,
     /// Why exec never happened, where it did not.
     pub start_error: Option<String>,
     /// Why it was ended from outside of it, where that is known.

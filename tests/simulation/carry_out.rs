@@ -1,8 +1,9 @@
 //! The world's side of the machine's commands: what they do, and what comes of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use podkeep::pod::{Command, Event, ImageProblem, StartFailure};
+use podkeep::pod::{Command, Event, Hook, ImageProblem, Outcome, ProbeKind, StartFailure};
 
 use super::world::{Run, World};
 
@@ -13,6 +14,8 @@ impl World {
             Command::Prepare => self.prepare(),
             Command::FindImage { container } => self.find_image(container),
             Command::Start { container, attempt } => return self.start(container, attempt),
+            Command::RunHook { container, attempt, hook } => self.run_hook(container, attempt, hook),
+            Command::Probe { container, attempt, probe } => self.probe(container, attempt, probe),
             Command::Signal { container } => self.signal(container),
             Command::Kill { container } => self.kill(container),
             Command::Clear { container } => self.clear(container),
@@ -30,14 +33,14 @@ impl World {
     fn prepare(&mut self) {
         self.held = true;
         let message = "no space".into();
-        let fails = if self.full_disk { !self.random.one_in(16) } else { self.random.one_in(4) };
+        let fails = if self.full_disk { !self.random.one_in(16) } else { self.goes_wrong(4) };
         let event = if fails { Event::PrepareFailed { message } } else { Event::Prepared };
         self.answer(2, event);
     }
 
     fn find_image(&mut self, container: usize) {
         let problems = [ImageProblem::Missing, ImageProblem::NeverPull, ImageProblem::Unreadable];
-        let event = if self.random.one_in(5) {
+        let event = if self.goes_wrong(5) {
             let problem = self.random.pick(&problems);
             Event::ImageMissing { container, problem, message: "not there".into() }
         } else {
@@ -49,7 +52,7 @@ impl World {
     fn start(&mut self, container: usize, attempt: u32) -> bool {
         let refused =
             |failure, message: &str| Event::StartFailed { container, failure, message: message.into() };
-        if self.machine.is_terminating() {
+        if self.machine.is_ending() {
             // The command of a machine that was saved while it started, and is stopping by now.
             self.answer(0, refused(StartFailure::Create, "the Pod is stopping"));
             return true;
@@ -57,7 +60,7 @@ impl World {
         // Broken by an `exited` that does not wait for the clearing: found.
         assert!(self.groups[container].is_none(), "a container never runs twice at once");
         // Released by a worker that died before it wrote that down: there is no folder to start in.
-        if !self.held || self.random.one_in(6) {
+        if !self.held || self.goes_wrong(6) {
             let failure = self.random.pick(&[StartFailure::Config, StartFailure::Create]);
             self.answer(1, refused(failure, "refused"));
             return true;
@@ -66,7 +69,7 @@ impl World {
         assert_eq!(attempt, next, "the world and the ledger count the same");
         let exec_fails = self.make_process(container, attempt);
         let run = self.groups[container].as_ref().map(|group| group.run);
-        if self.random.one_in(20) {
+        if self.goes_wrong(20) {
             // Killed between clone and the saved state: only the kernel has written down the PID.
             return false;
         }
@@ -80,13 +83,62 @@ impl World {
         true
     }
 
+    /// Chance that comes to an end when the world is calm.
+    pub fn goes_wrong(&mut self, one_in: u64) -> bool {
+        !self.calm && self.random.one_in(one_in)
+    }
+
+    /// Some hooks hang for ever.
+    fn run_hook(&mut self, container: usize, attempt: u32, hook: Hook) {
+        let worker = self.worker;
+        if hook == Hook::PreStop {
+            self.check_may_end(container);
+        }
+        let Some(group) = self.groups[container].as_mut().filter(|group| group.run.attempt == attempt) else {
+            return;
+        };
+        // Broken by a `begin_run` after every event: found.
+        let before = group.hooks[hook as usize].replace(worker);
+        assert!(before != Some(worker), "{hook:?} runs once");
+        if self.goes_wrong(5) {
+            return;
+        }
+        let error = self.goes_wrong(4).then(|| "it failed".to_owned());
+        self.answer(30, Event::HookEnded { container, attempt, hook, error });
+    }
+
+    /// Probes flap: one that passes does so again in most cases.
+    fn probe(&mut self, container: usize, attempt: u32, probe: ProbeKind) {
+        let spec = Arc::clone(&self.pod);
+        let spec = &spec.containers[container];
+        let timeout = match probe {
+            ProbeKind::Startup => &spec.probes.startup,
+            ProbeKind::Liveness => &spec.probes.liveness,
+            ProbeKind::Readiness => &spec.probes.readiness,
+        };
+        let timeout = timeout.as_ref().expect("only what the manifest has is asked for").timeout;
+        let ending = self.whole.stop_by.is_some() || self.ledgers[container].facts.kill_by.is_some();
+        self.ledgers[container].facts.asked_probe(spec, probe, ending, self.now);
+        let worker = self.worker;
+        let Some(group) = self.groups[container].as_mut().filter(|group| group.run.attempt == attempt) else {
+            return;
+        };
+        // Broken by leaving `due` as it is in `Probing::ask`: found.
+        assert!(group.probes[probe as usize].replace(worker) != Some(worker), "no probe joins another");
+        let outcome = match self.random.below(10) {
+            _ if self.calm => Outcome::Success,
+            0 => Outcome::Broken("no socket".into()),
+            1..4 => Outcome::Failure("refused".into()),
+            _ => Outcome::Success,
+        };
+        self.answer(timeout.as_secs(), Event::ProbeResult { container, attempt, probe, outcome });
+    }
+
     fn signal(&mut self, container: usize) {
-        let heeded = self.random.one_in(2).then(|| self.soon(20));
+        let heeded = (self.calm || self.random.one_in(2)).then(|| self.soon(20));
+        self.check_may_end(container);
+        self.check_may_signal(container);
         let Some(group) = &mut self.groups[container] else { return };
-        // Broken by a `started` that stops every third process: found.
-        assert!(!self.wanted, "nothing is stopped in a Pod that shall run");
-        // Broken by a `stop_running` that does not look whether there is a grace period: found.
-        assert!(!self.pod.termination_grace.is_zero(), "no grace means no stop signal");
         group.signalled.get_or_insert(self.now);
         if let Some(end) = heeded {
             self.ends.push((end, container, group.run.pid));
@@ -95,13 +147,14 @@ impl World {
 
     fn kill(&mut self, container: usize) {
         // Now and then in an uninterruptible sleep.
-        let resists = if self.random.one_in(5) { 60 } else { 0 };
+        let resists = if self.goes_wrong(5) { 60 } else { 0 };
         let end = self.soon(resists);
-        let grace = self.pod.termination_grace;
+        let by = self.end_by(container);
+        let restarting = self.whole.restart_at.is_some();
         let Some(group) = &mut self.groups[container] else { return };
-        let over = group.signalled.is_some_and(|at| self.now - at >= grace);
-        // Broken by halving the grace in `stop_running`: found.
-        assert!(grace.is_zero() || over, "no SIGKILL before the grace is over");
+        // Broken by halving the grace in `stop_within` and in `end_for`: both found.
+        let is_due = by.is_some_and(|by| self.now >= by) || restarting || group.killed.is_some();
+        assert!(is_due || group.exit.is_some(), "no SIGKILL before the grace is over");
         if group.killed.is_none() && group.exit.is_none() {
             group.killed = Some(self.now);
             self.ends.push((end, container, group.run.pid));
@@ -109,7 +162,15 @@ impl World {
     }
 
     fn clear(&mut self, container: usize) {
-        let resists = if self.random.one_in(8) { 60 } else { 0 };
+        let resists = if self.goes_wrong(8) { 60 } else { 0 };
+        // Nobody waits for its hooks and probes any more.
+        let is_its = |event: &Event| match event {
+            Event::HookEnded { container: of, .. } | Event::ProbeResult { container: of, .. } => {
+                *of == container
+            }
+            _ => false,
+        };
+        self.answers.retain(|(_, event)| !is_its(event));
         let at = self.soon(resists);
         let oom_killed = self.random.one_in(10);
         if let Some(group) = &mut self.groups[container] {
@@ -133,7 +194,7 @@ impl World {
     fn release(&mut self) {
         // Broken by a `settle` that takes `Clearing` for an end: found.
         assert!(self.groups.iter().all(Option::is_none), "what still runs is not released");
-        let event = if self.random.one_in(4) {
+        let event = if self.goes_wrong(4) {
             Event::ReleaseFailed { message: "busy".into() }
         } else {
             self.held = false;

@@ -3,7 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use podkeep::pod::status::ContainerState;
+use podkeep::manifest::pod::Role;
+use podkeep::pod::status::{ContainerState, Phase};
 use podkeep::pod::{BootTime, Command, Event, Exit};
 
 use super::ledger::Ledger;
@@ -33,6 +34,7 @@ impl World {
             assert_eq!(running, c.pid.is_some(), "what runs has a PID, and nothing else has");
         }
         let past = self.machine.deadline().is_some_and(|deadline| deadline <= self.now);
+        let past = past && !self.adopting;
         // Broken by leaving `diagnose_at` as it is, and by a `deadline` that asks the containers in every stage: both
         // found.
         assert!(!past, "a deadline is left in the past by {event:?}");
@@ -69,11 +71,12 @@ impl World {
         }
         let killed = matches!(exit, Exit::Signal(9) | Exit::Unknown);
         let known = end.cause.is_some();
+        let ours = self.end_by(container).is_some() || self.whole.restart_at.is_some();
         // Broken by a `will_end_for` that does nothing, and by `#[serde(skip)]` on the doom: both found.
         assert!(known || !(killed && group.told_of_doom), "why it ended is not forgotten");
         // Broken by an `ended` that leaves the doom for the next run: found.
         assert!(
-            !known || (killed && group.doomed),
+            !known || (killed && group.doomed) || ours,
             "what ends for another reason is not said to end for this one"
         );
     }
@@ -81,13 +84,108 @@ impl World {
     pub fn check_asked(&mut self, command: &Command) {
         let (Command::FindImage { container } | Command::Start { container, .. }) = *command else { return };
         // Broken by not ending containers in `CrashBackOff` in `stop_containers`: found.
-        assert!(!self.stopping, "nothing starts once the Pod is stopping");
-        let policy = self.pod.containers[container].restart.policy;
-        self.ledgers[container].asked(command, policy, self.now);
+        assert!(self.whole.stop_by.is_none(), "nothing starts once the Pod is ending");
+        self.check_started_over();
+        let spec = &self.pod.containers[container];
+        self.ledgers[container].asked(spec, command, self.now);
+        if !matches!(command, Command::Start { .. }) {
+            return;
+        }
+        let first = !self.ledgers[container].had_turn;
         let before = &self.ledgers[..container];
-        let first = self.made[container].is_none();
-        // Broken by letting every container that waits have its turn at once: found.
-        assert!(!first || before.iter().all(|before| before.tried), "containers start in order");
+        // Broken by letting every container that waits have its turn at once, by a `note_passed` that lets a running sidecar
+        // pass, and one that lets an init container pass that failed: all found.
+        assert!(!first || before.iter().all(|before| before.passed), "containers start in order");
+        self.ledgers[container].had_turn = true;
+    }
+
+    /// The first thing that is asked for when all containers start over.
+    fn check_started_over(&mut self) {
+        let Some(at) = self.whole.restart_at.take() else { return };
+        // Broken by a `conclude` that does not look whether something is alive: found.
+        assert!(self.groups.iter().all(Option::is_none), "all have ended before all start over");
+        // Broken by `until: now`, whatever the back-off says: found.
+        assert!(self.now >= at, "all start over after the back-off of the one that asked for it");
+        self.ledgers.iter_mut().for_each(Ledger::start_over);
+    }
+
+    /// By when a container has to be over, if it has to.
+    pub fn end_by(&self, container: usize) -> Option<BootTime> {
+        let own = self.ledgers[container].facts.kill_by;
+        own.into_iter().chain(self.whole.stop_by).min()
+    }
+
+    pub fn check_may_end(&self, container: usize) {
+        if self.groups[container].is_some() {
+            // Broken by a `started` that stops every third process: found.
+            assert!(self.end_by(container).is_some(), "nothing is stopped in a Pod that shall run");
+        }
+    }
+
+    pub fn check_may_signal(&self, container: usize) {
+        let Some(group) = self.groups[container].as_ref().filter(|group| group.exit.is_none()) else {
+            return;
+        };
+        let by = self.end_by(container).expect("it may end");
+        // Broken by an `end` that does not look whether there is a grace period: found.
+        assert!(by > self.now || group.killed.is_some(), "no grace means no stop signal");
+        if by <= self.now + Duration::from_secs(2) {
+            return;
+        }
+        let spec = &self.pod.containers[container];
+        // Broken by a `go_on_ending` that does not wait for the hook: found.
+        assert!(self.ledgers[container].facts.pre_stop_is_over(spec), "preStop comes before the stop signal");
+        let behind = self.groups[container + 1..].iter().flatten();
+        let alive = behind.filter(|group| group.exit.is_none()).count();
+        let is_ordered = spec.role == Role::Sidecar && self.whole.stop_by.is_some();
+        // Broken by a `go_on_ending` in the order of the spec: found.
+        assert!(!is_ordered || alive == 0, "a sidecar ends after all that started behind it");
+    }
+
+    /// Terminal phases are for ever, and a Pod is ready only if its containers are.
+    pub fn check_phase(&mut self) {
+        let status = self.machine.status();
+        let holds =
+            |kind| status.conditions.iter().any(|condition| condition.kind == kind && condition.holds);
+        let mut ready = true;
+        for ((c, ledger), spec) in status.containers.iter().zip(&self.ledgers).zip(&self.pod.containers) {
+            let expected = c.pid.is_some() && ledger.facts.is_ready(spec);
+            // Broken by an `is_ready` that takes what was never probed for ready: found.
+            assert!(
+                spec.role == Role::Init || c.ready == expected,
+                "{} is ready: {}, not {expected}",
+                c.name,
+                c.ready
+            );
+            ready &= spec.role == Role::Init || c.ready;
+        }
+        let is_terminal = matches!(status.phase, Phase::Succeeded | Phase::Failed);
+        assert_eq!(holds("Ready"), ready && !is_terminal, "{status:?}");
+        if self.machine.is_finished() {
+            // Broken by a `phase` that leaves out `failure`: found.
+            assert!(is_terminal, "what is finished has succeeded or failed");
+        }
+        if status.reason.is_some() {
+            assert!(
+                status.phase == Phase::Failed && self.deadline_was_over(),
+                "a deadline fails what exceeds it"
+            );
+        }
+    }
+
+    /// After a calm hour.
+    pub fn check_settled(&mut self) {
+        let may_loop = self.pod.containers.iter().any(|spec| !spec.restart.rules.is_empty());
+        if self.machine.is_finished() || self.whole.stop_by.is_some() || may_loop {
+            return;
+        }
+        let status = self.machine.status();
+        for ((c, ledger), spec) in status.containers.iter().zip(&self.ledgers).zip(&self.pod.containers) {
+            let is_over = spec.role == Role::Main && ledger.is_over_for_good(spec);
+            // Broken by a `start` that forgets who is ready, and by a sidecar that never lets pass: both found.
+            assert!(c.ready || is_over, "a calm hour settles every Pod: {status:#?}");
+        }
+        assert_eq!(status.phase, Phase::Running);
     }
 
     pub fn check_adopted(&self) {
@@ -108,12 +206,31 @@ impl World {
             return;
         }
         let alive = |group: &&Group| group.exit.is_none();
-        for (group, status) in self.groups.iter().zip(self.machine.status().containers) {
+        let statuses = self.machine.status().containers;
+        for (container, (group, status)) in self.groups.iter().zip(statuses).enumerate() {
             let Some(group) = group.as_ref().filter(alive).filter(|_| status.pid.is_some()) else { continue };
             let told = group.signalled.is_some() || group.killed.is_some();
-            // Broken by a `started` that does not look whether the Pod is stopping: found.
-            assert!(told || !self.stopping, "what runs in a Pod that is stopping has been told to end");
+            // Broken by an `is_its_turn` that is never true, and by a `started` that does not look whether the Pod is stopping:
+            // both found.
+            assert!(told || !self.must_be_told(container), "what has to end has been told so");
+            let over = self.end_by(container).is_some_and(|by| by <= self.now);
+            // Broken by a `signal_by` at the end of the grace, and by a second `stop` that extends it: both found.
+            assert!(!over || group.killed.is_some(), "no grace is exceeded");
         }
+    }
+
+    /// Nobody has to end before it, and no hook of it runs.
+    fn must_be_told(&self, container: usize) -> bool {
+        let spec = &self.pod.containers[container];
+        let nobody_behind = self.ledgers[container + 1..].iter().all(Ledger::is_nowhere);
+        let waits_for_others = spec.role == Role::Sidecar && !nobody_behind;
+        self.end_by(container).is_some()
+            && !waits_for_others
+            && self.ledgers[container].facts.pre_stop_is_over(spec)
+    }
+
+    fn deadline_was_over(&self) -> bool {
+        self.pod.active_deadline.is_some()
     }
 
     /// Nothing is under way, and no time is set.
@@ -121,10 +238,10 @@ impl World {
         let machine = &self.machine;
         // Broken by a second `Release` that is never asked for, by a `begin` that forgets it, by ignoring `Adopted`:
         // all found.
-        assert!(machine.is_finished() || machine.is_gone(), "a Pod waits for nothing");
-        let over = |ledger: &Ledger| ledger.is_over_for_good(self.pod.containers[0].restart.policy);
-        // Broken by letting `Container::runs_again` take Never for OnFailure: found.
-        assert!(machine.is_gone() || self.ledgers.iter().all(over), "a Pod is finished when none runs again");
+        assert!(self.calm || machine.is_finished() || machine.is_gone(), "a Pod waits for nothing");
+        // Broken by letting `Container::after` take Never for OnFailure: found.
+        let over = self.work_is_over() || self.machine.status().reason.is_some();
+        assert!(!self.machine.is_finished() || over, "a Pod is finished when its work is over");
         self.save();
         self.advance(self.now + Duration::from_secs(60));
     }

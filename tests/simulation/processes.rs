@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use podkeep::manifest::pod::Role;
 use podkeep::pod::{BootTime, Event, Exit};
 
 use super::laws::check_asked_about;
@@ -16,6 +17,9 @@ pub struct Group {
     pub signalled: Option<BootTime>,
     /// When it was killed: it may resist for a while.
     pub killed: Option<BootTime>,
+    /// By hook and by probe: the worker that asked for it last, or has it under way.
+    pub hooks: [Option<u32>; 2],
+    pub probes: [Option<u32>; 3],
     /// Somebody has asked which process resists, or a worker's death explains why nobody has.
     pub asked_about: bool,
     /// The kernel is ending it together with the first process of its PID namespace.
@@ -35,15 +39,20 @@ impl World {
         self.next_pid += 1;
         self.made[container] = Some(attempt);
         self.journal = Some((container, run));
-        let exec_fails = self.random.one_in(8);
-        let longest = self.random.pick(&[0, 1, 30, 900, 2000]);
+        let exec_fails = self.goes_wrong(8);
+        let is_init = self.pod.containers[container].role == Role::Init;
+        let longest = self.random.pick(if is_init { &[0, 1, 30] } else { &[0, 1, 30, 900, 2000] });
         let life = if exec_fails { Duration::ZERO } else { self.random.up_to(longest) };
-        self.ends.push((self.now + life, container, run.pid));
+        if is_init || exec_fails || !self.calm {
+            self.ends.push((self.now + life, container, run.pid));
+        }
         self.groups[container] = Some(Group {
             run,
             exit: None,
             exec_fails,
             signalled: None,
+            hooks: [None; 2],
+            probes: [None; 3],
             killed: None,
             asked_about: false,
             doomed: false,
@@ -88,7 +97,8 @@ impl World {
 
     /// A process ends, whether or not a worker is there to see it. `None` if it was gone already.
     pub fn ends_now(&mut self, container: usize, pid: u32) -> Option<Exit> {
-        let by_itself = self.random.exit();
+        let is_init = self.pod.containers[container].role == Role::Init;
+        let by_itself = if self.calm && is_init { Exit::Code(0) } else { self.random.exit() };
         let group = self.groups[container].as_mut().filter(|group| group.run.pid == pid)?;
         if group.exit.is_some() {
             return None;

@@ -7,7 +7,7 @@ use podkeep::pod::{Command, Event, Exit, Machine};
 
 use super::ledger::Ledger;
 use super::processes::pause_ended;
-use super::world::{Run, World};
+use super::world::{Run, Whole, World};
 
 impl World {
     /// The worker dies, and so may the next one while it takes over.
@@ -38,6 +38,7 @@ impl World {
         let number = |(container, record): (usize, &Option<Run>)| {
             record.is_some_and(|run| run.attempt > self.machine.attempt(container))
         };
+        self.adopting = true;
         let overtaken: Vec<bool> = self.records.iter().enumerate().map(number).collect();
         if let Some((container, Some(before))) = before
             && let Some((_, exit)) = self.unacknowledged.iter().find(|(of, _)| *of == before)
@@ -54,9 +55,13 @@ impl World {
             Command::Start { container, .. } | Command::FindImage { container } => {
                 self.records[container].is_none()
             }
-            Command::Clear { container } | Command::Kill { container } => !overtaken[container],
+            Command::Clear { container }
+            | Command::Kill { container }
+            | Command::RunHook { container, .. } => !overtaken[container],
             _ => true,
         });
+        self.adopting = false;
+        todo.extend(self.step(Event::Tick));
     }
 
     /// For a while there is no worker.
@@ -82,10 +87,14 @@ impl World {
         // Broken by `#[serde(skip)]` on the crash back-off: found.
         assert_eq!(self.saved.state, state, "what was saved is read as it was");
         let pod = Arc::clone(&self.pod);
-        self.machine = Machine::resume(pod, state, Settings::default()).expect("it is this Pod's state");
+        self.machine =
+            Machine::resume(pod, state, Settings::default(), self.now).expect("it is this Pod's state");
         self.records.clone_from(&self.saved.records);
         self.ledgers.clone_from(&self.saved.ledgers);
         self.stopping = self.saved.stopping;
+        self.whole = self.saved.whole.clone();
+        self.worker += 1;
+        self.ledgers.iter_mut().for_each(|ledger| ledger.facts.forget_when());
         self.ledgers.iter_mut().for_each(|ledger| ledger.free(self.now));
         self.groups.iter_mut().flatten().for_each(|group| group.told_of_doom = false);
     }
@@ -108,7 +117,7 @@ impl World {
             self.answers.push((self.now, Event::Exited { container, exit }));
         }
         if !self.wanted && !self.stopping {
-            self.answers.push((self.now, Event::Stop));
+            self.answers.push((self.now, Event::Stop { within: None }));
         }
     }
 
@@ -117,6 +126,8 @@ impl World {
         let finished = self.machine.is_finished();
         let survival: Survival = serde_json::from_str(&self.survival).expect("what was saved can be read");
         self.restart_clock();
+        self.began_at = self.now;
+        self.worker += 1;
         let pod = Arc::clone(&self.pod);
         self.machine = Machine::after_reboot(pod, survival, Settings::default(), self.now);
         // Broken by a `survival` without the final state: found.
@@ -133,7 +144,7 @@ impl World {
         self.forget_all_but_folders();
         let commands = self.machine.begin();
         if !self.wanted {
-            self.answers.push((self.now, Event::Stop));
+            self.answers.push((self.now, Event::Stop { within: None }));
         }
         self.save();
         if !self.carry_out(commands) {
@@ -148,5 +159,6 @@ impl World {
         self.records.iter_mut().for_each(|record| *record = None);
         self.made.clone_from(&self.began);
         self.stopping = false;
+        self.whole = Whole::default();
     }
 }

@@ -14,13 +14,24 @@ use super::random::Random;
 use super::worker::Saved;
 
 /// More than all containers of a Pod can go through in one instant; a loop that lets no time pass exceeds it.
-const STEPS_PER_INSTANT: u32 = 120;
+const STEPS_PER_INSTANT: u32 = 250;
 
 /// A run of a container, as a worker writes it down.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Run {
     pub attempt: u32,
     pub pid: u32,
+}
+
+/// What holds for the Pod as a whole, written down from what its machine was told.
+#[derive(Clone, Default)]
+pub struct Whole {
+    /// Nothing may start any more, and what runs has to be over then.
+    pub stop_by: Option<BootTime>,
+    /// There is something to start in, as far as the worker was told.
+    pub prepared: bool,
+    /// All containers are being ended, to start over not before then.
+    pub restart_at: Option<BootTime>,
 }
 
 pub struct World {
@@ -33,6 +44,7 @@ pub struct World {
     pub records: Vec<Option<Run>>,
     /// This machine was told to stop.
     pub stopping: bool,
+    pub whole: Whole,
     /// Answers under way, which die with the worker.
     pub answers: Vec<(BootTime, Event)>,
 
@@ -62,6 +74,14 @@ pub struct World {
     /// Preparing the Pod hardly ever succeeds.
     pub full_disk: bool,
 
+    /// A new worker is telling what it finds.
+    pub adopting: bool,
+    /// How many workers there were: what the last one asked for nobody answers to this one.
+    pub worker: u32,
+    /// Nothing goes wrong any more.
+    pub calm: bool,
+    /// When this boot's Pod began.
+    pub began_at: BootTime,
     pub steps: u64,
     steps_now: u32,
 }
@@ -85,6 +105,11 @@ impl World {
             ledgers,
             records: vec![None; count],
             stopping: false,
+            whole: Whole::default(),
+            adopting: false,
+            worker: 0,
+            calm: false,
+            began_at: now,
             answers: Vec::new(),
             saved,
             journal: None,
@@ -118,8 +143,12 @@ impl World {
                 _ => self.pass_time(),
             }
         }
+        if self.random.one_in(2) {
+            self.calm_down();
+        }
         self.wanted = false;
-        self.happens(Event::Stop);
+        let within = self.less_time();
+        self.happens(Event::Stop { within });
         self.end();
         self.steps
     }
@@ -131,10 +160,15 @@ impl World {
             // Broken by taking `Released` for one more failure: found.
             assert!(turns < 2000, "a removed Pod ends in bounded time");
             match self.random.below(200) {
+                // Once more, with less time.
+                6 => {
+                    let within = self.less_time();
+                    self.happens(Event::Stop { within });
+                }
                 0..4 => self.take_over(),
                 4 => self.reboot(),
                 5 => self.image_arrives(),
-                6 => self.pause_ends(),
+                7 => self.pause_ends(),
                 _ => self.pass_time(),
             }
         }
@@ -142,6 +176,23 @@ impl World {
         assert!(!self.held && self.groups.iter().all(Option::is_none), "nothing is left of a removed Pod");
         // Broken by a `deadline` of a Pod that is gone: found.
         assert_eq!(self.machine.deadline(), None, "a Pod that is gone wakes nobody");
+    }
+
+    fn less_time(&mut self) -> Option<Duration> {
+        let longest = self.random.pick(&[0, 5, 100]);
+        self.random.one_in(3).then(|| self.random.up_to(longest))
+    }
+
+    /// For an hour nothing goes wrong: init containers succeed, everything else runs on and is well.
+    fn calm_down(&mut self) {
+        self.calm = true;
+        self.full_disk = false;
+        let until = self.now + Duration::from_secs(3600);
+        while self.now < until && !self.machine.is_finished() && !self.machine.is_gone() {
+            self.pass_time();
+        }
+        self.check_settled();
+        self.calm = false;
     }
 
     fn image_arrives(&mut self) {
@@ -213,8 +264,8 @@ impl World {
 
     /// Carries out commands up to the worker's death; says whether it is still alive.
     pub fn carry_out(&mut self, commands: Vec<Command>) -> bool {
-        let dies_after =
-            self.random.one_in(30).then(|| self.random.below(commands.len() as u64 + 1) as usize);
+        let dies_after = (!self.calm && self.random.one_in(30))
+            .then(|| self.random.below(commands.len() as u64 + 1) as usize);
         for (done, command) in commands.into_iter().enumerate() {
             if dies_after == Some(done) || !self.carry_out_one(command) {
                 return false;

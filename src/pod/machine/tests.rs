@@ -1,8 +1,10 @@
 //! One Pod's life by hand: crash loop, grace, stops at awkward moments, images that come, adoption, reboot.
 
 use super::*;
-use crate::manifest::pod::{Container as Spec, PodId, Uid};
-use crate::pod::status::ContainerState;
+use crate::manifest::pod::{
+    Container as Spec, HookAction, Lifecycle, PodId, Probe, ProbeAction, Restart, RestartPolicy, Role, Uid,
+};
+use crate::pod::status::{ContainerState, Phase};
 use crate::pod::{Exit, ImageProblem};
 
 fn at(seconds: u64) -> BootTime {
@@ -70,7 +72,7 @@ fn a_crash_loop_waits_0_10_20_to_300_seconds_and_starts_afresh_after_ten_minutes
 #[test]
 fn the_stop_signal_comes_a_whole_grace_before_the_kill() {
     let mut machine = running(30);
-    assert_eq!(machine.step(Event::Stop, at(5)), [Command::Signal { container: 0 }]);
+    assert_eq!(machine.step(Event::Stop { within: None }, at(5)), [Command::Signal { container: 0 }]);
     assert_eq!(machine.step(Event::Tick, at(34)), []);
     assert_eq!(machine.deadline(), Some(at(35)));
     assert_eq!(machine.step(Event::Tick, at(35)), [Command::Kill { container: 0 }]);
@@ -78,13 +80,13 @@ fn the_stop_signal_comes_a_whole_grace_before_the_kill() {
 
 #[test]
 fn no_grace_means_no_stop_signal() {
-    assert_eq!(running(0).step(Event::Stop, at(5)), [Command::Kill { container: 0 }]);
+    assert_eq!(running(0).step(Event::Stop { within: None }, at(5)), [Command::Kill { container: 0 }]);
 }
 
 #[test]
 fn a_stop_while_preparing_waits_for_what_was_made_and_releases_it() {
     let mut machine = machine(2, 30);
-    assert_eq!(machine.step(Event::Stop, at(1)), []);
+    assert_eq!(machine.step(Event::Stop { within: None }, at(1)), []);
     assert_eq!(machine.step(Event::Prepared, at(2)), [Command::Release]);
     machine.step(Event::Released, at(3));
     assert!(machine.is_gone());
@@ -94,7 +96,7 @@ fn a_stop_while_preparing_waits_for_what_was_made_and_releases_it() {
 fn a_stop_while_an_image_is_looked_for_starts_nothing() {
     let mut machine = machine(1, 30);
     machine.step(Event::Prepared, at(0));
-    assert_eq!(machine.step(Event::Stop, at(1)), [Command::Release]);
+    assert_eq!(machine.step(Event::Stop { within: None }, at(1)), [Command::Release]);
     assert_eq!(machine.step(ready(0), at(2)), []);
 }
 
@@ -164,12 +166,204 @@ fn an_image_that_may_not_be_pulled_says_so_each_time() {
 }
 
 #[test]
-fn each_container_waits_until_the_one_before_it_was_tried() {
-    let mut machine = machine(2, 30);
-    assert_eq!(machine.step(Event::Prepared, at(0)), [Command::FindImage { container: 0 }]);
+fn images_are_looked_for_side_by_side_and_containers_start_one_after_the_other() {
+    let mut machine = machine(3, 30);
+    let all = machine.step(Event::Prepared, at(0));
+    assert_eq!(all, [0, 1, 2].map(|container| Command::FindImage { container }));
+    assert_eq!(machine.step(ready(1), at(0)), [], "the first has not been tried");
     assert_eq!(machine.step(ready(0), at(0)), [Command::Start { container: 0, attempt: 0 }]);
     let next = machine.step(Event::Started { container: 0, pid: 7 }, at(0));
-    assert_eq!(next, [Command::FindImage { container: 1 }]);
+    assert_eq!(next, [Command::Start { container: 1, attempt: 0 }]);
+    machine.step(missing(2), at(0));
+    let failed = Event::StartFailed { container: 1, failure: StartFailure::Create, message: "no".into() };
+    assert_eq!(machine.step(failed, at(0)), [], "one that fails keeps nobody, but here nobody is left");
+}
+
+#[test]
+fn nothing_is_concluded_before_a_new_worker_knows_all_that_runs() {
+    // Its deadline passes while there is no worker; one of its processes was written down nowhere but in the journal.
+    let mut before = machine(2, 30);
+    Arc::make_mut(&mut before.pod).active_deadline = Some(Duration::from_secs(60));
+    before.step(Event::Prepared, at(0));
+    before.step(ready(0), at(0));
+    before.step(Event::Started { container: 0, pid: 7 }, at(0));
+    let (pod, state) = (Arc::clone(before.pod()), before.state().clone());
+    let mut machine = Machine::resume(pod, state, Settings::default(), at(100)).unwrap();
+    machine.step(Event::Adopted { container: 0, attempt: 0, pid: 7 }, at(100));
+    machine.step(Event::Adopted { container: 1, attempt: 0, pid: 8 }, at(100));
+    let ends = machine.step(Event::Tick, at(100));
+    assert_eq!(ends, [Command::Signal { container: 1 }, Command::Signal { container: 0 }]);
+}
+
+/// A Pod of these containers, all of whose images are there.
+fn pod_of(specs: Vec<Spec>, grace: u64) -> (Machine, Vec<Command>) {
+    let mut machine = machine(0, grace);
+    let count = specs.len();
+    Arc::make_mut(&mut machine.pod).containers = specs;
+    let mut machine = Machine::new(Arc::clone(machine.pod()), Settings::default(), at(0));
+    machine.step(Event::Prepared, at(0));
+    let commands = (0..count).flat_map(|container| machine.step(ready(container), at(0))).collect();
+    (machine, commands)
+}
+
+fn role(role: Role) -> Spec {
+    Spec { name: format!("{role:?}"), role, ..spec(0) }
+}
+
+fn with_hooks(spec: Spec) -> Spec {
+    let hook = || Some(HookAction::Sleep(Duration::ZERO));
+    Spec { lifecycle: Lifecycle { post_start: hook(), pre_stop: hook(), stop_signal: None }, ..spec }
+}
+
+fn start(container: Index) -> Command {
+    Command::Start { container, attempt: 0 }
+}
+
+fn started(container: Index) -> Event {
+    Event::Started { container, pid: 7 }
+}
+
+fn hook_ended(container: Index, hook: Hook, error: Option<&str>) -> Event {
+    Event::HookEnded { container, attempt: 0, hook, error: error.map(str::to_owned) }
+}
+
+/// An init container, two sidecars and a main container, all but the first of which run.
+fn initialized(grace: u64, change: fn(Spec) -> Spec) -> Machine {
+    let roles = [Role::Init, Role::Sidecar, Role::Sidecar, Role::Main];
+    let (mut machine, commands) = pod_of(roles.map(|one| change(role(one))).into(), grace);
+    assert_eq!(commands, [start(0)]);
+    machine.step(started(0), at(0));
+    machine.step(Event::Exited { container: 0, exit: Exit::Code(0) }, at(1));
+    let next = machine.step(Event::Cleared { container: 0, oom_killed: false }, at(1));
+    assert_eq!(next, [start(1)]);
+    for container in 1..4 {
+        machine.step(started(container), at(1));
+        machine.step(hook_ended(container, Hook::PostStart, None), at(1));
+    }
+    machine
+}
+
+fn end(machine: &mut Machine, container: Index, code: u8, now: BootTime) -> Vec<Command> {
+    machine.step(Event::Exited { container, exit: Exit::Code(code) }, now);
+    machine.step(Event::Cleared { container, oom_killed: false }, now)
+}
+
+#[test]
+fn sidecars_end_last_and_in_reverse_when_the_pod_is_stopped() {
+    let mut machine = initialized(30, |spec| spec);
+    let signal = |container| [Command::Signal { container }];
+    assert_eq!(machine.step(Event::Stop { within: None }, at(10)), signal(3));
+    assert_eq!(end(&mut machine, 3, 0, at(11)), signal(2));
+    assert_eq!(end(&mut machine, 2, 0, at(12)), signal(1));
+    assert_eq!(end(&mut machine, 1, 0, at(13)), [Command::Release]);
+}
+
+#[test]
+fn who_has_not_had_a_signal_gets_it_two_seconds_before_the_grace_is_over_which_is_never_exceeded() {
+    let mut machine = initialized(30, |spec| spec);
+    machine.step(Event::Stop { within: None }, at(10));
+    assert_eq!(machine.deadline(), Some(at(38)));
+    let signals = machine.step(Event::Tick, at(38));
+    assert_eq!(signals, [Command::Signal { container: 2 }, Command::Signal { container: 1 }]);
+    let kills = machine.step(Event::Tick, at(40));
+    assert_eq!(kills, [3, 2, 1].map(|container| Command::Kill { container }));
+}
+
+#[test]
+fn every_pre_stop_begins_at_once_and_the_signal_waits_for_it() {
+    let mut machine = initialized(30, with_hooks);
+    let hook = |container| Command::RunHook { container, attempt: 0, hook: Hook::PreStop };
+    assert_eq!(machine.step(Event::Stop { within: None }, at(10)), [hook(1), hook(2), hook(3)]);
+    assert_eq!(machine.step(hook_ended(1, Hook::PreStop, None), at(11)), []);
+    assert_eq!(
+        machine.step(hook_ended(3, Hook::PreStop, Some("no")), at(12)),
+        [Command::Signal { container: 3 }]
+    );
+    // The one of container 2 hangs.
+    assert_eq!(end(&mut machine, 3, 0, at(13)), []);
+    assert_eq!(
+        machine.step(Event::Tick, at(38)),
+        [Command::Signal { container: 2 }, Command::Signal { container: 1 }]
+    );
+}
+
+#[test]
+fn a_grace_period_can_be_shortened_and_not_extended() {
+    let within = |seconds| Event::Stop { within: Some(Duration::from_secs(seconds)) };
+    let mut machine = initialized(30, |spec| spec);
+    machine.step(within(20), at(10));
+    machine.step(within(60), at(11));
+    assert_eq!(machine.deadline(), Some(at(28)));
+    machine.step(within(5), at(12));
+    assert_eq!(machine.deadline(), Some(at(15)));
+    assert_eq!(machine.step(within(0), at(13)), [1, 2, 3].map(|container| Command::Kill { container }));
+}
+
+#[test]
+fn a_post_start_hook_holds_back_the_next_and_ends_its_container_if_it_fails() {
+    let (mut machine, _) = pod_of(vec![with_hooks(role(Role::Main)), role(Role::Main)], 30);
+    let hook = |hook| Command::RunHook { container: 0, attempt: 0, hook };
+    assert_eq!(machine.step(started(0), at(0)), [hook(Hook::PostStart)]);
+    let next = machine.step(hook_ended(0, Hook::PostStart, Some("no shell")), at(5));
+    assert_eq!(next, [hook(Hook::PreStop), start(1)]);
+    machine.step(hook_ended(0, Hook::PreStop, None), at(5));
+    machine.step(Event::Exited { container: 0, exit: Exit::Code(0) }, at(6));
+    let ContainerState::Terminated(end) = &machine.status().containers[0].state else {
+        panic!("it has ended")
+    };
+    assert_eq!(end.cause.as_deref(), Some("PostStartHookError: no shell"));
+}
+
+#[test]
+fn an_init_container_that_fails_for_good_fails_the_pod_and_nothing_else_starts() {
+    let mut init = role(Role::Init);
+    init.restart = Restart::by(RestartPolicy::Never);
+    let (mut machine, _) = pod_of(vec![init, role(Role::Main)], 30);
+    machine.step(started(0), at(0));
+    assert_eq!(end(&mut machine, 0, 1, at(1)), [Command::Release]);
+    machine.step(Event::Released, at(1));
+    assert_eq!((machine.is_finished(), machine.status().phase), (true, Phase::Failed));
+}
+
+#[test]
+fn when_the_work_is_done_sidecars_are_ended_within_the_grace() {
+    let mut machine = initialized(30, |mut spec| {
+        spec.restart =
+            Restart::by(if spec.role == Role::Main { RestartPolicy::Never } else { RestartPolicy::Always });
+        spec
+    });
+    assert_eq!(end(&mut machine, 3, 0, at(100)), [Command::Signal { container: 2 }]);
+    assert_eq!(machine.status().phase, Phase::Running);
+    end(&mut machine, 2, 1, at(101));
+    assert_eq!(end(&mut machine, 1, 1, at(102)), [Command::Release]);
+    assert_eq!(machine.status().phase, Phase::Succeeded);
+}
+
+#[test]
+fn a_failed_liveness_probe_restarts_even_what_then_ends_well_with_its_own_grace_period() {
+    let mut live = role(Role::Main);
+    live.restart = Restart::by(RestartPolicy::OnFailure);
+    live.probes.liveness = Some(Probe {
+        action: ProbeAction::Exec(vec!["true".into()]),
+        initial_delay: Duration::ZERO,
+        period: Duration::from_secs(10),
+        timeout: Duration::from_secs(1),
+        success_threshold: 1,
+        failure_threshold: 1,
+        termination_grace: Some(Duration::from_secs(100)),
+    });
+    let (mut machine, _) = pod_of(vec![live], 5);
+    let probe = ProbeKind::Liveness;
+    assert_eq!(machine.step(started(0), at(0)), [Command::Probe { container: 0, attempt: 0, probe }]);
+    let failed =
+        Event::ProbeResult { container: 0, attempt: 0, probe, outcome: Outcome::Failure("no".into()) };
+    assert_eq!(machine.step(failed, at(1)), [Command::Signal { container: 0 }]);
+    assert_eq!(machine.deadline(), Some(at(101)));
+    assert_eq!(end(&mut machine, 0, 0, at(2)), [Command::FindImage { container: 0 }]);
+    assert_eq!(
+        machine.status().containers[0].last.as_ref().and_then(|end| end.cause.as_deref()),
+        Some("its liveness probe failed: no")
+    );
 }
 
 #[test]
