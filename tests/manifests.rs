@@ -88,8 +88,8 @@ fn everything_wrong_is_named_at_its_place() {
         ),
         (
             "  volumes:\n",
-            "  initContainers: [{name: a, image: i:1}]\n  volumes:\n",
-            &["pod.yaml:16:3: error: not supported yet: spec.initContainers"],
+            "  hostAliases: [{ip: 10.0.0.1}]\n  volumes:\n",
+            &["pod.yaml:16:3: error: not supported yet: spec.hostAliases"],
         ),
         (
             "name: data\n      mountPath",

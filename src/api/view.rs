@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::manifest::pod::Role;
 use crate::node::{PodSnapshot, Snapshot};
-use crate::pod::status::{ContainerState, Termination};
+use crate::pod::status::{self, ContainerState, Termination};
 use crate::pod::{BootTime, ContainerStatus, Phase};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,17 +57,32 @@ pub struct Metadata {
 pub struct PodStatusView {
     pub phase: Phase,
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
     pub qos_class: crate::manifest::pod::QosClass,
     pub start_time: Timestamp,
     pub conditions: Vec<Condition>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub init_container_statuses: Vec<ContainerView>,
     pub container_statuses: Vec<ContainerView>,
+}
+
+impl PodStatusView {
+    /// Init containers first, as their PIDs are.
+    pub fn all_containers(&self) -> impl Iterator<Item = &ContainerView> {
+        self.init_container_statuses.iter().chain(&self.container_statuses)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Condition {
     pub r#type: String,
     pub status: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -120,7 +136,7 @@ pub struct PodExtra {
     pub terminating: bool,
     /// What of the Pod's wishes this machine cannot enforce.
     pub not_enforced: Vec<String>,
-    /// By container: the PID of its first process, on the host.
+    /// By container, init containers first: the PID of its first process, on the host.
     pub pids: Vec<Option<u32>>,
 }
 
@@ -145,6 +161,10 @@ impl PodView {
         let pod = &snapshot.pod;
         let images = pod.containers.iter().map(|container| container.image.as_str());
         let containers = snapshot.status.containers.iter().zip(images);
+        let (main, init): (Vec<_>, Vec<_>) = containers.partition(|(c, _)| c.role == Role::Main);
+        let views = |of: Vec<(&ContainerStatus, &str)>| {
+            of.into_iter().map(|(c, image)| ContainerView::of(c, image, node)).collect()
+        };
         PodView {
             api_version: "v1".to_owned(),
             kind: "Pod".to_owned(),
@@ -152,11 +172,13 @@ impl PodView {
             spec: pod.object.get("spec").cloned().unwrap_or_default(),
             status: PodStatusView {
                 phase: snapshot.status.phase,
+                reason: snapshot.status.reason.map(str::to_owned),
                 message: snapshot.status.message.clone(),
                 qos_class: pod.qos_class(),
                 start_time: timestamp(node.wall(snapshot.status.started_at)),
-                conditions: conditions(snapshot),
-                container_statuses: containers.map(|(c, image)| ContainerView::of(c, image, node)).collect(),
+                conditions: snapshot.status.conditions.iter().map(Condition::of).collect(),
+                init_container_statuses: views(init),
+                container_statuses: views(main),
             },
             podkeep: PodExtra {
                 file: snapshot.file.clone(),
@@ -181,30 +203,25 @@ fn metadata(snapshot: &PodSnapshot) -> Metadata {
     Metadata { name, namespace, uid: pod.uid.to_string(), rest }
 }
 
-fn conditions(snapshot: &PodSnapshot) -> Vec<Condition> {
-    let running = |c: &ContainerStatus| matches!(c.state, ContainerState::Running { .. });
-    let ready = snapshot.status.containers.iter().all(running);
-    let condition = |kind: &str, holds: bool| Condition {
-        r#type: kind.to_owned(),
-        status: if holds { "True" } else { "False" }.to_owned(),
-    };
-    vec![
-        condition("PodScheduled", true),
-        condition("Initialized", true),
-        condition("ContainersReady", ready),
-        condition("Ready", ready),
-    ]
+impl Condition {
+    fn of(condition: &status::Condition) -> Condition {
+        Condition {
+            r#type: condition.kind.to_owned(),
+            status: if condition.holds { "True" } else { "False" }.to_owned(),
+            reason: condition.reason.map(str::to_owned),
+            message: condition.message.clone(),
+        }
+    }
 }
 
 impl ContainerView {
     fn of(container: &ContainerStatus, image: &str, node: &Snapshot) -> ContainerView {
-        let running = matches!(container.state, ContainerState::Running { .. });
         ContainerView {
             name: container.name.clone(),
             image: image.to_owned(),
             image_id: container.image_id.clone().unwrap_or_default(),
-            ready: running,
-            started: running,
+            ready: container.ready,
+            started: container.started,
             restart_count: container.restart_count,
             state: StateView::of(&container.state, node),
             last_state: container.last.as_ref().map(|last| StateView::terminated(last, node)),

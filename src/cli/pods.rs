@@ -99,15 +99,23 @@ pub fn container(node: &NodeArgs, pod: &str, container: Option<&str>) -> Result<
         |item: &&PodView| (&item.metadata.namespace, &item.metadata.name) == (&id.namespace, &id.name);
     let item = list.items.iter().find(is_it);
     let item = item.with_context(|| format!("there is no Pod {id}: `podkeep ps` lists those that are"))?;
-    let names: Vec<&str> = item.status.container_statuses.iter().map(|c| c.name.as_str()).collect();
-    let name = match (container, names.as_slice()) {
-        (Some(name), names) if names.contains(&name) => name,
+    let names: Vec<&str> = item.status.all_containers().map(|c| c.name.as_str()).collect();
+    let name = match (container, only_main(item)) {
+        (Some(name), _) if names.contains(&name) => name,
         (Some(name), _) => bail!("Pod {id} has no container {name}, but {}", names.join(", ")),
-        (None, [only]) => only,
-        (None, _) => bail!("Pod {id} has several containers, choose one with -c: {}", names.join(", ")),
+        (None, Some(only)) => only,
+        (None, None) => bail!("Pod {id} has several containers, choose one with -c: {}", names.join(", ")),
     };
     let name = name.to_owned();
     Ok((id, name))
+}
+
+/// The one that is meant where none is named: init containers and sidecars serve it.
+fn only_main(pod: &PodView) -> Option<&str> {
+    match pod.status.container_statuses.as_slice() {
+        [only] => Some(&only.name),
+        _ => None,
+    }
 }
 
 /// `podkeep logs`.
@@ -118,11 +126,14 @@ pub fn logs(options: &LogsArgs, node: &NodeArgs) -> Result<ExitCode> {
     if uid.is_none() {
         pod = removed_pod(&root, pod, &list.podkeep.node_name);
     }
+    let is_it =
+        |item: &&PodView| (&item.metadata.namespace, &item.metadata.name) == (&pod.namespace, &pod.name);
+    let only = list.items.iter().find(is_it).and_then(only_main);
     let request = logs::Request {
         root: &root,
         pod: &pod,
         uid: uid.as_ref(),
-        container: options.container.as_deref(),
+        container: options.container.as_deref().or(only),
         previous: options.previous,
         tail: options.tail,
     };

@@ -37,13 +37,12 @@ struct Row<'a> {
 
 /// Without `-a`, as in docker: what runs, and what should but does not.
 fn rows(list: &PodList, all: bool) -> Vec<Row<'_>> {
-    let of_pod = |pod: &'_ PodView| pod.status.container_statuses.len();
     list.items
         .iter()
-        .flat_map(|pod| (0..of_pod(pod)).map(move |place| (pod, place)))
-        .map(|(pod, place)| Row {
+        .flat_map(|pod| pod.status.all_containers().enumerate().map(move |(place, one)| (pod, place, one)))
+        .map(|(pod, place, container)| Row {
             pod,
-            container: &pod.status.container_statuses[place],
+            container,
             pid: pod.podkeep.pids.get(place).copied().flatten(),
         })
         .filter(|row| {
@@ -123,13 +122,29 @@ fn common(row: &Row<'_>) -> [String; 8] {
     ]
 }
 
-/// `Running`, or the reason why not.
+/// `Running`, or the reason why not; while init containers are not done, how many of them are (`Init:1/2`), as kubectl has it.
 fn state(row: &Row<'_>) -> String {
     match &row.container.state {
         _ if row.pod.podkeep.terminating => "Terminating".to_owned(),
         StateView::Running { .. } => "Running".to_owned(),
+        StateView::Waiting { reason, .. } if reason == "PodInitializing" => {
+            let (done, all) = initialized(row.pod);
+            if done == all { reason.clone() } else { format!("Init:{done}/{all}") }
+        }
         StateView::Waiting { reason, .. } | StateView::Terminated { reason, .. } => reason.clone(),
     }
+}
+
+/// How many init containers have succeeded, or started if they are sidecars, and how many there are.
+fn initialized(pod: &PodView) -> (usize, usize) {
+    let specs = pod.spec.get("initContainers").and_then(|list| list.as_array());
+    let is_sidecar =
+        |place: usize| specs?.get(place)?.get("restartPolicy").filter(|policy| *policy == "Always");
+    let init = &pod.status.init_container_statuses;
+    let is_done = |(place, container): &(usize, &ContainerView)| {
+        if is_sidecar(*place).is_some() { container.started } else { container.ready }
+    };
+    (init.iter().enumerate().filter(is_done).count(), init.len())
 }
 
 /// Of the current state, or of the run before it.
@@ -160,9 +175,9 @@ fn message(row: &Row<'_>) -> Option<String> {
 
 /// Declared ports, as docker shows them: `8080/TCP`.
 fn ports(row: &Row<'_>) -> String {
-    let containers = row.pod.spec.get("containers").and_then(|all| all.as_array());
-    let container = containers
-        .and_then(|all| all.iter().find(|c| c.get("name").is_some_and(|name| *name == row.container.name)));
+    let lists =
+        ["initContainers", "containers"].into_iter().filter_map(|key| row.pod.spec.get(key)?.as_array());
+    let container = lists.flatten().find(|c| c.get("name").is_some_and(|name| *name == row.container.name));
     let ports = container.and_then(|c| c.get("ports")).and_then(|ports| ports.as_array());
     let shown: Vec<String> = ports
         .into_iter()

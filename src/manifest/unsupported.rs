@@ -36,8 +36,6 @@ const LINUX: &str = "this node runs Linux containers only: leave it out";
 const CLUSTER_VOLUME: &str = "one node has no cluster storage: use hostPath or emptyDir";
 
 const ROWS: &[Row] = &[
-    not_yet("spec.initContainers", &[]),
-    not_yet("spec.activeDeadlineSeconds", &[]),
     not_yet("spec.dnsPolicy", &["ClusterFirst"]),
     not_yet("spec.dnsConfig", &[]),
     not_yet("spec.hostAliases", &[]),
@@ -47,13 +45,12 @@ const ROWS: &[Row] = &[
     not_yet("spec.securityContext.seLinuxChangePolicy", &[]),
     not_yet("spec.containers.*.env.*.valueFrom", &[]),
     not_yet("spec.containers.*.envFrom", &[]),
-    not_yet("spec.containers.*.lifecycle", &[]),
+    not_yet("spec.containers.*.lifecycle.postStart", &[]),
+    not_yet("spec.containers.*.lifecycle.preStop", &[]),
     not_yet("spec.containers.*.livenessProbe", &[]),
     not_yet("spec.containers.*.readinessProbe", &[]),
     not_yet("spec.containers.*.startupProbe", &[]),
     not_yet("spec.containers.*.ports.*.hostIP", &[]),
-    not_yet("spec.containers.*.restartPolicy", &[]),
-    not_yet("spec.containers.*.restartPolicyRules", &[]),
     not_yet("spec.containers.*.stdin", &["false"]),
     not_yet("spec.containers.*.stdinOnce", &["false"]),
     not_yet("spec.containers.*.tty", &["false"]),

@@ -67,10 +67,11 @@ impl<'a> PodState<'a> {
     }
 
     pub fn container(self, name: &str) -> Option<ContainerState<'a>> {
-        let statuses = self.0["status"]["containerStatuses"].as_array()?;
-        let place = statuses.iter().position(|status| status["name"] == name)?;
+        let statuses = |list: &str| self.0["status"][list].as_array().into_iter().flatten();
+        let mut all = statuses("initContainerStatuses").chain(statuses("containerStatuses")).enumerate();
+        let (place, status) = all.find(|(_, status)| status["name"] == name)?;
         let pid = self.0["podkeep"]["pids"][place].as_u64().and_then(|pid| u32::try_from(pid).ok());
-        Some(ContainerState { status: &statuses[place], pid })
+        Some(ContainerState { status, pid })
     }
 }
 
