@@ -14,11 +14,18 @@ mod binary;
 #[allow(dead_code, reason = "another test's builder")]
 #[path = "images/builder.rs"]
 mod builder;
+#[path = "harness/busybox_root.rs"]
+mod busybox_root;
+#[path = "guest_attacks/console.rs"]
+mod console;
 #[path = "guest_attacks/descriptors.rs"]
 mod descriptors;
 mod harness;
 #[path = "guest_attacks/identity.rs"]
 mod identity;
+#[allow(dead_code, reason = "another test's bundles")]
+#[path = "guest_oci/bench.rs"]
+mod oci;
 #[path = "guest_attacks/paths.rs"]
 mod paths;
 #[path = "guest_attacks/race.rs"]

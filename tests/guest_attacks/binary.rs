@@ -18,6 +18,10 @@ use tar::EntryType;
 use crate::builder::{Layer, World};
 use crate::harness::manifest::shell_pod;
 use crate::harness::{Node, Options, process, wait_until};
+use crate::oci;
+
+/// As `podkeep lint` it waits for a writer of the FIFO that it is given, and so stays there to be opened.
+const SCRIPT: &[u8] = b"#!/proc/self/exe lint\n";
 
 fn podkeep() -> PathBuf {
     std::env::var_os("PODKEEP_BIN").expect("scripts/vm sets it").into()
@@ -48,6 +52,13 @@ impl Program {
     fn error_of_writing(&self) -> Errno {
         let error = OpenOptions::new().write(true).open(self.link()).expect_err("the file can be written to");
         Errno::from_io_error(&error).unwrap()
+    }
+
+    /// One that an image's `#!/proc/self/exe lint` has made of podkeep.
+    fn of_script(pid: u32) -> Program {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        assert!(words.starts_with(b"/proc/self/exe\0lint\0"), "{}", String::from_utf8_lossy(&words));
+        Program::of(pid)
     }
 
     /// As the host's root, with every capability: no container has more.
@@ -88,24 +99,21 @@ fn load(node: &Node, name: &str, layer: Layer, config: Value) {
 fn podkeeps_file_cannot_be_written_to_by_whoever_executes_it_in_a_container() {
     let before = digest_of(podkeep());
     let node = Node::start(Options { images: Vec::new(), ..Options::default() });
-    // As `podkeep lint` it waits for a writer of the FIFO, and so stays there to be opened.
     let fifo = || Layer::new().entry(EntryType::Fifo, "fifo", "", 0o644, b"");
-    let script = fifo().entry(EntryType::Regular, "entry", "", 0o755, b"#!/proc/self/exe lint\n");
+    let script = fifo().entry(EntryType::Regular, "entry", "", 0o755, SCRIPT);
     load(&node, "script", script, json!({"Entrypoint": ["/entry", "/fifo"]}));
     load(&node, "direct", fifo(), json!({"Entrypoint": ["/proc/self/exe", "lint", "/fifo"]}));
 
-    let programs: Vec<Program> = [
-        node.keeper(),
-        node.worker().unwrap(),
-        node.wait_running("script", "main"),
-        node.wait_running("direct", "main"),
-    ]
-    .into_iter()
-    .map(Program::of)
-    .collect();
+    let script = node.wait_running("script", "main");
+    let pids = [node.keeper(), node.worker().unwrap(), node.wait_running("direct", "main")];
+    let mut programs: Vec<Program> = pids.into_iter().map(Program::of).collect();
+    programs.push(Program::of_script(script));
+    let mut exec = node.podkeep().args(["exec", "script", "--", "/entry", "/fifo"]).spawn().unwrap();
+    programs.push(Program::of_script(the_other_one(&process::cgroup(script), script)));
     programs.iter().for_each(Program::assert_out_of_reach);
 
     node.stop();
+    exec.wait().unwrap();
     for program in &programs {
         assert_eq!(program.error_of_writing(), Errno::ROFS, "nobody runs it any more");
         program.assert_out_of_reach();
@@ -113,6 +121,40 @@ fn podkeeps_file_cannot_be_written_to_by_whoever_executes_it_in_a_container() {
     assert_eq!(digest_of(podkeep()), before);
     // It is no property of the machine: the host itself may.
     OpenOptions::new().write(true).open(podkeep()).unwrap();
+}
+
+/// The process that is in a cgroup beside one that is known, once it has become what it shall be.
+fn the_other_one(cgroup: &str, known: u32) -> u32 {
+    let is_script = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.starts_with(b"/proc/self/exe\0"))
+    };
+    wait_until("the command runs", || {
+        process::in_cgroup(cgroup).into_iter().find(|pid| *pid != known && is_script(pid))
+    })
+}
+
+#[test]
+fn nor_by_what_oci_run_and_oci_exec_start() {
+    let before = digest_of(podkeep());
+    let mut bench = oci::Bench::new();
+    fs::write(bench.root("entry"), SCRIPT).unwrap();
+    fs::set_permissions(bench.root("entry"), fs::Permissions::from_mode(0o755)).unwrap();
+    rustix::fs::mknodat(CWD, bench.root("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+    bench.config["process"]["args"] = json!(["/entry", "/fifo"]);
+    bench.save();
+    let (bundle, file) = (bench.path("bundle"), bench.path("pid"));
+    bench.call(&["run", "-d", "-b", bundle.to_str().unwrap(), "web"]).ok();
+    let exec = ["exec", "-d", "--pid-file", file.to_str().unwrap(), "web", "/entry", "/fifo"];
+    bench.call(&exec).ok();
+    let exec = fs::read_to_string(&file).unwrap().parse().unwrap();
+
+    let programs = [bench.pid("web"), exec].map(Program::of_script);
+    programs.iter().for_each(Program::assert_out_of_reach);
+    bench.call(&["delete", "--force", "web"]).ok();
+    for program in &programs {
+        assert_eq!(program.error_of_writing(), Errno::ROFS, "nobody runs it any more");
+    }
+    assert_eq!(digest_of(podkeep()), before);
 }
 
 #[test]

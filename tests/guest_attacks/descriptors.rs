@@ -5,7 +5,10 @@ use std::os::unix::fs::symlink;
 
 use rustix::fs::{Mode, OFlags};
 
+use serde_json::json;
+
 use crate::bench::Bench;
+use crate::oci;
 
 /// Directories of the host that somebody forgot to mark close-on-exec.
 fn forgotten() -> Vec<OwnedFd> {
@@ -72,4 +75,34 @@ fn a_loader_or_an_interpreter_behind_a_descriptor_is_not_found() {
         let failure = bench.failure(&["/script"]);
         assert!(failure.starts_with("execute /script: ENOENT"), "{failure}");
     }
+}
+
+/// Engines and shells leave descriptors open to the runtime that they call.
+#[test]
+fn what_the_caller_of_oci_forgot_is_neither_inside_nor_a_way_out() {
+    let forgotten = forgotten();
+    let highest = forgotten.iter().map(AsRawFd::as_raw_fd).max().unwrap();
+    let mut bench = oci::Bench::new();
+    symlink("/proc/self/fd", bench.root("fds")).unwrap();
+    let open = "ls /proc/self/fd | tr '\\n' ' '";
+    // `ls` has one more open: the directory.
+    assert_eq!(bench.shell("open", open).ok(), "0 1 2 3");
+    // Podkeep's own lie behind those.
+    let ways = || (3..=highest + 8).flat_map(|fd| [format!("/proc/self/fd/{fd}"), format!("/fds/{fd}")]);
+    for way in ways() {
+        bench.config["process"]["cwd"] = json!(way);
+        let said = bench.shell("cwd", "pwd");
+        assert!(said.code == Some(1) && said.err.contains("working directory"), "{said:?}");
+    }
+    bench.config["process"]["cwd"] = json!("/");
+    bench.script("sleep 1000");
+    bench.start("web");
+    assert_eq!(bench.call(&["exec", "web", "sh", "-c", open]).ok(), "0 1 2 3");
+    for way in ways() {
+        bench.call(&["exec", "--cwd", &way, "web", "pwd"]).fails_with(255, "working directory");
+    }
+    assert_eq!(
+        bench.call(&["exec", "--cwd", "/proc/self/fd/../../..", "web", "ls", "-d", "bin"]).ok(),
+        "bin"
+    );
 }

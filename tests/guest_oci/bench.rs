@@ -101,6 +101,12 @@ impl Bench {
         self.call(&["create", "--bundle", bundle.to_str().unwrap(), id])
     }
 
+    /// Created and started.
+    pub fn start(&self, id: &str) {
+        self.create(id).ok();
+        self.call(&["start", id]).ok();
+    }
+
     /// In the foreground.
     pub fn run(&self, id: &str) -> Said {
         self.save();
