@@ -4,6 +4,12 @@
 mod bench;
 #[path = "harness/busybox_root.rs"]
 mod busybox_root;
+#[path = "guest_plan/filters.rs"]
+mod filters;
+#[path = "guest_plan/joined.rs"]
+mod joined;
+#[path = "guest_plan/mounted.rs"]
+mod mounted;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,9 +24,15 @@ use serde_json::json;
 #[global_allocator]
 static ALLOCATOR: ForkGuard = ForkGuard;
 
-/// 1,000,000 to 1,065,535 of the host.
-fn user_namespace(bench: &mut Bench) {
-    bench.spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+/// `net:[4026531840]`, the test's own.
+fn own_namespace(name: &str) -> String {
+    let link = fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
+    link.into_os_string().into_string().unwrap()
+}
+
+/// A user namespace of its own: 1,000,000 to 1,065,535 of the host.
+fn with_users(bench: &mut Bench) {
+    bench.add_namespace(json!({"type": "user"}));
     let mapping = json!([{"containerID": 0, "hostID": 1_000_000, "size": 65_536}]);
     bench.spec["linux"]["uidMappings"] = mapping.clone();
     bench.spec["linux"]["gidMappings"] = mapping;
@@ -30,7 +42,7 @@ fn user_namespace(bench: &mut Bench) {
 #[test]
 fn a_user_namespace_has_its_maps_and_owns_the_other_namespaces() {
     let mut bench = Bench::new();
-    user_namespace(&mut bench);
+    with_users(&mut bench);
     let script = "cat /proc/self/uid_map; id -u; touch /made; stat -c %u /made; hostname inner; hostname; \
                   ip link set lo down && echo down; ls -la /dev/null; echo x > /dev/null && echo null";
     let output = bench.run(script).success();
@@ -44,7 +56,7 @@ fn a_user_namespace_has_its_maps_and_owns_the_other_namespaces() {
 #[test]
 fn an_overlay_in_a_user_namespace_shows_roots_layers_as_its_own() {
     let mut bench = Bench::new();
-    user_namespace(&mut bench);
+    with_users(&mut bench);
     let output = bench.run_on_overlay(
         "stat -c %u /bin/busybox; touch /new; stat -c %u /new; rm /bin/wc; ls /bin/wc",
         1_000_000,
@@ -56,7 +68,7 @@ fn an_overlay_in_a_user_namespace_shows_roots_layers_as_its_own() {
 #[test]
 fn owners_in_an_idmapped_mount_are_the_containers() {
     let mut bench = Bench::new();
-    user_namespace(&mut bench);
+    with_users(&mut bench);
     let volume = bench.directory("volume");
     fs::write(volume.join("file"), "x").unwrap();
     bench.mount(
@@ -82,7 +94,7 @@ fn a_mounts_own_maps_need_no_user_namespace() {
 #[test]
 fn a_time_namespace_has_its_offsets() {
     let mut bench = Bench::new();
-    bench.spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+    bench.add_namespace(json!({"type": "time"}));
     bench.spec["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000, "nanosecs": 5}});
     let output = bench.run("cat /proc/uptime").success();
     let uptime: f64 = output.split(' ').next().unwrap().parse().unwrap();
@@ -239,6 +251,14 @@ fn ambient_capabilities_are_a_plain_users_too() {
     assert_eq!(value("CapBnd"), 1 << 13 | 1 << 5);
 }
 
+/// CVE-2022-29162: what a `Spec` says of it is not heeded, for programs with the same file capabilities would get them.
+#[test]
+fn nothing_is_inheritable_that_is_not_ambient() {
+    let mut bench = Bench::new();
+    bench.spec["process"]["capabilities"]["inheritable"] = json!(["CAP_CHOWN", "CAP_NET_ADMIN"]);
+    assert_eq!(bench.run("grep CapInh /proc/self/status | tr -d '\\t'").success(), "CapInh:0000000000000000");
+}
+
 #[test]
 fn a_terminal_comes_from_its_own_pts_and_is_its_console() {
     let mut bench = Bench::new();
@@ -250,17 +270,20 @@ fn a_terminal_comes_from_its_own_pts_and_is_its_console() {
 
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
-    for (place, field, value) in
-        [("linux", "intelRdt", json!({"closID": "x"})), ("vm", "kernel", json!({"path": "/vmlinux"}))]
-    {
+    let host = json!([{"type": "mount", "path": "/proc/1/ns/mnt"}]);
+    for (place, value, name) in [
+        ("/vm", json!({"kernel": {"path": "/vmlinux"}}), "vm"),
+        ("/linux/intelRdt", json!({"closID": "x"}), "linux.intelRdt"),
+        ("/linux/netDevices", json!({"eth0": {"name": "inner"}}), "linux.netDevices"),
+        ("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0"}), "linux.memoryPolicy"),
+        ("/process/execCPUAffinity", json!({"initial": "0"}), "process.execCPUAffinity"),
+        ("/linux/namespaces", host, "linux.namespaces: a mount namespace by its path"),
+    ] {
         let error = first_error(|bench| {
-            if place == "vm" {
-                bench.spec["vm"] = json!({"kernel": {"path": "/vmlinux"}});
-            } else {
-                bench.spec[place][field] = value;
-            }
+            let (parent, field) = place.rsplit_once('/').unwrap();
+            bench.spec.pointer_mut(parent).unwrap()[field] = value;
         });
-        assert!(error.contains("which podkeep does not support"), "{error}");
+        assert_eq!(error, format!("the spec asks for `{name}`, which podkeep does not support"));
     }
 }
 
@@ -321,7 +344,7 @@ fn a_hook_runs_inside_with_the_state_on_its_input() {
 #[test]
 fn a_failure_before_the_process_is_inside_is_told() {
     let mut bench = Bench::new();
-    user_namespace(&mut bench);
+    with_users(&mut bench);
     bench.spec["process"]["oomScoreAdj"] = json!(5000);
     let error = bench.try_start("true").unwrap_err();
     assert_eq!(error, "set oom_score_adj to 5000: EINVAL");
@@ -331,7 +354,7 @@ fn a_failure_before_the_process_is_inside_is_told() {
 fn nothing_of_all_this_stays_on_the_host() {
     let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mut bench = Bench::new();
-    user_namespace(&mut bench);
+    with_users(&mut bench);
     bench.run("true").success();
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
 }

@@ -8,12 +8,14 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use oci_spec::runtime::{Hook, Process, Spec};
 use podkeep::container::{
     self, ExecSetting, Namespaces, Overlay, Parent, Plan, Progress, Root, Setting, Spawned, Stdio, Target,
 };
+use podkeep::sys::spawner::Spawner;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
@@ -88,6 +90,10 @@ impl Bench {
         path
     }
 
+    pub fn cgroup_name(&self) -> &str {
+        self.cgroup.file_name().unwrap().to_str().unwrap()
+    }
+
     pub fn rootfs(&self) -> PathBuf {
         self.path("rootfs")
     }
@@ -112,6 +118,10 @@ impl Bench {
 
     pub fn namespace(&mut self, kind: &str) -> &mut Value {
         self.namespaces().iter_mut().find(|namespace| namespace["type"] == kind).unwrap()
+    }
+
+    pub fn add_namespace(&mut self, namespace: Value) {
+        self.namespaces().push(namespace);
     }
 
     pub fn remove_namespace(&mut self, kind: &str) {
@@ -190,6 +200,11 @@ impl Bench {
     }
 
     fn launch(&mut self, root: Root, console: Option<OwnedFd>) -> Result<Running, String> {
+        let (plan, output) = self.plan(root, console)?;
+        self.spawn(plan, output)
+    }
+
+    fn plan(&self, root: Root, console: Option<OwnedFd>) -> Result<(Plan, File), String> {
         let spec: Spec = serde_json::from_value(self.spec.clone()).unwrap();
         let namespaces = Namespaces::open(&spec).map_err(|error| error.to_string())?;
         let (output, stdio) = match console {
@@ -203,7 +218,34 @@ impl Bench {
             setting.start = Some(fifo.unwrap().into());
         }
         let plan = container::plan(&spec, setting).map_err(|error| error.to_string())?;
-        self.spawn(plan, output)
+        Ok((plan, output))
+    }
+
+    /// As the node's worker starts a container: by a spawner's thread, as our sibling. What it prints.
+    pub fn run_by(&mut self, spawner: &Spawner, script: &str) -> String {
+        self.script(script);
+        let (plan, mut output) = self.plan(Root::Directory(self.rootfs()), None).unwrap();
+        let (plan, cgroup) = (Arc::new(plan), File::open(&self.cgroup).unwrap());
+        let pid_out = Box::leak(Box::default());
+        let spawned = container::spawn_by(spawner, &plan, cgroup.as_fd(), pid_out).unwrap();
+        assert_eq!(spawned.report.next(&plan).map_err(|error| error.to_string()), Ok(Progress::Executed));
+        // It holds copies of the streams.
+        while Arc::strong_count(&plan) > 1 {
+            spawner.collect();
+            std::thread::yield_now();
+        }
+        drop(plan);
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// A pause process, up to where it runs its program.
+    pub fn pause(&self, namespaces: Namespaces) -> Running {
+        let plan = container::pause_plan("web", &self.directory("empty"), namespaces, 500).unwrap();
+        let mut running = self.spawn(plan, File::open("/dev/null").unwrap()).unwrap();
+        assert_eq!(running.next(), Progress::Executed);
+        running
     }
 
     fn spawn(&self, plan: Plan, output: File) -> Result<Running, String> {

@@ -18,15 +18,14 @@ const BORN_IN: [LinuxNamespaceType; 5] = [
     LinuxNamespaceType::Uts,
 ];
 
-/// Joined before the user namespace, while the process may still do anything.
-const JOINED: [LinuxNamespaceType; 7] = [
+/// Joined before the user namespace, while the process may still do anything. A mount namespace never is: see `refused.rs`.
+const JOINED: [LinuxNamespaceType; 6] = [
     LinuxNamespaceType::Ipc,
     LinuxNamespaceType::Uts,
     LinuxNamespaceType::Network,
     LinuxNamespaceType::Cgroup,
     LinuxNamespaceType::Time,
     LinuxNamespaceType::Pid,
-    LinuxNamespaceType::Mount,
 ];
 
 /// The way in.
