@@ -231,6 +231,79 @@ fn the_processor_is_shared_out() {
     wait_until("it is throttled", || (throttled() > 0).then_some(()));
 }
 
+/// What a Pod says of itself goes before the sums of its containers.
+#[test]
+fn a_pods_own_limits_are_its_groups_and_its_containers_have_theirs() {
+    const MIB: u64 = 1 << 20;
+    let node = Node::start(Options::default());
+    let spec = "terminationGracePeriodSeconds: 1\nresources:\n  requests: {cpu: 500m, memory: 64Mi}\n  \
+                limits: {cpu: 2, memory: 128Mi, hugepages-2Mi: 4Mi}";
+    let container =
+        "resources: {requests: {cpu: 250m, memory: 32Mi}, limits: {memory: 48Mi, hugepages-2Mi: 2Mi}}";
+    let side = "  - {name: side, image: 'busybox:1.35', command: [sleep, '1000']}\n";
+    let web = ShellPod { name: "web", script: "exec sleep 1000", spec, container }.yaml() + side;
+    node.manifest("web.yaml", &web);
+    let pids = ["main", "side"].map(|name| node.wait_running("web", name));
+    let [main, side] = pids.map(process::cgroup);
+    let pod = main.strip_suffix("/main").unwrap();
+    assert!(pod.starts_with("/podkeep/burstable/"), "{pod}");
+    let limits = |group: &str| {
+        let files = ["cpu.weight", "cpu.max", "memory.max", "hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"];
+        files.map(|file| interface_file(group, file).trim().to_owned()).join(", ")
+    };
+    let bytes = |mib: u64| (mib * MIB).to_string();
+    let [pages, page, all, own] = [4, 2, 128, 48].map(bytes);
+    assert_eq!(limits(pod), format!("59, 200000 100000, {all}, {pages}, {pages}"));
+    assert_eq!(limits(&main), format!("35, 200000 100000, {own}, {page}, {page}"));
+    // Where a container names none, it has the Pod's, and so knows them.
+    assert_eq!(limits(&side), format!("174, 200000 100000, {all}, {pages}, {pages}"));
+
+    // What the Pod has asked for and its containers have not is shared equally among them.
+    let memory = rustix::system::sysinfo().totalram as u64;
+    let scores = pids.map(oom_score_adj);
+    let expected = [32 + 16, 16].map(|mib| 1000 - (mib * MIB * 1000 / memory) as i32);
+    assert_eq!(scores, expected);
+    assert_ne!(scores[0], scores[1]);
+}
+
+fn oom_score_adj(pid: u32) -> i32 {
+    fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_class_weighs_what_its_pods_ask_for_together() {
+    let node = Node::start(Options::default());
+    let weight = || number("/podkeep/burstable", "cpu.weight");
+    let asking = |name, cpu: &str| {
+        let container = format!("resources: {{requests: {{cpu: {cpu}}}}}");
+        let spec = "terminationGracePeriodSeconds: 1";
+        ShellPod { name, script: "exec sleep 1000", spec, container: &container }.yaml()
+    };
+    node.manifest("a.yaml", &asking("a", "400m"));
+    node.wait_running("a", "main");
+    let of_one = weight();
+    node.manifest("b.yaml", &asking("b", "600m"));
+    node.wait_running("b", "main");
+    assert_eq!(weight(), 100, "one core, a weight of 1024 shares");
+    node.remove("b.yaml");
+    node.wait_gone("b");
+    assert_eq!(weight(), of_one);
+    node.remove("a.yaml");
+    node.wait_gone("a");
+    assert_eq!(weight(), 1, "nobody asks for anything");
+}
+
+#[test]
+fn what_the_node_cannot_be_without_is_killed_last() {
+    let node = Node::start(Options::default());
+    let spec = "priorityClassName: system-node-critical";
+    node.manifest(
+        "dns.yaml",
+        &ShellPod { name: "dns", script: "exec sleep 1000", spec, container: "" }.yaml(),
+    );
+    assert_eq!(oom_score_adj(node.wait_running("dns", "main")), -997);
+}
+
 #[test]
 fn beyond_max_pods_a_pod_waits_for_a_place() {
     let node = Node::start(Options { config: "maxPods: 1\n", ..Options::default() });

@@ -108,7 +108,7 @@ impl Bench {
             binds: self.binds(&folder),
             open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
             cgroup: PathBuf::from("/replaced"),
-            resources: resources::of_container(container, true),
+            resources: resources::of_container(&self.pod, container, true),
             oom_score_adj: Some(resources::oom_score_adj(
                 &self.pod,
                 container,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::huge_pages::{HugePageLimit, huge_page_limits};
-use crate::manifest::pod::at_once;
+use crate::manifest::pod::{Amounts, Resources, at_once};
 use crate::manifest::{Container, Pod};
 
 /// The period of `cpu.max` in microseconds (`cpuCFSQuotaPeriod`, default 100 ms).
@@ -31,13 +31,20 @@ pub struct ContainerLimits {
 
 impl ContainerLimits {
     /// A limit of zero is no limit, and a request that is not given is that of the limit, as in Kubernetes.
-    pub fn of(container: &Container) -> ContainerLimits {
-        let resources = &container.resources;
-        let cpu_limit_milli = resources.limits.cpu_milli.filter(|milli| *milli > 0);
+    ///
+    /// `of_pod`: whose limits it has where it names none (`KR/kuberuntime_container_linux.go:getMemoryLimit`, `getCPULimit`). The
+    /// Pod's own group holds them too, but a program that asks for its limits finds only those of its container.
+    pub fn of(container: &Container, of_pod: Option<&Resources>) -> ContainerLimits {
+        let Resources { requests, limits } = &container.resources;
+        let given = |of: fn(&Amounts) -> Option<u64>| {
+            let of_pod = || of(&of_pod?.limits);
+            of(limits).filter(|limit| *limit > 0).or_else(of_pod)
+        };
+        let cpu_limit_milli = given(|amounts| amounts.cpu_milli);
         ContainerLimits {
-            cpu_request_milli: resources.requests.cpu_milli.or(cpu_limit_milli).unwrap_or(0),
+            cpu_request_milli: requests.cpu_milli.or(cpu_limit_milli).unwrap_or(0),
             cpu_limit_milli,
-            memory_limit: resources.limits.memory.filter(|bytes| *bytes > 0),
+            memory_limit: given(|amounts| amounts.memory),
         }
     }
 }
@@ -61,7 +68,7 @@ impl PodLimits {
     /// `pids_max` is the node's `podPidsLimit`, `None` where it sets none (−1).
     pub fn of(pod: &Pod, pids_max: Option<u64>) -> PodLimits {
         let own = pod.resources.as_ref();
-        let request = || at_once(&pod.containers, |c| ContainerLimits::of(c).cpu_request_milli);
+        let request = || at_once(&pod.containers, |c| ContainerLimits::of(c, None).cpu_request_milli);
         let cpu = || if_all_have(&pod.containers, |limits| limits.cpu_limit_milli);
         let memory = || if_all_have(&pod.containers, |limits| limits.memory_limit);
         PodLimits {
@@ -171,6 +178,23 @@ mod tests {
         assert_eq!(of(&[Some(1), Some(2)]), Some(3));
         assert_eq!(of(&[Some(1), None]), None);
         assert_eq!(of(&[Some(u64::MAX), Some(2)]), Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_container_that_names_no_limit_has_its_pods() {
+        let text = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {resources: {limits: {cpu: 2, memory: 8Mi}}, \
+                    containers: [{name: b, image: i:1, resources: {limits: {cpu: 1}}}, {name: c, image: i:1}]}}";
+        let manifest = crate::manifest::decode(std::path::Path::new("a.yaml"), text.as_bytes(), "n");
+        let pod = &manifest.unwrap_or_else(|errors| panic!("{errors:?}")).pods[0];
+        let limits = |at: usize, of_pod| {
+            let ContainerLimits { cpu_limit_milli, memory_limit, .. } =
+                ContainerLimits::of(&pod.containers[at], of_pod);
+            (cpu_limit_milli, memory_limit)
+        };
+        let of_pod = pod.resources.as_ref();
+        assert_eq!(limits(0, of_pod), (Some(1000), Some(8 << 20)));
+        assert_eq!(limits(1, of_pod), (Some(2000), Some(8 << 20)));
+        assert_eq!((limits(0, None), limits(1, None)), ((Some(1000), None), (None, None)));
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Worker {
         let spec = &pod.containers[container];
         let pod_group = run.group.as_ref().context("the Pod has no cgroup")?;
         let has_memory = !self.cgroups.missing_controllers().contains(&Controller::Memory);
-        let resources = resources::of_container(spec, has_memory);
+        let resources = resources::of_container(pod, spec, has_memory);
         let group = pod_group.child(&spec.name, &resources::settings(&resources)?)?;
         let log_dir = container_log_dir(
             &pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid),

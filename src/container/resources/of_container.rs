@@ -16,9 +16,9 @@ use crate::manifest::pod::{Pod, QosClass};
 ///
 /// `memory`: whether this host has the memory controller; what nothing would heed is left out of `unified`, which must be
 /// heeded as a whole.
-pub fn of_container(container: &Container, memory: bool) -> LinuxResources {
-    let mut resources = of_limits(&ContainerLimits::of(container), memory);
-    resources.set_hugepage_limits(Some(huge_pages(container)));
+pub fn of_container(pod: &Pod, container: &Container, memory: bool) -> LinuxResources {
+    let mut resources = of_limits(&ContainerLimits::of(container, pod.resources.as_ref()), memory);
+    resources.set_hugepage_limits(Some(huge_pages(pod, container)));
     resources
 }
 
@@ -48,12 +48,18 @@ fn memory_limit(bytes: u64) -> LinuxMemory {
     memory
 }
 
-fn huge_pages(container: &Container) -> Vec<LinuxHugepageLimit> {
+/// A container that names none may use the Pod's, as with the kubelet (`KR/…:GetHugepageLimitsFromResources`).
+fn huge_pages(pod: &Pod, container: &Container) -> Vec<LinuxHugepageLimit> {
+    let own = &container.resources.limits.hugepages;
+    let wanted = match &pod.resources {
+        Some(of_pod) if own.is_empty() => &of_pod.limits.hugepages,
+        _ => own,
+    };
     let limit = |limit: HugePageLimit| {
         let bytes = i64::try_from(limit.bytes).unwrap_or(i64::MAX);
         LinuxHugepageLimitBuilder::default().page_size(limit.size).limit(bytes).build().ok()
     };
-    huge_page_limits(&container.resources.limits.hugepages).into_iter().filter_map(limit).collect()
+    huge_page_limits(wanted).into_iter().filter_map(limit).collect()
 }
 
 /// The whole container ends when the kernel kills one of its processes for memory, as with the kubelet
