@@ -3,6 +3,8 @@
 //! Run with `scripts/vm test guest_security_context`; anywhere else these tests fail.
 
 mod harness;
+#[path = "guest_security_context/users.rs"]
+mod users;
 
 use std::fs;
 
@@ -175,29 +177,6 @@ fn containers_share_what_lies_in_dev_shm_and_it_outlives_them() {
     node.remove("job.yaml");
     node.wait_gone("job");
     assert!(!mounted(), "unmounted with the Pod");
-}
-
-#[test]
-fn a_pod_with_users_of_its_own_is_root_inside_only() {
-    let node = Node::start(Options::default());
-    let shared = node.base().join("shared");
-    fs::create_dir(&shared).unwrap();
-    fs::write(shared.join("of-root"), "").unwrap();
-    let spec = format!(
-        "hostUsers: false\nvolumes: [{{name: host, hostPath: {{path: {}}}}}, {{name: disk, emptyDir: {{}}}}, \
-         {{name: memory, emptyDir: {{medium: Memory}}}}]",
-        shared.display()
-    );
-    let mounts = "securityContext: {capabilities: {add: [NET_ADMIN, SYS_ADMIN]}}\nvolumeMounts: [{name: host, mountPath: /host}, {name: disk, mountPath: /disk}, {name: memory, \
-                  mountPath: /memory}]";
-    let script = "set -- $(cat /proc/self/uid_map); echo $1 $3; [ $2 -ge 65536 ] && echo apart; \
-                  touch /disk/x /memory/x /host/made /new; stat -c %u /bin/busybox /disk/x /memory/x /host/of-root /new; \
-                  hostname inner && ip link set lo down && echo its own";
-    let script = script.replace("$(", "$$(");
-    let output = node.output_of(&job_with(&spec, mounts, &script));
-    assert_eq!(output, "0 65536\napart\n0\n0\n0\n0\n0\nits own\n");
-    let made = fs::metadata(shared.join("made")).unwrap();
-    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 0, "its root's files are root's on a hostPath");
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn hugepages(pod: &Pod) -> BTreeMap<String, u64> {
 }
 
 fn if_all_have(containers: &[Container], limit: impl Fn(ContainerLimits) -> Option<u64>) -> Option<u64> {
-    let limit = |container: &Container| limit(ContainerLimits::of(container));
+    let limit = |container: &Container| limit(ContainerLimits::of(container, None));
     let all_have = containers.iter().all(|container| limit(container).is_some());
     all_have.then(|| at_once(containers, |container| limit(container).unwrap_or(0)))
 }

@@ -1,5 +1,6 @@
 //! Plan → process.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -67,11 +68,11 @@ pub enum SpawnError {
 /// Why the process ended before exec, or never was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
-    #[error("{step}: {errno:?}{}", hint.map(|hint| format!(" ({hint})")).unwrap_or_default())]
+    #[error("{step}: {errno:?}{}", hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
     Step {
         step: String,
         errno: nix::errno::Errno,
-        hint: Option<&'static str>,
+        hint: Option<Cow<'static, str>>,
         /// Whether it is the program itself that cannot be executed.
         program: bool,
     },

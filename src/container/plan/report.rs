@@ -1,6 +1,11 @@
 //! What a process said of a step that failed → a sentence.
 
+use std::borrow::Cow;
+use std::ffi::CStr;
+use std::fs;
+
 use nix::errno::Errno;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::Plan;
 use super::process::{APPARMOR_AT_EXEC, SELINUX_AT_EXEC};
@@ -18,16 +23,21 @@ impl Plan {
 }
 
 /// What a person can do about it, where that is known.
-fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
-    match (step, errno) {
+fn hint(step: &Step, errno: Errno) -> Option<Cow<'static, str>> {
+    let hint = match (step, errno) {
         (Step::PivotRoot, Errno::EINVAL) => {
             Some("is the host's root an initramfs? it cannot be pivoted: switch to a disk or a tmpfs first")
         }
         (Step::MountRoot { .. }, Errno::EINVAL) => Some("the kernel's log says why"),
         (Step::MountRoot { .. }, Errno::ENODEV) => Some("the kernel has no overlay file system"),
         (Step::Mount { .. }, Errno::ELOOP) => Some("the image has a symbolic link there"),
-        (Step::OpenSource { map: Some(_), .. } | Step::MapLayers { .. }, Errno::EINVAL) => {
-            Some("its file system cannot show its files as another user's on this kernel")
+        (Step::OpenSource { map: Some(_), source: path, .. }, Errno::EINVAL)
+        | (Step::MapLayers { layers_dir: path, .. }, Errno::EINVAL) => {
+            let kind = file_system(path).map_or_else(String::new, |kind| format!(", {kind},"));
+            return Some(
+                format!("its file system{kind} cannot show its files as another user's on this kernel")
+                    .into(),
+            );
         }
         (Step::WriteProc { path, .. }, Errno::ENOENT) if path.as_c_str() == APPARMOR_AT_EXEC => {
             Some("no profile of that name is loaded (aa-status lists those that are), or AppArmor is off")
@@ -47,7 +57,16 @@ fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
             Some("too many arguments or variables, or is the container's memory limit too low to start it?")
         }
         _ => hint_of_memory(errno),
-    }
+    };
+    hint.map(Cow::Borrowed)
+}
+
+/// The kind of file system that is at a path of the host. The process that failed has just been there, so nobody is waited for.
+fn file_system(path: &CStr) -> Option<String> {
+    let mount = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID).ok()?.stx_mnt_id;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let line = mounts.lines().find(|line| line.starts_with(&format!("{mount} ")))?;
+    Some(line.split_once(" - ")?.1.split(' ').next()?.to_owned())
 }
 
 /// What a process between clone and exec takes of the kernel's memory is counted as its container's.
