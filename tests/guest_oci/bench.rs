@@ -102,6 +102,7 @@ impl Bench {
     }
 
     /// Created and started.
+    #[allow(dead_code)] // of those that share this file, only the attacks start one apart
     pub fn start(&self, id: &str) {
         self.create(id).ok();
         self.call(&["start", id]).ok();

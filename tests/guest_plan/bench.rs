@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use oci_spec::runtime::{Hook, Process, Spec};
 use podkeep::container::{
-    self, ExecSetting, Namespaces, Overlay, Parent, Plan, Progress, Root, Setting, Spawned, Stdio, Target,
+    self, ExecSetting, Namespaces, News, Overlay, Parent, Plan, Progress, Root, Setting, Spawned, Stdio,
+    Target,
 };
-use podkeep::sys::spawner::Spawner;
+use podkeep::sys::spawner::{Places, Spawner};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
@@ -226,9 +228,12 @@ impl Bench {
         self.script(script);
         let (plan, mut output) = self.plan(Root::Directory(self.rootfs()), None).unwrap();
         let (plan, cgroup) = (Arc::new(plan), File::open(&self.cgroup).unwrap());
-        let pid_out = Box::leak(Box::default());
-        let spawned = container::spawn_by(spawner, &plan, cgroup.as_fd(), pid_out).unwrap();
-        assert_eq!(spawned.report.next(&plan).map_err(|error| error.to_string()), Ok(Progress::Executed));
+        let place = || -> &'static AtomicU32 { Box::leak(Box::default()) };
+        let places = Places { child: place(), midwife: place() };
+        let report = container::spawn_by(spawner, &plan, cgroup.as_fd(), places).unwrap();
+        while !matches!(report.news(&plan).unwrap(), Some(News::Further(Progress::Executed))) {
+            poll(&mut [PollFd::new(&report, PollFlags::IN)], None).unwrap();
+        }
         // It holds copies of the streams.
         while Arc::strong_count(&plan) > 1 {
             spawner.collect();
