@@ -337,7 +337,11 @@ impl Worker {
         }
         let good_config = Folders::good_config_in(&folders.run);
         let reign = folders.run.join("reign.json");
-        for file in [folders.start_journal(), folders.log_journal(), reign, good_config, folders.socket()] {
+        let journals = [folders.start_journal(), folders.log_journal()];
+        // Empty once the disk has what happened; the last of it waits for the next start where that was refused.
+        let events =
+            Some(folders.fresh_events()).filter(|file| file.metadata().is_ok_and(|meta| meta.len() == 0));
+        for file in journals.into_iter().chain([reign, good_config, folders.socket()]).chain(events) {
             // Gone already is as good.
             let _ = fs::remove_file(file);
         }
