@@ -68,11 +68,12 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
 
     let mut steps = vec![Step::ResetSignals];
     steps.extend(process::limits(process)?);
-    steps.push(Step::NewSession);
     let root = root::steps(&root, spec, &namespaces, Slot(mounts.slots + 1))?;
     let forks = entrance.forks;
     let outside = root.outside.into_iter().chain(mounts.outside).collect();
     steps.extend(unshare::steps(entrance, namespaces, outside));
+    // By the process that stays, if another one went before it: only a session's leader may have a terminal.
+    steps.push(Step::NewSession);
     steps.extend(unshare::names(spec, &forks)?);
     steps.extend(process::keyring(keyring)?);
     if unshare::is_new(linux, LinuxNamespaceType::Cgroup) {

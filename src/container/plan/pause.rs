@@ -45,8 +45,8 @@ pub fn pause_plan(
 
     let mut steps = vec![Step::ResetSignals, Step::IgnoreChildren];
     steps.push(Step::AdjustOomScore { value: text::c_string("OOM score", &oom_score_adj.to_string())? });
-    steps.push(Step::NewSession);
     steps.extend(unshare::steps(entrance, namespaces, empty_root(root)?));
+    steps.push(Step::NewSession);
     steps.push(Step::CloseDescriptors { keep: 0, later: Some(program.as_raw_fd()) });
     steps.push(Step::BoundCapabilities(0));
     steps.push(Step::SetGroups(Vec::new()));
@@ -100,13 +100,13 @@ mod tests {
             "reset signals",
             "ignore SIGCHLD",
             "set oom_score_adj to -998",
-            "start a session",
             "make a mount namespace",
             "make all mounts private",
             "open /run/root",
             "mount the root on /run/root",
             "pivot root",
             "make the root read-only",
+            "start a session",
             "close all other descriptors",
             "bound capabilities to 0x0",
             "set groups []",

@@ -59,9 +59,9 @@ fn a_plain_container_takes_these_steps() {
         lines,
         [
             "reset signals",
-            "start a session",
             "join the ipc namespace",
             "join the net namespace",
+            "start a session",
             "set the host name web",
             "make a cgroup namespace",
             "redirect stdout",
