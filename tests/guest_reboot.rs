@@ -19,15 +19,20 @@ fn site() -> Site {
     Site::new(Options { at: Some(BASE.into()), config: "fileCheckFrequency: 2s", ..Options::default() })
 }
 
-/// A Pod that counts its starts in its emptyDir.
+/// A Pod with users of its own that counts its starts in its emptyDir.
 fn counting_pod() -> String {
     ShellPod {
         name: "counting",
         script: "echo started >> /data/starts; exec sleep 10000",
-        spec: "terminationGracePeriodSeconds: 1\nvolumes:\n- {name: data, emptyDir: {}}",
+        spec: "hostUsers: false\nterminationGracePeriodSeconds: 1\nvolumes:\n- {name: data, emptyDir: {}}",
         container: "volumeMounts:\n- {name: data, mountPath: /data}",
     }
     .yaml()
+}
+
+/// Which ids of the host the users of the Pod `counting` are.
+fn ids(node: &Node) -> String {
+    fs::read_to_string(format!("/proc/{}/uid_map", node.wait_running("counting", "main"))).unwrap()
 }
 
 /// On the host, of the Pod with this uid.
@@ -82,8 +87,10 @@ fn a_running_pods_file_is_broken() {
     node.wait_running("counting", "main");
     node.wait_running("other", "main");
     let uid = uid(&node, "counting");
-    fs::write(Path::new(BASE).join("uid"), &uid).unwrap();
-    make_last(&Path::new(BASE).join("uid"));
+    for (name, text) in [("uid", &uid), ("ids", &ids(&node))] {
+        fs::write(Path::new(BASE).join(name), text).unwrap();
+        make_last(&Path::new(BASE).join(name));
+    }
     let starts = starts_file(&node, &uid);
     wait_until("it has counted", || fs::read_to_string(&starts).ok().filter(|text| text == "started\n"));
     make_last(&starts);
@@ -112,6 +119,7 @@ fn the_last_good_version_comes_up_and_the_folder_goes() {
     assert_eq!(restarts(&node, "other"), 1);
     let before = fs::read_to_string(Path::new(BASE).join("uid")).unwrap();
     assert_eq!(uid(&node, "counting"), before);
+    assert_eq!(ids(&node), fs::read_to_string(Path::new(BASE).join("ids")).unwrap());
     let starts = starts_file(&node, &before);
     wait_until("its emptyDir is the same", || {
         fs::read_to_string(&starts).ok().filter(|text| text == "started\nstarted\n")
