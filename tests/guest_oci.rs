@@ -4,6 +4,8 @@
 mod bench;
 #[path = "harness/busybox_root.rs"]
 mod busybox_root;
+#[path = "guest_oci/descriptors.rs"]
+mod descriptors;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -104,6 +106,66 @@ fn run_can_be_detached_and_kept() {
     bench.save();
     let kept = bench.call(&["run", "--keep", "-b", bundle.to_str().unwrap(), "web"]);
     assert_eq!((kept.code, bench.status("web").as_str()), (Some(4), "stopped"));
+}
+
+/// Its first process's end would end nobody else.
+#[test]
+fn without_pids_of_its_own_all_of_a_container_are_killed() {
+    let mut bench = Bench::new();
+    bench.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid");
+    bench.script("sleep 1000 & sleep 1000 & touch /ready; wait");
+    bench.start("web");
+    wait_until("all are there", || bench.root("ready").exists());
+    bench.call(&["kill", "web", "KILL"]).ok();
+    let events = || fs::read_to_string(format!("{CGROUP}/cgroup.events")).unwrap();
+    wait_until("nobody is left", || events().contains("populated 0"));
+    wait_until("it has ended", || bench.status("web") == "stopped");
+    bench.call(&["kill", "web", "KILL"]).fails_with(1, "container not running");
+    bench.call(&["delete", "web"]).ok();
+    assert!(bench.left().is_empty(), "{:?}", bench.left());
+}
+
+#[test]
+fn the_root_is_moved_where_it_shall_not_be_pivoted() {
+    let mut bench = Bench::new();
+    bench.script("touch /ready; sleep 1000");
+    bench.save();
+    let (bundle, log) = (bench.path("bundle"), bench.path("log"));
+    let global = ["--debug", "--log", log.to_str().unwrap()];
+    let run = ["run", "-d", "--no-pivot", "-b", bundle.to_str().unwrap(), "web"];
+    bench.call(&[&global[..], &run].concat()).ok();
+    let steps = fs::read_to_string(&log).unwrap();
+    assert!(steps.contains("move the root") && !steps.contains("pivot root"), "{steps}");
+    wait_until("it runs in its root", || bench.root("ready").exists());
+    // It lies over the host's, of which nothing is seen.
+    let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", bench.pid("web"))).unwrap();
+    assert!(mounts.lines().next().unwrap().contains("/bundle/rootfs / "), "{mounts}");
+    assert_eq!(bench.call(&["exec", "web", "ls", "/ready"]).ok(), "/ready");
+    let mounts = bench.call(&["exec", "web", "cat", "/proc/self/mountinfo"]).ok();
+    assert!(mounts.lines().all(|line| !line.contains("cgroup")), "{mounts}");
+}
+
+#[test]
+fn a_container_with_users_of_its_own_has_its_terminal() {
+    let mut bench = Bench::new();
+    let mapping = json!([{"containerID": 0, "hostID": 1_000_000, "size": 65_536}]);
+    bench.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    bench.config["linux"]["uidMappings"] = mapping.clone();
+    bench.config["linux"]["gidMappings"] = mapping;
+    std::os::unix::fs::chown(bench.root(""), Some(1_000_000), Some(1_000_000)).unwrap();
+    let script = "id -u; tty; stat -c %u /dev/pts/0; echo typed > /dev/tty; set -- $(cat /proc/self/uid_map); echo $1 $2 $3";
+    bench.config["process"]["terminal"] = json!(true);
+    let text = bench.shell("web", script).ok().replace('\r', "");
+    assert_eq!(text, "0\n/dev/pts/0\n0\ntyped\n0 1000000 65536");
+
+    bench.config["process"]["terminal"] = json!(false);
+    bench.script("sleep 1000");
+    bench.start("web");
+    assert_eq!(bench.call(&["exec", "-t", "web", "sh", "-c", script]).ok().replace('\r', ""), text);
+    let status = fs::read_to_string(format!("/proc/{}/status", bench.pid("web"))).unwrap();
+    assert!(status.contains("Uid:\t1000000\t"), "{status}");
+    bench.call(&["delete", "--force", "web"]).ok();
+    assert!(bench.left().is_empty(), "{:?}", bench.left());
 }
 
 #[test]
@@ -363,6 +425,39 @@ fn limits_are_there_from_the_start_and_can_be_changed() {
     assert_eq!((file("pids.max"), file("memory.max")), ("30".to_owned(), "33554432".to_owned()));
 }
 
+#[test]
+fn every_option_of_update_reaches_its_file() {
+    assert!(Command::new("modprobe").arg("bfq").status().unwrap().success());
+    let bench = Bench::new();
+    bench.start("web");
+    let file = |name: &str| fs::read_to_string(format!("{CGROUP}/{name}")).unwrap().trim().to_owned();
+    for (options, name, value) in [
+        ("--cpu-share 512", "cpu.weight", "59"),
+        ("--cpu-period 50000 --cpu-quota 20000", "cpu.max", "20000 50000"),
+        ("--cpu-burst 10000", "cpu.max.burst", "10000"),
+        ("--cpu-idle 1", "cpu.idle", "1"),
+        ("--cpuset-cpus 0", "cpuset.cpus", "0"),
+        ("--cpuset-mems 0", "cpuset.mems", "0"),
+        ("--memory 67108864 --memory-swap 100663296", "memory.swap.max", "33554432"),
+        ("--memory-reservation 33554432", "memory.low", "33554432"),
+        ("--blkio-weight 500", "io.bfq.weight", "default 500"),
+    ] {
+        let args = ["update"].into_iter().chain(options.split(' ')).chain(["web"]);
+        bench.call(&args.collect::<Vec<_>>()).ok();
+        assert_eq!(file(name), value, "{options}");
+    }
+    // What was not spoken of stays.
+    assert_eq!((file("cpu.max"), file("memory.max")), ("20000 50000".to_owned(), "67108864".to_owned()));
+    for (options, words) in [
+        ("--blkio-weight 5", "a weight of 5 (10…1000 is allowed)"),
+        ("--memory 67108864 --memory-swap 33554432", "less than the limit of memory"),
+        ("--cpuset-cpus 700", "cpuset.cpus"),
+    ] {
+        let args = ["update"].into_iter().chain(options.split(' ')).chain(["web"]);
+        bench.call(&args.collect::<Vec<_>>()).fails_with(1, words);
+    }
+}
+
 /// Found here: device rules were passed over in silence, and so was the check.
 #[test]
 fn an_update_that_cannot_be_heeded_changes_nothing_and_says_so() {
@@ -461,32 +556,6 @@ fn containers_are_listed() {
     assert_eq!(told, [(json!("a"), json!("running")), (json!("b"), json!("created"))]);
     assert_eq!(bench.call(&["list", "-q"]).ok(), "a\nb");
     assert!(bench.call(&["list"]).ok().starts_with("ID"));
-}
-
-#[test]
-fn descriptors_are_handed_on_only_if_asked() {
-    let mut bench = Bench::new();
-    bench.script("ls /proc/self/fd | tr '\\n' ' '; cat <&3 2>/dev/null");
-    bench.save();
-    let given = bench.path("given");
-    fs::write(&given, "given").unwrap();
-    let bundle = bench.path("bundle");
-    let run = |preserve: &str| {
-        let run = bench.command(&["run", "--preserve-fds", preserve, "-b", bundle.to_str().unwrap(), "web"]);
-        // A shell gives the descriptors their numbers.
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "exec 3<\"$0\" 4<\"$0\"; exec \"$@\""]).arg(&given);
-        command.arg(run.get_program()).args(run.get_args());
-        said(command.output().unwrap())
-    };
-    // `ls` has one more open: the directory.
-    let one = run("1");
-    assert_eq!(one.out, "0 1 2 3 4 given", "{one:?}");
-    let none = run("0");
-    assert_eq!(none.out, "0 1 2 3 ", "{none:?}");
-    bench
-        .call(&["run", "--preserve-fds", "900", "-b", bundle.to_str().unwrap(), "web"])
-        .fails_with(1, "is not open");
 }
 
 #[test]
