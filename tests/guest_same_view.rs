@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use podkeep::container::{self, Bind, ImageConfig, Recipe, ResolvedUser, resources, seccomp, user};
+use podkeep::manifest::pod::SeccompProfile;
 use podkeep::manifest::{self, Pod};
 use podkeep::volume;
 use serde_json::{Value, json};
@@ -26,6 +27,10 @@ use view::View;
 /// Its output is a [`View`]; the Pod then stays, so that its volumes do.
 const LOOK_AND_STAY: &str = concat!(include_str!("guest_same_view/look.sh"), "\nexec sleep 1000\n");
 
+/// A profile of the node's folder.
+const NO_MKDIR: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}"#;
+
 /// What both containers are made from: a node on which the Pod `view` runs.
 struct Bench {
     node: Node,
@@ -33,9 +38,12 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(spec: &str, container: &str) -> Bench {
+    /// `others`: further containers, as they stand in the manifest.
+    fn new(spec: &str, container: &str, others: &str) -> Bench {
         let node = Node::start(Options { config: "podPidsLimit: 100", ..Options::default() });
-        let manifest = ShellPod { name: "view", script: LOOK_AND_STAY, spec, container }.yaml();
+        fs::create_dir_all(node.root().join("seccomp")).unwrap();
+        fs::write(node.root().join("seccomp/no-mkdir.json"), NO_MKDIR).unwrap();
+        let manifest = ShellPod { name: "view", script: LOOK_AND_STAY, spec, container }.yaml() + others;
         node.manifest("view.yaml", &manifest);
         let decoded = manifest::decode(Path::new("view.yaml"), manifest.as_bytes(), NODE_NAME).unwrap();
         let pod = Arc::new(decoded.pods.into_iter().next().unwrap());
@@ -46,7 +54,7 @@ impl Bench {
     fn by_podkeep(&self) -> View {
         self.node.wait_running("view", "main");
         let log = self.node.wait_for("the container has looked around", |_| {
-            let log = self.node.ask(&["logs", "view"]);
+            let log = self.node.ask(&["logs", "view", "-c", "main"]);
             log.contains(view::END).then_some(log)
         });
         self.view(&log)
@@ -114,7 +122,11 @@ impl Bench {
                 container,
                 rustix::system::sysinfo().totalram,
             )),
-            seccomp: (!container.security.privileged).then(|| seccomp::default_profile(permitted)),
+            seccomp: match container.security.seccomp_profile(true) {
+                SeccompProfile::Unconfined => None,
+                SeccompProfile::RuntimeDefault => Some(seccomp::default_profile(permitted)),
+                SeccompProfile::Localhost(_) => Some(Arc::new(seccomp::load(NO_MKDIR.as_bytes()).unwrap())),
+            },
             ids: None,
             shm: volume::shared_memory(&folder),
             lsm: container::Lsm::of_this_host(),
@@ -144,17 +156,18 @@ impl Bench {
     }
 }
 
-fn assert_same_view(spec: &str, container: &str) {
-    let bench = Bench::new(spec, container);
+fn assert_same_view(spec: &str, container: &str, others: &str) -> View {
+    let bench = Bench::new(spec, container, others);
     let podkeep = bench.by_podkeep();
     let crun = bench.by_crun();
     podkeep.assert_equals(&crun);
     bench.node.stop();
+    podkeep
 }
 
 #[test]
 fn of_a_pod_that_asks_for_nothing() {
-    assert_same_view("terminationGracePeriodSeconds: 1", "");
+    assert_same_view("terminationGracePeriodSeconds: 1", "", "");
 }
 
 #[test]
@@ -166,6 +179,7 @@ fn of_a_pod_with_limits_volumes_and_few_rights() {
          workingDir: /tmp\nenv:\n- {name: COLOUR, value: blue}\n\
          resources:\n  requests: {cpu: 100m, memory: 16Mi}\n  limits: {cpu: 500m, memory: 64Mi}\n\
          volumeMounts:\n- {name: disk, mountPath: /data}\n- {name: host, mountPath: /host, readOnly: true}",
+        "",
     );
 }
 
@@ -174,5 +188,29 @@ fn of_a_privileged_pod_on_the_hosts_network() {
     assert_same_view(
         "terminationGracePeriodSeconds: 1\nhostNetwork: true",
         "securityContext: {privileged: true}",
+        "",
     );
+}
+
+#[test]
+fn of_a_pod_with_groups_and_sysctls() {
+    let view = assert_same_view(
+        "terminationGracePeriodSeconds: 1\nvolumes:\n- {name: disk, emptyDir: {}}\nsecurityContext:\n  \
+         supplementalGroups: [4000, 5000]\n  fsGroup: 6000\n  sysctls:\n  \
+         - {name: net.ipv4.ip_unprivileged_port_start, value: '7'}\n  - {name: kernel.shm_rmid_forced, value: '1'}",
+        "securityContext: {runAsUser: 1000}\nvolumeMounts:\n- {name: disk, mountPath: /data}",
+        "",
+    );
+    assert_eq!(view.section("sysctls"), ["7", "1"]);
+    assert!(view.section("status").iter().any(|line| line.ends_with("4000 5000 6000 ")));
+}
+
+#[test]
+fn of_two_containers_under_a_profile_of_the_nodes() {
+    let view = assert_same_view(
+        "terminationGracePeriodSeconds: 1",
+        "securityContext: {seccompProfile: {type: Localhost, localhostProfile: no-mkdir.json}}",
+        "  - {name: side, image: 'busybox:1.35', command: [sleep, '1000']}\n",
+    );
+    assert!(view.section("profile")[0].contains("not supported"), "{view:?}");
 }

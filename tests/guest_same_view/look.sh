@@ -16,6 +16,10 @@ echo "== devices"
 for file in /dev/*; do stat -c '%N %F %a %u %g %t,%T' "$file"; done
 echo "== cgroup"
 cd /sys/fs/cgroup; grep . memory.max memory.low memory.min memory.high cpu.max pids.max; cd /
+echo "== sysctls"
+cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced
+echo "== profile"
+mkdir /made 2>&1 && echo made
 echo "== mounts"
 cat /proc/self/mountinfo
 echo "== end"

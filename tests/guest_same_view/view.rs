@@ -28,6 +28,10 @@ impl View {
         View(sections)
     }
 
+    pub fn section(&self, name: &str) -> &[String] {
+        &self.0[name]
+    }
+
     /// Shows every line that only one of them has.
     pub fn assert_equals(&self, crun: &View) {
         let mut differences = Vec::new();
