@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::FlockOperation;
 
 use super::inventory::{Inventory, digests_in};
-use super::record::{Batch, LayerRecord, ReferenceRecord, sync_dir};
+use super::record::{LayerRecord, ReferenceRecord, sync_dir};
 use super::store::Lock;
 use super::uses::{Moment, Uses};
 use super::writer_folder::{WriterFolder, pins};
@@ -221,7 +221,7 @@ impl Store {
         let mut layers: HashSet<Digest> = pins(self)?;
         layers.extend(images.iter().filter_map(|id| inventory.images.get(*id)).flatten().cloned());
         let manifests: HashSet<&Digest> =
-            inventory.references.iter().filter_map(|record| record.manifests.last()).collect();
+            inventory.references.iter().flat_map(|record| &record.manifests).collect();
         let kept_records = inventory.layers.iter().filter(|(diff_id, _)| layers.contains(*diff_id));
         let blobs: HashSet<&Digest> =
             kept_records.filter_map(|(_, record)| Some(&record.blob.as_ref()?.digest)).collect();
@@ -243,12 +243,10 @@ impl Store {
         let in_use: HashSet<&Digest> =
             keep.images.iter().filter_map(|id| inventory.images.get(id)).flatten().collect();
         for (diff_id, record) in &inventory.layers {
-            let path = self.layer_record(diff_id);
-            if !record.replaced.is_empty() && !in_use.contains(diff_id) && path.exists() {
-                let folder = WriterFolder::new(self, lock)?;
-                let mut batch = Batch::new(&folder.path);
-                batch.put_record(path, &LayerRecord { replaced: Vec::new(), ..record.clone() })?;
-                batch.commit()?;
+            let is_there = || self.layer_record(diff_id).exists();
+            if !record.replaced.is_empty() && !in_use.contains(diff_id) && is_there() {
+                let record = LayerRecord { replaced: Vec::new(), ..record.clone() };
+                self.put_layer_record(lock, diff_id, &record)?;
             }
         }
         Ok(())

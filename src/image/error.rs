@@ -80,6 +80,9 @@ pub enum Error {
     #[error("the blob of layer {diff_id} is not kept any more: load or pull its image again")]
     NoBlob { diff_id: Digest },
 
+    #[error("the manifest {digest} is not in the store any more: load or pull its image again")]
+    NoManifest { digest: Digest },
+
     #[error("write the archive")]
     Write { source: io::Error },
 

@@ -18,7 +18,9 @@ use super::inherit;
 use super::layer::{Expected, Keep, Target, Unpacked, unpack};
 use super::limits::LIMITS;
 use super::part::Part;
-use super::record::{Batch, BlobRecord, LayerRecord, ReferenceRecord, SourceRecord, Stamp, sync_file_system};
+use super::record::{
+    Batch, BlobRecord, LayerRecord, ReferenceRecord, SourceRecord, Stamp, read_record, sync_file_system,
+};
 use super::store::Lock;
 use super::writer_folder::WriterFolder;
 use super::{Digest, Error, Imported, Reference, Store};
@@ -38,8 +40,8 @@ pub(super) struct ImageSpec {
     pub(super) references: Vec<Reference>,
     /// Digests of the indexes it was chosen from, from the top, and of its manifest, which stands last.
     pub(super) manifests: Vec<Digest>,
-    /// The bytes of its manifest, which `podkeep save` gives out again; a docker-archive has none.
-    pub(super) manifest: Option<Vec<u8>>,
+    /// The bytes of those, which `podkeep save` gives out again; a docker-archive has none.
+    pub(super) documents: Vec<Vec<u8>>,
     /// The digest of the configuration, and its bytes.
     pub(super) id: Digest,
     pub(super) config: Vec<u8>,
@@ -72,12 +74,21 @@ enum State {
     Here(Aside),
 }
 
-/// A layer in the writer's folder.
+/// A layer that is unpacked, in the writer's folder.
 struct Aside {
     tree: PathBuf,
     listing: PathBuf,
-    blob_file: Option<PathBuf>,
+    blob: Blob,
     unpacked: Unpacked,
+}
+
+/// A layer's blob as it came.
+enum Blob {
+    NotKept,
+    /// In the writer's folder.
+    File(PathBuf),
+    /// Still a download, though all of it has come: if the other layers do not come, the next pull finds it.
+    Part(Part),
 }
 
 impl Store {
@@ -133,7 +144,7 @@ impl Writing {
             let blob_file = self.store.keeps_blobs().then(|| self.path_of("blob", number));
             let keep = blob_file.as_deref().map(new_file).transpose()?.map(|file| Keep::new(file, 0));
             let unpacked = self.unpack(layer, number, blob, keep)?;
-            Ok(self.aside(number, blob_file, unpacked))
+            Ok(self.aside(number, blob_file.map_or(Blob::NotKept, Blob::File), unpacked))
         })
     }
 
@@ -150,12 +161,7 @@ impl Writing {
             let keep = Keep::new(part.writer()?, part.length);
             let blob = part.reader()?.take(part.length).chain(fetch(part.length));
             match self.unpack(layer, number, blob, Some(keep)) {
-                Ok(unpacked) => {
-                    let blob_file = self.path_of("blob", number);
-                    fs::rename(&part.path, &blob_file).map_err(Error::io("move", &part.path))?;
-                    let blob_file = self.store.keeps_blobs().then_some(blob_file);
-                    Ok(self.aside(number, blob_file, unpacked))
-                }
+                Ok(unpacked) => Ok(self.aside(number, Blob::Part(part), unpacked)),
                 Err(error) => {
                     if error.is_in_the_bytes() {
                         // Left there, it would only be found wrong once more.
@@ -202,9 +208,9 @@ impl Writing {
             .map_err(|source| Error::Layer { diff_id: layer.diff_id.clone(), source: Box::new(source) })
     }
 
-    fn aside(&self, number: usize, blob_file: Option<PathBuf>, unpacked: Unpacked) -> Aside {
+    fn aside(&self, number: usize, blob: Blob, unpacked: Unpacked) -> Aside {
         let (tree, listing) = (self.path_of("layer", number), self.path_of("listing", number));
-        Aside { tree, listing, blob_file, unpacked }
+        Aside { tree, listing, blob, unpacked }
     }
 
     fn path_of(&self, what: &str, number: usize) -> PathBuf {
@@ -244,6 +250,9 @@ impl Writing {
         if let Some(Origin { path, stamp, pinned }) = origin {
             let references = imported.iter().map(|one| one.reference.clone()).collect();
             let place = self.store.source_record(path);
+            // What was taken from the image folder stays so when a person loads it too.
+            let known: Option<SourceRecord> = read_record(&place)?;
+            let pinned = pinned || known.is_some_and(|known| known.pinned);
             let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
             batch.put_record(place, &SourceRecord { path, pinned, stamp, references })?;
         }
@@ -258,33 +267,45 @@ impl Writing {
         batch: &mut Batch<'_>,
     ) -> Result<HashMap<Digest, LayerRecord>, Error> {
         let mut brought = HashMap::new();
-        for (diff_id, state) in self.state().iter() {
+        for (diff_id, state) in self.state().drain() {
             let State::Here(aside) = state else { continue };
-            let Some(replaced) = self.replaced(diff_id)? else { continue };
-            let dir = self.store.place_layer(lock, diff_id, &aside.tree, &aside.listing)?;
-            let (digest, size) = aside.unpacked.blob.clone();
-            if let Some(file) = &aside.blob_file {
-                let place = self.store.blob_file(&digest);
-                fs::rename(file, &place).map_err(Error::io("move a blob to", &place))?;
-            }
+            let Some(replaced) = self.replaced(&diff_id)? else {
+                aside.blob.throw_away()?;
+                continue;
+            };
+            let dir = self.store.place_layer(lock, &diff_id, &aside.tree, &aside.listing)?;
+            let (digest, size) = aside.unpacked.blob;
+            self.place_blob(aside.blob, &digest)?;
             let record = LayerRecord {
                 dir,
                 size: aside.unpacked.size,
                 blob: Some(BlobRecord { digest, size }),
                 inherits: aside.unpacked.inherits,
+                is_damaged: false,
                 replaced,
             };
-            batch.put_record(self.store.layer_record(diff_id), &record)?;
-            brought.insert(diff_id.clone(), record);
+            batch.put_record(self.store.layer_record(&diff_id), &record)?;
+            brought.insert(diff_id, record);
         }
         Ok(brought)
     }
 
+    fn place_blob(&self, blob: Blob, digest: &Digest) -> Result<(), Error> {
+        let from = match &blob {
+            _ if !self.store.keeps_blobs() => return blob.throw_away(),
+            Blob::NotKept => return Ok(()),
+            Blob::File(path) => path,
+            Blob::Part(part) => &part.path,
+        };
+        let place = self.store.blob_file(digest);
+        fs::rename(from, &place).map_err(Error::io("move a blob to", &place))
+    }
+
     /// The folders that a layer takes the place of; `None` if the store has the layer, and is to keep it.
     fn replaced(&self, diff_id: &Digest) -> Result<Option<Vec<String>>, Error> {
-        let Some(record) = self.store.layer(diff_id)? else { return Ok(Some(Vec::new())) };
-        let replaced = || record.replaced.into_iter().chain([record.dir]).collect();
-        Ok(self.replacing.contains(diff_id).then(replaced))
+        let Some(record) = self.store.placed_layer(diff_id)? else { return Ok(Some(Vec::new())) };
+        let goes = record.is_damaged || self.replacing.contains(diff_id);
+        Ok(goes.then(|| record.replaced.into_iter().chain([record.dir]).collect()))
     }
 
     /// The image's layers, all of which are there.
@@ -326,14 +347,14 @@ impl Writing {
         let root = new_folder(&tree).map_err(Error::io("create", &tree))?;
         inherit::build(&layers, &root, &new_file(&listing)?).map_err(Error::io("make folders in", &tree))?;
         let dir = self.store.place_layer(lock, &key, &tree, &listing)?;
-        let record = LayerRecord { dir, size: 0, blob: None, inherits: false, replaced };
+        let record = LayerRecord::of_folders(dir, replaced);
         batch.put_record(self.store.layer_record(&key), &record)
     }
 
     fn put_manifests(&self, images: &[ImageSpec], batch: &mut Batch<'_>) -> Result<(), Error> {
         for image in images {
-            if let (Some(digest), Some(manifest)) = (image.manifests.last(), &image.manifest) {
-                batch.put(self.store.manifest_file(digest), manifest)?;
+            for document in &image.documents {
+                batch.put(self.store.manifest_file(&Digest::of(document)), document)?;
             }
         }
         Ok(())
@@ -356,6 +377,15 @@ impl Writing {
     fn state(&self) -> MutexGuard<'_, HashMap<Digest, State>> {
         // Whoever panicked had changed all of it or nothing.
         self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Blob {
+    /// What lies in the writer's folder goes with that.
+    fn throw_away(self) -> Result<(), Error> {
+        let Blob::Part(part) = self else { return Ok(()) };
+        let path = part.path.clone();
+        part.remove().map_err(Error::io("remove", &path))
     }
 }
 
@@ -417,7 +447,7 @@ mod tests {
         ImageSpec {
             references: vec!["web:1".parse().unwrap()],
             manifests: Vec::new(),
-            manifest: None,
+            documents: Vec::new(),
             id: Digest::of(&config),
             config,
             layers,

@@ -62,9 +62,9 @@ impl Inventory {
         references
     }
 
-    /// The images of the image folder: those that files brought which are still there.
+    /// The images of the image folder: those that files brought which have not gone.
     pub(super) fn pinned(&self) -> BTreeSet<&Reference> {
-        let sources = self.sources.iter().filter(|source| source.pinned && source.path.exists());
+        let sources = self.sources.iter().filter(|source| source.pinned && !source.is_gone());
         sources.flat_map(|source| &source.references).collect()
     }
 
@@ -100,12 +100,12 @@ impl Inventory {
 impl Store {
     /// The manifest of a reference's image, if it has one that is whole.
     pub(super) fn manifest(&self, record: &ReferenceRecord) -> Result<Option<ImageManifest>, Error> {
-        Ok(self.manifest_bytes(record)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        let Some(digest) = record.manifests.last() else { return Ok(None) };
+        Ok(self.manifest_bytes(digest)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// Its bytes as they came.
-    pub(super) fn manifest_bytes(&self, record: &ReferenceRecord) -> Result<Option<Vec<u8>>, Error> {
-        let Some(digest) = record.manifests.last() else { return Ok(None) };
+    /// A manifest or an index as it came, if it is there and whole.
+    pub(super) fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
         Ok(read_small(&self.manifest_file(digest))?.filter(|bytes| Digest::of(bytes) == *digest))
     }
 }

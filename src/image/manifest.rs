@@ -148,7 +148,7 @@ pub(super) fn from_document<D: Documents>(
     reference: Reference,
     top: Document,
 ) -> Result<Candidate, D::Error> {
-    let mut manifests = Vec::new();
+    let (mut manifests, mut documents_read) = (Vec::new(), Vec::new());
     let mut document = top;
     for _ in 0..MAX_INDEX_DEPTH {
         manifests.push(document.digest.clone());
@@ -157,11 +157,15 @@ pub(super) fn from_document<D: Documents>(
             Content::Index => {
                 let index: ImageIndex = parse(&name, &document.bytes)?;
                 let chosen = platform::choose(index.manifests(), &reference.to_string())?;
-                document = described(documents, chosen)?;
+                let next = described(documents, chosen)?;
+                documents_read.push(std::mem::replace(&mut document, next).bytes);
             }
             Content::Manifest => {
                 let manifest = parse(&name, &document.bytes)?;
-                return from_manifest(documents, reference, manifests, &manifest, document.bytes);
+                let mut candidate = from_manifest(documents, reference, &manifest)?;
+                documents_read.push(document.bytes);
+                (candidate.image.manifests, candidate.image.documents) = (manifests, documents_read);
+                return Ok(candidate);
             }
         }
     }
@@ -214,9 +218,7 @@ fn content(document: &Document, reference: &Reference) -> Result<Content, Error>
 fn from_manifest<D: Documents>(
     documents: &D,
     reference: Reference,
-    manifests: Vec<Digest>,
     manifest: &ImageManifest,
-    bytes: Vec<u8>,
 ) -> Result<Candidate, D::Error> {
     let described = manifest.config();
     let is_config = *described.media_type() == MediaType::ImageConfig
@@ -231,10 +233,7 @@ fn from_manifest<D: Documents>(
         let digest = digest_of(layer)?;
         members.push((blob_name(&digest), Some((digest, layer.size()))));
     }
-    let mut candidate = candidate(vec![reference], id, config, members)?;
-    candidate.image.manifests = manifests;
-    candidate.image.manifest = Some(bytes);
-    Ok(candidate)
+    Ok(candidate(vec![reference], id, config, members)?)
 }
 
 fn media_type(reference: &Reference, media_type: &str) -> Error {
@@ -315,6 +314,6 @@ fn candidate(
         names.push(member);
         layers.push(LayerSpec { diff_id: diff_id.parse()?, blob });
     }
-    let image = ImageSpec { references, manifests: Vec::new(), manifest: None, id, config, layers };
+    let image = ImageSpec { references, manifests: Vec::new(), documents: Vec::new(), id, config, layers };
     Ok(Candidate { image, members: names })
 }

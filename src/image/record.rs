@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::limits::MAX_JSON;
+use super::store::names_in;
 use super::{Digest, Error, Reference};
 
 /// `refs/<hash>.json`.
@@ -47,9 +48,23 @@ pub(super) struct LayerRecord {
     /// Whether it and the layers around it do not agree by themselves on a folder's attributes ([`super::inherit`]).
     #[serde(default)]
     pub(super) inherits: bool,
+    /// Found damaged, with nothing there to mend it from: as good as missing, but for a container that runs on it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) is_damaged: bool,
     /// Folders that it had before it was mended, and that containers may still have mounted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) replaced: Vec<String>,
+}
+
+impl LayerRecord {
+    /// Of a layer that came from nowhere and has no files.
+    pub(super) fn of_folders(dir: String, replaced: Vec<String>) -> LayerRecord {
+        LayerRecord { dir, size: 0, blob: None, inherits: false, is_damaged: false, replaced }
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A layer's blob: as a rule a compressed tar.
@@ -64,10 +79,18 @@ pub(super) struct BlobRecord {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SourceRecord {
     pub(super) path: PathBuf,
-    /// Whether it lies in the image folder: its images stay for as long as it does.
+    /// Whether it lies in the image folder: its images stay until it is seen that it does not.
     pub(super) pinned: bool,
     pub(super) stamp: Stamp,
     pub(super) references: Vec<Reference>,
+}
+
+impl SourceRecord {
+    /// Whether its folder can be listed, and it is not in it. One that is not mounted, or whose disk fails, says nothing.
+    pub(super) fn is_gone(&self) -> bool {
+        let (Some(folder), Some(name)) = (self.path.parent(), self.path.file_name()) else { return false };
+        names_in(folder).is_ok_and(|names| !names.iter().any(|other| other == name))
+    }
 }
 
 /// What changes when a file is written again or replaced.

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use super::compression;
 use super::digest::HashingReader;
-use super::record::{BlobRecord, ReferenceRecord, read_small};
+use super::record::{BlobRecord, read_small};
 use super::source::blob_name;
 use super::{Digest, Error, Reference, Store};
 
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -28,14 +29,15 @@ impl Store {
         for reference in references {
             manifests.push(self.save_image(reference, &mut archive)?);
         }
-        let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX,
             "manifests": manifests});
         archive.add("index.json", index.to_string().as_bytes())?;
         archive.add("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         archive.tar.into_inner().and_then(|mut out| out.flush()).map_err(cannot_write)
     }
 
-    /// Returns the manifest's descriptor.
+    /// Returns the descriptor of its manifest, or of the index that this was chosen from: whoever knows the image by that digest finds it. Of
+    /// what else the index names nothing is there.
     fn save_image<W: Write>(&self, reference: &Reference, archive: &mut Archive<W>) -> Result<Value, Error> {
         let missing = || Error::NoImage { reference: reference.clone() };
         let record = self.record_of(reference)?.ok_or_else(missing)?;
@@ -50,12 +52,16 @@ impl Store {
             archive.add_blob(&blob, file, &path)?;
         }
         archive.add_document(&config)?;
-        let manifest = match self.manifest_bytes(&record)? {
-            Some(manifest) => manifest,
-            None => new_manifest(&config, &layers),
-        };
-        archive.add_document(&manifest)?;
-        Ok(manifest_descriptor(&record, &manifest))
+        let mut documents = Vec::new();
+        for digest in &record.manifests {
+            let gone = || Error::NoManifest { digest: digest.clone() };
+            documents.push(self.manifest_bytes(digest)?.ok_or_else(gone)?);
+        }
+        if documents.is_empty() {
+            documents.push(new_manifest(&config, &layers));
+        }
+        documents.iter().try_for_each(|document| archive.add_document(document))?;
+        Ok(descriptor(&record.reference, &documents[0]))
     }
 }
 
@@ -72,14 +78,16 @@ fn layer_descriptor(blob: &BlobRecord, file: &File) -> io::Result<Value> {
     Ok(json!({"mediaType": media_type, "digest": blob.digest.to_string(), "size": blob.size}))
 }
 
-fn manifest_descriptor(record: &ReferenceRecord, manifest: &[u8]) -> Value {
-    // What came as Docker's stays Docker's.
-    let named = serde_json::from_slice::<Value>(manifest)
-        .ok()
-        .and_then(|m| Some(m["mediaType"].as_str()?.to_owned()));
-    let media_type = named.unwrap_or_else(|| MANIFEST.to_owned());
-    let name = record.reference.canonical();
-    json!({"mediaType": media_type, "digest": Digest::of(manifest).to_string(), "size": manifest.len(),
+fn descriptor(reference: &Reference, document: &[u8]) -> Value {
+    let said: Value = serde_json::from_slice(document).unwrap_or_default();
+    // What came as Docker's stays Docker's; OCI's documents need not say what they are.
+    let media_type = match said["mediaType"].as_str() {
+        Some(named) => named,
+        None if said["manifests"].is_array() => INDEX,
+        None => MANIFEST,
+    };
+    let name = reference.canonical();
+    json!({"mediaType": media_type, "digest": Digest::of(document).to_string(), "size": document.len(),
         "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name}})
 }
 

@@ -8,7 +8,7 @@
 //! | `blobs/<hex>` | a layer's blob as it came: a spare copy, from which the layer can be made again |
 //! | `parts/<hex>` | what has come of a blob that is being downloaded, held by `flock` while somebody does |
 //! | `configs/<hex>.json` | an image's configuration, byte for byte; its digest is the image's ID |
-//! | `manifests/<hex>.json` | an image's manifest, byte for byte |
+//! | `manifests/<hex>.json` | an image's manifest, or an index that it was chosen from, byte for byte |
 //! | `refs/<hash>.json` | one reference and the image it names; written last |
 //! | `sources/<hash>.json` | which file or layout was imported, so that it is not read again |
 //! | `uses.json` | when each image was used last |
@@ -25,9 +25,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::image::ImageConfiguration;
-use rustix::fs::FlockOperation;
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::io::Errno;
 
-use super::record::{LayerRecord, ReferenceRecord, SourceRecord, Stamp, read_record, read_small};
+use super::inventory::digests_in;
+use super::record::{Batch, LayerRecord, ReferenceRecord, SourceRecord, Stamp, read_record, read_small};
 use super::writer_folder::WriterFolder;
 use super::{Config, Digest, Error, Image, ImageSummary, Imported, Reference, import, inherit, lookup};
 
@@ -127,14 +129,14 @@ impl Store {
             .map_err(|cause| Error::Import { path: source.to_owned(), source: Box::new(cause) })
     }
 
-    /// Whether `source` was imported as it is now and what it brought is still whole. Reads a few small files.
-    pub fn is_imported(&self, source: &Path) -> Result<bool, Error> {
+    /// Whether `source` was imported from the image folder as it is now, and what it brought is still whole. Reads a few small files.
+    pub fn is_imported_from_folder(&self, source: &Path) -> Result<bool, Error> {
         let stamp = Stamp::of(source).map_err(Error::io("examine", source))?;
         let Some(record) = read_record::<SourceRecord>(&self.source_record(source))? else {
             return Ok(false);
         };
         let is_whole = |reference| matches!(self.find(reference), Ok(Some(_)));
-        Ok(record.stamp == stamp && record.references.iter().all(is_whole))
+        Ok(record.pinned && record.stamp == stamp && record.references.iter().all(is_whole))
     }
 
     /// The image that `reference` names, or `None` where the store does not have it.
@@ -236,8 +238,13 @@ impl Store {
         &self.folders.tmp
     }
 
-    /// The layer with this diff ID, if it is there and its folder too.
+    /// The layer with this diff ID, if it is there and its folder too, and was not found damaged.
     pub(super) fn layer(&self, diff_id: &Digest) -> Result<Option<LayerRecord>, Error> {
+        Ok(self.placed_layer(diff_id)?.filter(|record| !record.is_damaged))
+    }
+
+    /// The same for one that may be damaged.
+    pub(super) fn placed_layer(&self, diff_id: &Digest) -> Result<Option<LayerRecord>, Error> {
         let record: Option<LayerRecord> = read_record(&self.layer_record(diff_id))?;
         Ok(record
             .filter(|record| is_short_name(&record.dir) && self.folders.layers.join(&record.dir).is_dir()))
@@ -257,6 +264,19 @@ impl Store {
             fs::rename(from, &to).map_err(Error::io("move a layer to", &to))?;
         }
         Ok(dir)
+    }
+
+    /// Writes another record of a layer that has its place.
+    pub(super) fn put_layer_record(
+        &self,
+        lock: &Lock,
+        diff_id: &Digest,
+        record: &LayerRecord,
+    ) -> Result<(), Error> {
+        let folder = WriterFolder::new(self, lock)?;
+        let mut batch = Batch::new(&folder.path);
+        batch.put_record(self.layer_record(diff_id), record)?;
+        batch.commit()
     }
 
     /// The image of this id, whatever its reference names by now.
@@ -362,6 +382,7 @@ impl Store {
             leftovers.extend(WriterFolder::of_the_dead(self, &lock, &name)?);
         }
         leftovers.extend(self.move_orphans(&lock)?);
+        self.clear_unnamed(&lock)?;
         // Removing takes its time, and nobody has to wait for it.
         drop(lock);
         drop(leftovers);
@@ -370,14 +391,11 @@ impl Store {
 
     /// Moves layers that no record names into a folder that is removed when it is dropped.
     pub(super) fn move_orphans(&self, lock: &Lock) -> Result<Option<WriterFolder>, Error> {
-        let mut known = HashSet::new();
-        for name in names_in(&self.folders.diffs)? {
-            let Some(record) = read_record::<LayerRecord>(&self.folders.diffs.join(name))? else {
-                // It may be its folder, and a container may run on it.
-                return Ok(None);
-            };
-            known.extend(record.replaced.into_iter().chain([record.dir]).map(OsString::from));
-        }
+        // It may be its folder, and a container may run on it.
+        let Some(records) = self.layer_records()? else { return Ok(None) };
+        let folders =
+            records.into_iter().flat_map(|(_, record)| record.replaced.into_iter().chain([record.dir]));
+        let known: HashSet<OsString> = folders.map(OsString::from).collect();
         let mut orphans = names_in(&self.folders.layers)?;
         orphans.retain(|name| !known.contains(name));
         if orphans.is_empty() {
@@ -389,6 +407,38 @@ impl Store {
             fs::rename(&orphan, aside.path.join(&name)).map_err(Error::io("move away", &orphan))?;
         }
         Ok(Some(aside))
+    }
+
+    /// Listings and blobs that got their places before a crash, and whose layer's record did not. Such a blob has come, and nobody need fetch it
+    /// again: it is a download once more.
+    fn clear_unnamed(&self, _: &Lock) -> Result<(), Error> {
+        let Some(records) = self.layer_records()? else { return Ok(()) };
+        let blobs: HashSet<&Digest> =
+            records.values().filter_map(|record| Some(&record.blob.as_ref()?.digest)).collect();
+        for diff_id in
+            digests_in(&self.folders.listings)?.iter().filter(|diff_id| !records.contains_key(*diff_id))
+        {
+            let listing = self.listing_file(diff_id);
+            fs::remove_file(&listing).map_err(Error::io("remove", &listing))?;
+        }
+        for digest in digests_in(&self.folders.blobs)?.iter().filter(|digest| !blobs.contains(*digest)) {
+            let (blob, part) = (self.blob_file(digest), self.part_file(digest));
+            match rustix::fs::renameat_with(CWD, &blob, CWD, &part, RenameFlags::NOREPLACE) {
+                // Somebody is fetching it.
+                Err(Errno::EXIST) => fs::remove_file(&blob).map_err(Error::io("remove", &blob))?,
+                other => other.map_err(Error::io("move away", &blob))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` if one cannot be read: it may name whatever seems to have no name.
+    fn layer_records(&self) -> Result<Option<HashMap<Digest, LayerRecord>>, Error> {
+        let record = |diff_id: Digest| {
+            let record = read_record::<LayerRecord>(&self.layer_record(&diff_id))?;
+            Ok(record.map(|record| (diff_id, record)))
+        };
+        digests_in(&self.folders.diffs)?.into_iter().map(record).collect()
     }
 
     fn open_lock(&self) -> Result<File, Error> {
@@ -489,7 +539,6 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::image::record::Batch;
 
     fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
@@ -530,7 +579,7 @@ mod tests {
         fs::create_dir(&tree).unwrap();
         fs::write(&listing, "").unwrap();
         let dir = store.place_layer(&store.lock().unwrap(), &id, &tree, &listing).unwrap();
-        let record = LayerRecord { dir, size: 1, blob: None, inherits: false, replaced: Vec::new() };
+        let record = LayerRecord { size: 1, ..LayerRecord::of_folders(dir, Vec::new()) };
         let mut batch = Batch::new(store.tmp_dir());
         batch.put_record(store.layer_record(&id), &record).unwrap();
         batch.commit().unwrap();
@@ -538,6 +587,18 @@ mod tests {
         Store::open(&home.path().join("store")).unwrap();
         assert_eq!(store.layer(&id).unwrap(), Some(record));
         assert_eq!(fs::read_dir(store.layers_dir()).unwrap().count(), 1);
+    }
+
+    /// A cut came between the layers' places and their records.
+    #[test]
+    fn a_listing_without_a_record_is_removed_and_a_blob_is_a_download_again() {
+        let (home, store) = store();
+        let [listed, fetched] = [b"listed", b"blob.."].map(|bytes| Digest::of(bytes));
+        fs::write(store.listing_file(&listed), "").unwrap();
+        fs::write(store.blob_file(&fetched), "blob..").unwrap();
+        Store::open(&home.path().join("store")).unwrap();
+        assert!(!store.listing_file(&listed).exists() && !store.blob_file(&fetched).exists());
+        assert_eq!(fs::read(store.part_file(&fetched)).unwrap(), b"blob..");
     }
 
     #[test]

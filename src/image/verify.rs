@@ -39,11 +39,21 @@ impl Store {
         for (id, diff_ids) in &inventory.images {
             self.verify_image(&inventory, id, diff_ids, &mut damages)?;
         }
+        self.verify_manifests(&inventory, &mut damages)?;
         for (diff_id, record) in &inventory.layers {
-            if let Some(why) = self.verify_layer(diff_id, record)? {
-                let mended = self.mend_layer(&inventory, diff_id)?;
-                damages.push(Damage { what: format!("layer {diff_id}"), why, mended });
+            let Some(mut why) = self.verify_layer(diff_id, record)? else {
+                // What could not be read once can be read now.
+                self.mark_damaged(diff_id, record, false)?;
+                continue;
+            };
+            let mended = self.mend_layer(&inventory, diff_id).unwrap_or_else(|error| {
+                why = format!("{why}; it could not be mended: {error}");
+                false
+            });
+            if !mended {
+                self.mark_damaged(diff_id, record, true)?;
             }
+            damages.push(Damage { what: format!("layer {diff_id}"), why, mended });
         }
         Ok(damages)
     }
@@ -112,6 +122,28 @@ impl Store {
         Ok(())
     }
 
+    /// What `podkeep save` gives out again.
+    fn verify_manifests(&self, inventory: &Inventory, damages: &mut Vec<Damage>) -> Result<(), Error> {
+        for record in &inventory.references {
+            for digest in &record.manifests {
+                if self.manifest_bytes(digest)?.is_some() {
+                    continue;
+                }
+                let what = format!("{} ({})", record.reference, self.manifest_file(digest).display());
+                let why = "it is missing or has another digest".to_owned();
+                let mended = self.import_again(inventory, &record.reference, &HashSet::new())?
+                    && self.manifest_bytes(digest)?.is_some();
+                damages.push(Damage { what, why, mended });
+            }
+        }
+        Ok(())
+    }
+
+    /// Its indexes and its manifest, as far as they are there.
+    fn documents_of(&self, record: &ReferenceRecord) -> Result<Vec<Vec<u8>>, Error> {
+        record.manifests.iter().filter_map(|digest| self.manifest_bytes(digest).transpose()).collect()
+    }
+
     fn verify_image(
         &self,
         inventory: &Inventory,
@@ -163,6 +195,22 @@ impl Store {
         Ok(Some(words.join(", ")))
     }
 
+    /// A damaged layer that nothing here can mend counts as missing: whoever brings the image next brings it too. Its folder stays, since a
+    /// container may run on it.
+    fn mark_damaged(&self, diff_id: &Digest, record: &LayerRecord, is_damaged: bool) -> Result<(), Error> {
+        if record.is_damaged == is_damaged {
+            return Ok(());
+        }
+        let lock = self.lock()?;
+        match self.placed_layer(diff_id)? {
+            Some(current) if current == *record => {
+                self.put_layer_record(&lock, diff_id, &LayerRecord { is_damaged, ..current })
+            }
+            // Somebody has brought it meanwhile.
+            _ => Ok(()),
+        }
+    }
+
     /// Makes a layer again. A container that runs on the old one keeps it.
     fn mend_layer(&self, inventory: &Inventory, diff_id: &Digest) -> Result<bool, Error> {
         let folders_of = inventory.images.keys().find(|id| inherit::key(id) == *diff_id);
@@ -203,7 +251,7 @@ impl Store {
         Ok(Some(ImageSpec {
             references: records.iter().map(|record| record.reference.clone()).collect(),
             manifests: first.manifests.clone(),
-            manifest: self.manifest_bytes(first)?,
+            documents: self.documents_of(first)?,
             id: first.id.clone(),
             config,
             layers: layers.collect(),

@@ -141,7 +141,9 @@ impl Images {
         candidates.retain(|path| !self.importing.contains(path));
         let failed_as_it_is =
             |path: &PathBuf| self.failed.get(path).is_some_and(|(at, _)| *at == changed_at(path));
-        candidates.retain(|path| !failed_as_it_is(path) && !self.store.is_imported(path).unwrap_or(false));
+        candidates.retain(|path| {
+            !failed_as_it_is(path) && !self.store.is_imported_from_folder(path).unwrap_or(false)
+        });
         Ok(candidates)
     }
 

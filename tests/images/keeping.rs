@@ -1,10 +1,11 @@
 //! What the store keeps, for how long, and what it does when something in it is damaged.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use podkeep::image::{Cleaned, Error, Image, Keep, Policy, Reference};
+use podkeep::image::{Cleaned, Digest, Error, Image, Keep, Policy, Reference};
 use serde_json::json;
 
 use super::builder::{Layer, World, chain, gzip};
@@ -85,17 +86,137 @@ fn a_damaged_layer_is_found_and_made_again_from_its_blob() {
 fn without_its_blob_a_layer_is_made_again_from_where_it_came() {
     let world = World::new();
     let source = layout(&world, "web", &["one"]);
-    world.store.import(&source).unwrap();
+    world.store.import_from_folder(&source).unwrap();
     for blob in names(&world.path("store/blobs")) {
         fs::write(world.path("store/blobs").join(blob), "no blob").unwrap();
     }
     fs::remove_dir_all(tree(&world, &world.find("web:1").unwrap(), 0)).unwrap();
     assert!(matches!(world.store.find(&reference("web:1")), Err(error) if error.is_damage()));
-    assert!(!world.store.is_imported(&source).unwrap());
+    assert!(!world.store.is_imported_from_folder(&source).unwrap());
     assert!(world.store.list().unwrap()[0].damage.as_ref().unwrap().contains("the layer is missing"));
     let found = verify(&world);
     assert_eq!(found.iter().map(|(_, mended)| *mended).collect::<Vec<_>>(), [true, true], "{found:?}");
     assert_whole(&world, "web:1", "one");
+}
+
+#[test]
+fn damaged_content_that_nothing_can_mend_comes_back_with_its_image() {
+    let world = World::new();
+    let source = layout(&world, "web", &["one", "two"]);
+    world.store.import(&source).unwrap();
+    let aside = world.path("aside");
+    fs::rename(&source, &aside).unwrap();
+    for blob in names(&world.path("store/blobs")) {
+        fs::remove_file(world.path("store/blobs").join(blob)).unwrap();
+    }
+    let before = world.find("web:1").unwrap();
+    fs::write(tree(&world, &before, 1).join("etc/content"), "twO").unwrap();
+    for _ in 0..2 {
+        let found = verify(&world);
+        assert!(
+            matches!(&found[..], [(what, false)] if what.contains("etc/content has another")),
+            "{found:?}"
+        );
+        assert!(matches!(world.store.find(&reference("web:1")), Err(error) if error.is_damage()));
+    }
+    world.store.import(&aside).unwrap();
+    let after = world.find("web:1").unwrap();
+    assert_eq!(before.layers[0], after.layers[0]);
+    assert_ne!(before.layers[1], after.layers[1]);
+    assert!(tree(&world, &before, 1).exists(), "a container may run on it");
+}
+
+#[test]
+fn what_was_found_damaged_and_is_whole_again_serves_again() {
+    let world = World::new();
+    let source = layout(&world, "web", &["one"]);
+    world.store.import(&source).unwrap();
+    fs::remove_dir_all(&source).unwrap();
+    fs::remove_dir_all(world.path("store/blobs")).unwrap();
+    fs::create_dir(world.path("store/blobs")).unwrap();
+    let content = tree(&world, &world.find("web:1").unwrap(), 0).join("etc/content");
+    let mode = |mode| fs::set_permissions(&content, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o600);
+    assert!(verify(&world).iter().any(|(_, mended)| !mended));
+    mode(0o644);
+    verify(&world);
+    assert!(world.find("web:1").is_some());
+}
+
+#[test]
+fn a_manifest_that_is_gone_is_found_mended_and_never_made_up() {
+    let world = World::new();
+    let source = layout(&world, "web", &["one"]);
+    world.store.import(&source).unwrap();
+    let manifest = world.path("store/manifests").join(&names(&world.path("store/manifests"))[0]);
+    fs::write(&manifest, "{}").unwrap();
+    let error = world.store.save(&[reference("web:1")], Vec::new()).unwrap_err();
+    assert!(matches!(error, Error::NoManifest { .. }), "{error}");
+    let found = verify(&world);
+    assert!(matches!(&found[..], [(what, true)] if what.contains("has another digest")), "{found:?}");
+    fs::remove_file(&manifest).unwrap();
+    fs::remove_dir_all(&source).unwrap();
+    assert!(matches!(&verify(&world)[..], [(_, false)]));
+}
+
+/// An index of ours and of another machine's manifest, which is not there.
+fn with_index(world: &World, name: &str) -> (PathBuf, String) {
+    let mut layout = world.layout(name);
+    let layer = layer_of(name);
+    let mut manifest = layout.image(&[(gzip(&layer), layer)], json!({}));
+    manifest["platform"] = json!({"os": "linux", "architecture": super::builder::architecture()});
+    let other = json!({"mediaType": super::builder::MANIFEST, "digest": Digest::of(b"other").to_string(), "size": 5,
+        "platform": {"os": "linux", "architecture": "s390x"}});
+    let index =
+        json!({"schemaVersion": 2, "mediaType": super::builder::INDEX, "manifests": [other, manifest]});
+    let index = layout.typed_blob(super::builder::INDEX, index.to_string().as_bytes());
+    let digest = index["digest"].as_str().unwrap().to_owned();
+    layout.name(&format!("{name}:1"), index);
+    (layout.write(), digest)
+}
+
+#[test]
+fn what_is_saved_is_found_by_the_digest_of_its_index() {
+    let world = World::new();
+    let (source, digest) = with_index(&world, "web");
+    world.store.import(&source).unwrap();
+    let by_digest = format!("web@{digest}");
+    let mut archive = Vec::new();
+    world
+        .store
+        .clean(
+            &Policy::all_unused(),
+            &Keep { references: [reference("web:1")].into(), ..Keep::default() },
+            false,
+        )
+        .unwrap();
+    world.store.save(&[reference(&by_digest)], &mut archive).unwrap();
+    let other = World::new();
+    other.store.import_stream(&*archive).unwrap();
+    assert_eq!(other.find(&by_digest).unwrap().id, world.find("web:1").unwrap().id);
+    assert_whole(&other, "web:1", "web");
+}
+
+#[test]
+fn an_image_of_the_folder_stays_though_a_person_loads_it_or_the_folder_is_out_of_reach() {
+    for by_hand_first in [true, false] {
+        let world = World::new();
+        let folder = layout(&world, "images/folder", &["folder"]);
+        if by_hand_first {
+            world.store.import(&folder).unwrap();
+            assert!(!world.store.is_imported_from_folder(&folder).unwrap());
+            world.store.import_from_folder(&folder).unwrap();
+        } else {
+            world.store.import_from_folder(&folder).unwrap();
+            world.store.import(&folder).unwrap();
+            assert!(world.store.is_imported_from_folder(&folder).unwrap());
+        }
+        assert_eq!(clean(&world, &Keep::default(), false).1, [""; 0]);
+        fs::rename(world.path("images"), world.path("unmounted")).unwrap();
+        assert_eq!(clean(&world, &Keep::default(), false).1, [""; 0]);
+        fs::create_dir(world.path("images")).unwrap();
+        assert_eq!(clean(&world, &Keep::default(), false).1, ["images/folder:1"]);
+    }
 }
 
 #[test]

@@ -213,12 +213,14 @@ fn a_source_is_known_until_it_changes() {
     let archive = world.path("images/web.tar");
     fs::write(&archive, docker_archive(json!({}), &simple("1"), json!(["web:1"]))).unwrap();
     assert_eq!(folder.candidates().unwrap(), std::slice::from_ref(&archive));
-    assert!(!world.store.is_imported(&archive).unwrap());
+    assert!(!world.store.is_imported_from_folder(&archive).unwrap());
     world.store.import(&archive).unwrap();
+    assert!(!world.store.is_imported_from_folder(&archive).unwrap(), "a person has loaded it");
+    world.store.import_from_folder(&archive).unwrap();
     let reopened = Store::open(&world.path("store")).unwrap();
-    assert!(reopened.is_imported(&archive).unwrap());
+    assert!(reopened.is_imported_from_folder(&archive).unwrap());
     fs::write(&archive, docker_archive(json!({}), &simple("22"), json!(["web:1"]))).unwrap();
-    assert!(!reopened.is_imported(&archive).unwrap());
+    assert!(!reopened.is_imported_from_folder(&archive).unwrap());
     let before = world.find("web:1").unwrap().id;
     reopened.import(&archive).unwrap();
     assert_ne!(world.find("web:1").unwrap().id, before, "the name goes to the new image");

@@ -20,8 +20,8 @@ fn samples() -> Option<World> {
     let candidates = Folder::new(folder).candidates().unwrap();
     assert!(!candidates.is_empty());
     for candidate in candidates {
-        world.store.import(&candidate).unwrap();
-        assert!(world.store.is_imported(&candidate).unwrap());
+        world.store.import_from_folder(&candidate).unwrap();
+        assert!(world.store.is_imported_from_folder(&candidate).unwrap());
     }
     Some(world)
 }

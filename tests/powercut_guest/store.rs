@@ -89,6 +89,16 @@ impl StoreFolder {
         let mut found = entries(&self.0.join("layers"));
         found.retain(|path| !known.contains(path));
         found.extend(entries(&self.0.join("tmp")));
+        let records = self.records("diffs").unwrap();
+        let is_blob = |name: &str| {
+            let digest = |record: &Value| {
+                record["blob"]["digest"].as_str().map(|digest| digest == format!("sha256:{name}"))
+            };
+            records.iter().any(|(_, record)| digest(record) == Some(true))
+        };
+        let is_layer = |name: &str| records.iter().any(|(diff_id, _)| diff_id == name);
+        found.extend(entries(&self.0.join("blobs")).into_iter().filter(|path| !is_blob(&stem(path))));
+        found.extend(entries(&self.0.join("listings")).into_iter().filter(|path| !is_layer(&stem(path))));
         found
     }
 

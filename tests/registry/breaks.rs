@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 
 use podkeep::http::Cause;
 use podkeep::image::{Digest, Failure, Progress};
 
+use super::builder::Layer;
 use super::server::{Answer, End, Server};
 use super::site::{Served, Site, count, is_for};
 
@@ -82,6 +83,39 @@ fn what_an_earlier_pull_left_is_not_fetched_again() {
 }
 
 #[test]
+fn layers_that_had_come_when_another_failed_are_not_fetched_again() {
+    let layers = ["1", "2", "3"].map(|content| Layer::new().file("content", content).finish());
+    let served = Served::of_layers(&layers);
+    let [first, second, third] = served.layers.clone().try_into().unwrap();
+    let (honest, missing) = (served.clone(), third.clone());
+    let (tell, done) = mpsc::channel();
+    let (tell, done) = (Mutex::new(tell), Mutex::new(done));
+    let server = Server::start(move |request| {
+        if !is_for(request, &missing) {
+            return honest.answer(request);
+        }
+        // Not before the others are there.
+        (0..2).for_each(|_| done.lock().unwrap().recv().unwrap());
+        Answer::new(404, "")
+    });
+    let site = Site::new();
+    let failed = site.pull_with(&server.reference("web:1"), &|progress| {
+        if let Progress::Done { .. } = progress {
+            tell.lock().unwrap().send(()).unwrap();
+        }
+    });
+    assert!(matches!(*failed.unwrap_err().failure, Failure::NotFound { .. }));
+    site.assert_empty();
+
+    let server = Server::start(move |request| served.answer(request));
+    let image = site.pull(&server.reference("web:1")).unwrap();
+    assert_eq!(site.read(&image, "/content"), "3");
+    let asked = [&first, &second, &third].map(|layer| server.asked(layer).len());
+    assert_eq!(asked, [0, 0, 1]);
+    assert_eq!((count(&site.path("store/parts")), count(&site.path("store/blobs"))), (0, 3));
+}
+
+#[test]
 fn a_part_that_a_power_cut_has_spoilt_is_thrown_away_and_all_of_it_fetched() {
     let served = Served::large(1 << 20);
     let site = Site::new();
@@ -145,7 +179,7 @@ fn a_cancelled_pull_ends_at_once_although_the_server_is_silent() {
     });
     let site = Site::new();
     let (tell, arrived) = mpsc::channel();
-    let (cancel, tell) = (site.cancel.clone(), std::sync::Mutex::new(tell));
+    let (cancel, tell) = (site.cancel.clone(), Mutex::new(tell));
     std::thread::scope(|scope| {
         scope.spawn(move || {
             arrived.recv().unwrap();
