@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::connector::{Connector, Route};
 use super::error::Waits;
 use super::incoming::{Head, Incoming};
+use super::pace::Pace;
 use super::pool::Pool;
 use super::request::{Request, To};
 use super::roots::{Identity, RootsError};
@@ -27,10 +28,10 @@ pub struct Options {
     /// Files of authorities (PEM) besides the system's.
     pub ca: Vec<PathBuf>,
     pub identity: Option<Identity>,
-    /// No certificate is checked, and plain HTTP is spoken where a URL says so.
+    /// No certificate is checked.
     pub insecure: bool,
-    /// Plain HTTP is spoken where a URL says so, and not only to this machine.
-    pub plain_http: bool,
+    /// Plain HTTP is spoken to this URL's host and port, and to this machine; wherever else a server leads, nothing is shown to the network.
+    pub plain_http: Option<Url>,
     /// For a connection, its TLS included; 30 seconds where nothing is said.
     pub connect_timeout: Option<Duration>,
 }
@@ -39,7 +40,7 @@ pub struct Options {
 pub struct Client {
     connector: Connector,
     pool: Arc<Pool>,
-    plain_http: bool,
+    plain_http: Option<Url>,
 }
 
 impl Client {
@@ -50,7 +51,7 @@ impl Client {
         Ok(Client {
             connector: Connector::new(options, waits, cancel)?,
             pool: Arc::default(),
-            plain_http: options.plain_http || options.insecure,
+            plain_http: options.plain_http.clone(),
         })
     }
 
@@ -70,7 +71,8 @@ impl Client {
     }
 
     fn send_once(&self, request: &Request, url: &Url) -> Result<Response, Error> {
-        if !url.is_https() && !self.plain_http && !url.is_loopback() {
+        let is_named = || self.plain_http.as_ref().is_some_and(|named| named.is_same_origin(url));
+        if !url.is_https() && !url.is_loopback() && !is_named() {
             return Err(Error::new(url, Cause::PlainHttp));
         }
         let cause = |cause| match cause {
@@ -90,44 +92,59 @@ impl Client {
             _ => To::Server,
         };
         let bytes = request.bytes(url, to).map_err(Cause::Header)?;
-        let broke = |error| Cause::of_io(error, self.connector.waits);
+        let waits = self.connector.waits;
+        let broke = |error| Cause::of_io(error, waits);
         if let Some(stream) = self.pool.take(url) {
-            match exchange(stream, &bytes, request).map_err(broke) {
+            match exchange(stream, &bytes, request, waits.silence).map_err(broke) {
                 // It was closed while it lay idle: that is found out only by using it.
                 Err(Cause::Broken(_)) if request.is_safe() => {}
                 other => return other,
             }
         }
-        exchange(self.connector.connect(url, &route)?, &bytes, request).map_err(broke)
+        exchange(self.connector.connect(url, &route)?, &bytes, request, waits.silence).map_err(broke)
     }
 }
 
 type Exchanged = (Box<dyn Stream>, Incoming, Head);
 
-fn exchange(mut stream: Box<dyn Stream>, bytes: &[u8], request: &Request) -> io::Result<Exchanged> {
+fn exchange(
+    mut stream: Box<dyn Stream>,
+    bytes: &[u8],
+    request: &Request,
+    silence: Duration,
+) -> io::Result<Exchanged> {
     stream.write_all(bytes)?;
     stream.flush()?;
     let mut incoming = Incoming::new(request.expects_body());
-    let head = read_head(&mut *stream, &mut incoming)?;
+    let head = read_head(&mut *stream, &mut incoming, silence)?;
     Ok((stream, incoming, head))
 }
 
-/// Reads until the head of an answer is there.
-pub(super) fn read_head(stream: &mut dyn Read, incoming: &mut Incoming) -> io::Result<Head> {
+/// Reads until the head of an answer is there, which may not drip for longer than a silence lasts.
+pub(super) fn read_head(
+    stream: &mut dyn Read,
+    incoming: &mut Incoming,
+    silence: Duration,
+) -> io::Result<Head> {
+    // The server may think for that long before it begins.
+    match stream.read(incoming.room())? {
+        0 => return Err(no_answer()),
+        count => incoming.filled(count),
+    }
+    let mut pace = Pace::default();
     loop {
-        match stream.read(incoming.room())? {
-            0 => {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "it ended before an answer had come",
-                ));
-            }
-            count => incoming.filled(count),
-        }
         if let Some(head) = incoming.head().map_err(malformed)? {
             return Ok(head);
         }
+        match pace.read(silence, || stream.read(incoming.room()))? {
+            0 => return Err(no_answer()),
+            count => incoming.filled(count),
+        }
     }
+}
+
+fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it ended before an answer had come")
 }
 
 pub(super) fn malformed(error: super::Malformed) -> io::Error {

@@ -109,7 +109,7 @@ impl Connector {
         let head = stream
             .write_all(&request::connect(url, authorization))
             .and_then(|()| stream.flush())
-            .and_then(|()| read_head(stream, &mut incoming));
+            .and_then(|()| read_head(stream, &mut incoming, self.waits.silence));
         let head = head.map_err(|error| Cause::while_connecting(error, self.waits))?;
         // With TLS it is for us to speak first: whatever else has come is not the server's.
         match head.status {

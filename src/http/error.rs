@@ -8,6 +8,7 @@ use rustls::CertificateError;
 use super::headers::InvalidHeader;
 use super::incoming::Malformed;
 use super::names::NameError;
+use super::pace::TooSlow;
 use super::url::{InvalidUrl, Url};
 
 /// A request that got no whole answer, and from where.
@@ -30,6 +31,8 @@ pub enum Cause {
     ConnectTimeout(Duration),
     #[error("nothing came for {} seconds", .0.as_secs())]
     Silence(Duration),
+    #[error("fewer than {} bytes came in {} seconds", super::pace::FLOOR, .0.as_secs())]
+    Slow(Duration),
     #[error("the connection broke: {0}")]
     Broken(io::Error),
     #[error("{0}")]
@@ -95,6 +98,7 @@ impl Error {
             Cause::Connect(_)
             | Cause::ConnectTimeout(_)
             | Cause::Silence(_)
+            | Cause::Slow(_)
             | Cause::Broken(_)
             | Cause::Proxy(_) => true,
             _ => false,
@@ -130,6 +134,9 @@ impl Cause {
         }
         if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<Malformed>()) {
             return Cause::Malformed(error.clone());
+        }
+        if inner.is_some_and(|inner| inner.is::<TooSlow>()) {
+            return Cause::Slow(waits.silence);
         }
         match error.kind() {
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Cause::Silence(waits.silence),

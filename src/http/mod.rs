@@ -1,6 +1,6 @@
 //! HTTP as a client: for registries, and for whatever else is fetched from a URL.
 //!
-//! A server may be slow but not silent: connecting and every single read and write have a time limit, the whole has none. What it
+//! A server may be slow but not silent: connecting and every single read and write have a time limit, the whole has none, but for a floor on its pace. What it
 //! sends is kept only up to a limit that the caller names. What is secret goes to the host that was asked and to nobody that it
 //! redirects to.
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@ mod error;
 mod headers;
 mod incoming;
 mod names;
+mod pace;
 mod pool;
 mod proxy;
 mod request;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::client::malformed;
 use super::error::Waits;
 use super::incoming::{Head, Incoming};
+use super::pace::Pace;
 use super::pool::Pool;
 use super::socket::Stream;
 use super::{Cancel, Cause, Error, Url};
@@ -32,6 +33,7 @@ pub struct Body {
     incoming: Incoming,
     pool: Arc<Pool>,
     waits: Waits,
+    pace: Pace,
     cancel: Cancel,
 }
 
@@ -81,7 +83,7 @@ impl Body {
         waits: Waits,
         cancel: Cancel,
     ) -> Body {
-        Body { url, stream: Some(stream), incoming, pool, waits, cancel }
+        Body { url, stream: Some(stream), incoming, pool, waits, pace: Pace::default(), cancel }
     }
 
     /// What an error of its `read` means.
@@ -100,12 +102,13 @@ impl Body {
                 return Ok(count);
             }
             let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+            let pace = &mut self.pace;
             let plain = if out.len() < DIRECT { 0 } else { self.incoming.plain() };
             let received = if plain > 0 {
                 let wanted = usize::try_from(plain).unwrap_or(usize::MAX).min(out.len());
-                stream.read(&mut out[..wanted])?
+                pace.read(self.waits.silence, || stream.read(&mut out[..wanted]))?
             } else {
-                stream.read(self.incoming.room())?
+                pace.read(self.waits.silence, || stream.read(self.incoming.room()))?
             };
             match received {
                 0 if self.incoming.ends_with_connection() => return Ok(0),

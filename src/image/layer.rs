@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::sync::mpsc;
 use std::thread;
 
 use super::compression::decompress;
@@ -77,13 +78,22 @@ pub(super) fn unpack(
     limits: &Limits,
 ) -> Result<Unpacked, LayerError> {
     let (sender, plain) = read_ahead::channel();
+    let (tell, is_blob_wanted) = mpsc::channel();
     let (read, unpacked) = thread::scope(|scope| {
         let reading = scope.spawn(move || {
             let mut blob = Blob::new(blob, keep, expected.blob.map(|(_, size)| *size));
             let wanted = sender.send_all(decompress(io::BufReader::with_capacity(CHUNK, &mut blob)));
-            if wanted { blob.finish().map(Some) } else { Ok(None) }
+            if wanted || is_blob_wanted.recv().unwrap_or_default() {
+                blob.finish().map(Some)
+            } else {
+                Ok(None)
+            }
         });
         let unpacked = unpack_plain(plain, expected.diff_id, target, limits);
+        // Whether it is the blob that was promised is for its digest to say, and for that the rest has to come.
+        let is_doubtful =
+            unpacked.as_ref().is_err_and(LayerError::is_in_the_bytes) && expected.blob.is_some();
+        let _ = tell.send(is_doubtful);
         (reading.join(), unpacked)
     });
     let read = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic));

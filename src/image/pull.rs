@@ -183,7 +183,7 @@ impl Pull<'_> {
     /// The compressed layers are the least that will be written: better to find that out before the network is used.
     fn verify_room(&self, blobs: &[(Digest, u64)]) -> Result<(), Failure> {
         let path = self.store.layers_dir();
-        let needed = blobs.iter().fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
+        let needed = self.store.bytes_to_come(blobs);
         // A file system that does not say how much is free is written to until it is full.
         let Ok(stat) = rustix::fs::statvfs(path) else { return Ok(()) };
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
@@ -264,9 +264,31 @@ impl Pull<'_> {
     }
 }
 
+impl Store {
+    /// Without what an earlier pull left.
+    fn bytes_to_come(&self, blobs: &[(Digest, u64)]) -> u64 {
+        let is_here = |digest| std::fs::metadata(self.part_file(digest)).map_or(0, |part| part.len());
+        blobs.iter().fold(0, |sum, (digest, size)| sum.saturating_add(size.saturating_sub(is_here(digest))))
+    }
+}
+
 fn is_caused_by_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|cause| {
         let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
         matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_pull_left_needs_no_room_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let [begun, new] = [b"begun", b"new.."].map(|bytes| Digest::of(bytes));
+        std::fs::write(store.part_file(&begun), [0; 700]).unwrap();
+        assert_eq!(store.bytes_to_come(&[(begun, 1000), (new, 50)]), 350);
+    }
 }

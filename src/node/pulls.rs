@@ -43,7 +43,8 @@ pub struct Pulls {
 /// Where images come from, and who we are there: read anew for each pull.
 #[derive(Clone)]
 struct Registries {
-    hosts_dir: PathBuf,
+    /// Its files are read anew for each pull; what registries said of their limits is kept.
+    hosts: Hosts,
     root_dir: PathBuf,
     rate: Option<Arc<PullRate>>,
 }
@@ -93,7 +94,7 @@ impl Pulls {
     pub fn new(hosts_dir: &Path, root_dir: &Path, config: &ImageConfig) -> io::Result<Pulls> {
         let rate = PullRate::new(config.registry_pull_qps, config.registry_burst).map(Arc::new);
         Ok(Pulls {
-            from: Registries { hosts_dir: hosts_dir.to_owned(), root_dir: root_dir.to_owned(), rate },
+            from: Registries { hosts: Hosts::new(hosts_dir), root_dir: root_dir.to_owned(), rate },
             asking: Tasks::new(ASK_THREADS)?,
             fetching: Tasks::new(config.pulls_at_once())?,
             under_way: BTreeMap::new(),
@@ -184,7 +185,7 @@ impl Registries {
         });
         let credentials =
             credentials.map_err(|error| NotPulled::by_us(format!("pull {reference}: {error}")))?;
-        Ok(PullOptions { hosts: Hosts::new(&self.hosts_dir), credentials, progress, cancel })
+        Ok(PullOptions { hosts: self.hosts.clone(), credentials, progress, cancel })
     }
 
     /// Asks once: there is an image to start with, and no container waits for a second attempt.

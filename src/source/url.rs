@@ -232,7 +232,7 @@ impl Question {
         let url = &self.target.url;
         let options = Options {
             // Said by whoever wrote http:// into the configuration; HTTPS is not redirected to it.
-            plain_http: !url.is_https(),
+            plain_http: Some(url.clone()).filter(|url| !url.is_https()),
             connect_timeout: Some(CONNECTED_WITHIN),
             ..Options::default()
         };

@@ -160,6 +160,20 @@ fn a_short_rate_limit_is_waited_for_and_a_long_one_is_told() {
 }
 
 #[test]
+fn a_registry_that_wants_a_long_rest_is_not_asked_by_the_next_pull_either() {
+    let server = Server::start(|_| Answer::new(429, "").header("retry-after", "120"));
+    let mut site = Site::new();
+    for name in ["web:1", "web:1", "other:1"] {
+        let failure = site.refused(&server.reference(name));
+        assert!(matches!(failure, Failure::RateLimited { until: Some(_), .. }), "{failure}");
+    }
+    assert_eq!(server.asked("").len(), 1);
+    site.log_in(&server.address.to_string(), "user", "pw");
+    site.refused(&server.reference("web:1"));
+    assert_eq!(server.asked("").len(), 2, "it may count somebody's requests apart from nobody's");
+}
+
+#[test]
 fn nobody_there_is_said_so() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -112,6 +112,26 @@ fn a_redirect_to_plain_http_elsewhere_or_to_a_file_is_not_followed() {
     }
 }
 
+/// What `http://` and `skip_verify` allow, they allow to the host that is named.
+#[test]
+fn no_credential_goes_over_plain_http_to_a_host_that_is_not_named() {
+    for more in ["", "skip_verify = true\n"] {
+        for realm in [true, false] {
+            let server = Server::start(move |_| match realm {
+                true => Answer::new(401, "")
+                    .header("www-authenticate", "Bearer realm=\"http://tokens.invalid/\",service=\"x\""),
+                false => Answer::new(302, "").header("location", "http://elsewhere.invalid/v2/"),
+            });
+            let mut site = Site::new();
+            site.hosts("r.example", &format!("server = \"http://{}\"\n{more}", server.address));
+            site.log_in("r.example", "user", "pw");
+            let failure = site.refused("r.example/web:1");
+            let Failure::Unreachable(error) = &failure else { panic!("{failure}") };
+            assert!(matches!(error.cause, Cause::PlainHttp), "{failure}");
+        }
+    }
+}
+
 #[test]
 fn a_manifest_of_a_gigabyte_is_not_read() {
     for answer in [

@@ -20,6 +20,7 @@ pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub struct Site {
     pub dir: tempfile::TempDir,
     pub store: Store,
+    pub hosts: Hosts,
     pub credentials: Credentials,
     pub cancel: Cancel,
     /// What was tried again, and why.
@@ -32,7 +33,8 @@ impl Site {
         let store = Store::open(&dir.path().join("store")).unwrap();
         std::fs::create_dir(dir.path().join("certs.d")).unwrap();
         let (credentials, cancel) = (Credentials::default(), Cancel::default());
-        Site { dir, store, credentials, cancel, waits: Mutex::default() }
+        let hosts = Hosts::new(dir.path().join("certs.d"));
+        Site { dir, store, hosts, credentials, cancel, waits: Mutex::default() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -68,7 +70,7 @@ impl Site {
             }
         };
         let options = PullOptions {
-            hosts: Hosts::new(self.path("certs.d")),
+            hosts: self.hosts.clone(),
             credentials: self.credentials.clone(),
             progress: &progress,
             cancel: self.cancel.clone(),

@@ -175,6 +175,27 @@ fn a_mirror_that_lacks_it_fails_or_lies_is_passed_over() {
     assert_eq!(fails.asked("").len(), 1, "once it has failed it is not asked first again");
 }
 
+/// The bad entry comes long before the digest could be compared.
+#[test]
+fn a_mirror_whose_layer_cannot_be_unpacked_is_passed_over_if_it_is_not_the_one_that_was_promised() {
+    let served = Served::large(4 << 20);
+    let layer = served.layers[0].clone();
+    let mut bad = Layer::new().file("../outside", "x").finish();
+    bad.resize(served.layer().len(), 0);
+    let honest = served.clone();
+    let origin = Server::start(move |request| honest.answer(request));
+    let lies = Server::start(move |request| match is_for(request, &layer) {
+        true => Answer::ok(bad.clone()),
+        false => served.answer(request),
+    });
+    let site = Site::new();
+    let text = format!("server = \"http://{}\"\n[host.\"http://{}\"]\n", origin.address, lies.address);
+    site.hosts("r.example", &text);
+    let image = site.pull("r.example/web:1").unwrap();
+    assert_eq!(site.read(&image, "/hello"), "world\n");
+    assert_eq!((lies.asked("/blobs/").len(), origin.asked("/blobs/").len()), (2, 1));
+}
+
 #[test]
 fn what_mirrors_said_stands_beside_the_registrys_own_answer() {
     let origin = Server::start(|_| missing());

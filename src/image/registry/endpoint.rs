@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use super::auth::{Auth, Purpose};
 use super::challenge::challenges;
 use super::credentials::Credential;
 use super::hosts::Host;
+use super::limited::Limited;
 use super::{Failure, retry};
 use crate::http::{Cancel, Cause, Client, Method, Request, Response, RootsError, TlsFault, Url};
 
@@ -23,6 +25,7 @@ pub(super) struct Endpoint {
     pub(super) host: Host,
     client: Client,
     auth: Mutex<Auth>,
+    limited: Limited,
     /// It was found to speak no TLS, and may do so.
     is_plain: AtomicBool,
     /// It failed, so that others are asked before it.
@@ -64,11 +67,13 @@ impl Endpoint {
     pub(super) fn new(
         host: Host,
         credentials: Vec<Credential>,
+        limited: Limited,
         cancel: &Cancel,
     ) -> Result<Endpoint, RootsError> {
         Ok(Endpoint {
             client: Client::new(&host.options, cancel)?,
             host,
+            limited,
             auth: Mutex::new(Auth::new(credentials)),
             is_plain: AtomicBool::new(false),
             is_down: AtomicBool::new(false),
@@ -78,6 +83,21 @@ impl Endpoint {
 
     /// Asks, proves who asks if that is wanted, and returns the answer if it is one of success; for a range also if there is none.
     pub(super) fn ask(&self, ask: &Ask) -> Result<Response, Failure> {
+        let asker = (self.host.name.clone(), self.auth().had_credentials);
+        if let Some(until) = self.limited.until(&asker, Instant::now()) {
+            return Err(Failure::RateLimited { host: self.host.name.clone(), until: Some(until) });
+        }
+        let answer = self.ask_it(ask);
+        if let Err(failure @ Failure::RateLimited { until: Some(until), .. }) = &answer
+            && let Some(rest) = failure.wanted_rest(Timestamp::now())
+            && rest > retry::MOST_PATIENCE
+        {
+            self.limited.put(asker, *until, rest, Instant::now());
+        }
+        answer
+    }
+
+    fn ask_it(&self, ask: &Ask) -> Result<Response, Failure> {
         loop {
             let url = self.url(ask)?;
             let pass = self.auth().pass();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
+use super::limited::Limited;
 use crate::http::{Identity, InvalidUrl, Options, Url};
 
 /// Where `docker.io` has its API.
@@ -16,10 +17,11 @@ const HUB: &str = "registry-1.docker.io";
 /// The folder that serves every registry without one of its own.
 const DEFAULT: &str = "_default";
 
-/// A folder with a folder for each registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A folder with a folder for each registry, and what is known of their servers from earlier pulls with this value or its clones.
+#[derive(Clone, Debug)]
 pub struct Hosts {
     folder: PathBuf,
+    pub(super) limited: Limited,
 }
 
 /// One server that may be asked instead of a registry, or the registry itself.
@@ -92,7 +94,9 @@ struct Table {
 enum Capability {
     Pull,
     Resolve,
-    Push,
+    /// Pushing, referrers, and what containerd may think of: not used here.
+    #[serde(other)]
+    Other,
 }
 
 #[derive(Deserialize)]
@@ -144,7 +148,7 @@ impl Hosts {
     pub const FOLDER: &str = "/etc/podkeep/certs.d";
 
     pub fn new(folder: impl Into<PathBuf>) -> Hosts {
-        Hosts { folder: folder.into() }
+        Hosts { folder: folder.into(), limited: Limited::default() }
     }
 
     /// The servers to ask for images of `registry` (`docker.io`, `registry.example:5000`), in order; the registry itself is the last.
@@ -238,7 +242,8 @@ fn host(server: &str, folder: &Path, path: &Path, table: Table) -> Result<Host, 
             ca: files(folder, table.ca),
             identity: table.client.and_then(|clients| identity(folder, clients)),
             insecure: table.skip_verify == Some(true),
-            plain_http: !base.is_https(),
+            // Whoever does without certificates has no more to lose there, and everything elsewhere.
+            plain_http: (!base.is_https() || table.skip_verify == Some(true)).then(|| base.over_plain_http()),
             connect_timeout: table.dial_timeout.map(|text| duration(path, &text)).transpose()?,
         },
         base,
@@ -359,7 +364,9 @@ mod tests {
         assert_eq!(hosts[0].options.connect_timeout, Some(Duration::from_secs(3)));
         assert_eq!(hosts[0].headers, [("x-key".to_owned(), "secret".to_owned())]);
         assert_eq!((hosts[1].name.as_str(), hosts[2].name.as_str()), ("a.example:5000", "docker.io"));
-        assert!(hosts[1].options.insecure && hosts[1].options.plain_http && !hosts[2].options.insecure);
+        assert!(
+            hosts[1].options.insecure && hosts[1].options.plain_http.is_some() && !hosts[2].options.insecure
+        );
         assert_eq!(hosts[0].stands_for.as_deref(), Some("docker.io"));
         assert_eq!((hosts[2].stands_for.as_deref(), &hosts[2].options.ca), (None, &vec![of("own.pem")]));
     }
@@ -389,7 +396,6 @@ mod tests {
         for (text, reason) in [
             ("server = 1", "line 1: invalid type"),
             ("\nskip_verfy = true", "line 2: unknown field `skip_verfy`"),
-            ("[host.\"https://m\"]\ncapabilities = [\"fly\"]", "line 2: unknown variant `fly`"),
             ("server = \"ftp://x\"", "does not begin with https://"),
             ("dial_timeout = \"soon\"", "\"soon\" is no duration"),
         ] {

@@ -12,6 +12,7 @@ mod credentials;
 mod endpoint;
 mod failure;
 mod hosts;
+mod limited;
 mod repository;
 mod retry;
 

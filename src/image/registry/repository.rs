@@ -49,7 +49,8 @@ impl<'a> Repository<'a> {
         for host in hosts.of(reference.domain())? {
             let known =
                 credentials.of(&host.name, reference.path()).map_err(super::InvalidCredentials::from)?;
-            let endpoint = Endpoint::new(host, known, cancel).map_err(super::InvalidHosts::from)?;
+            let endpoint = Endpoint::new(host, known, hosts.limited.clone(), cancel)
+                .map_err(super::InvalidHosts::from)?;
             endpoints.push(endpoint);
         }
         let (path, cancel) = (reference.path().to_owned(), cancel.clone());

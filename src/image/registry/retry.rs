@@ -11,7 +11,7 @@ use crate::http::Cancel;
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(15);
 /// A server that wants more rest than this is left alone: whoever asked us may come again.
-const MOST_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const MOST_PATIENCE: Duration = Duration::from_secs(60);
 /// Failures in a row before a request is given up, and before a blob is.
 const MOST_OF_REQUEST: u32 = 3;
 const MOST_OF_BLOB: u32 = 5;
