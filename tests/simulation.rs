@@ -1,8 +1,8 @@
 //! One Pod's machine in a random but seeded world that replaces the node and nothing else.
 //!
 //! The world is hostile: images are missing, starts fail at every step, processes resist SIGKILL, the worker dies
-//! between any two commands, and the machine is restarted. Each law says how it was broken on purpose, once, to see
-//! that the break is found.
+//! between any two commands, and the machine is restarted. Where a law says how it was broken
+//! on purpose, the break was found.
 //!
 //! `PODKEEP_LONG=1` runs many more worlds; `PODKEEP_SEED=n` replays one.
 

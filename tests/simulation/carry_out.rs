@@ -97,7 +97,6 @@ impl World {
         let Some(group) = self.groups[container].as_mut().filter(|group| group.run.attempt == attempt) else {
             return;
         };
-        // Broken by a `begin_run` after every event: found.
         let before = group.hooks[hook as usize].replace(worker);
         assert!(before != Some(worker), "{hook:?} runs once");
         if self.goes_wrong(5) {
@@ -123,7 +122,6 @@ impl World {
         let Some(group) = self.groups[container].as_mut().filter(|group| group.run.attempt == attempt) else {
             return;
         };
-        // Broken by leaving `due` as it is in `Probing::ask`: found.
         assert!(group.probes[probe as usize].replace(worker) != Some(worker), "no probe joins another");
         let outcome = match self.random.below(10) {
             _ if self.calm => Outcome::Success,
@@ -152,7 +150,6 @@ impl World {
         let by = self.end_by(container);
         let restarting = self.whole.restart_at.is_some();
         let Some(group) = &mut self.groups[container] else { return };
-        // Broken by halving the grace in `stop_within` and in `end_for`: both found.
         let is_due = by.is_some_and(|by| self.now >= by) || restarting || group.killed.is_some();
         assert!(is_due || group.exit.is_some(), "no SIGKILL before the grace is over");
         if group.killed.is_none() && group.exit.is_none() {

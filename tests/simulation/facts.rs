@@ -88,12 +88,9 @@ impl Facts {
     pub fn asked_probe(&mut self, spec: &Container, kind: ProbeKind, ending: bool, now: BootTime) {
         let probe = spec_of(spec, kind).expect("only what the manifest has is asked for");
         let since = self.since.expect("only what runs is probed");
-        // Broken by a `Track::new` without the delay: found.
         assert!(now >= since + probe.initial_delay, "no probe before its delay is over");
         if kind != ProbeKind::Startup {
-            // Broken by a `Probing::begin` that begins all three: found.
             assert!(self.has_started(spec), "{kind:?} waits for the startup probe");
-            // Broken by a `Probing::ask` that does not look whether it is ending: found.
             assert!(
                 kind == ProbeKind::Readiness || !ending,
                 "what is being ended is not asked whether it lives"
@@ -102,7 +99,6 @@ impl Facts {
         let place = kind as usize;
         if let Some(before) = self.asked_at[place] {
             let retries = (1..3).contains(&self.broken[place]);
-            // Broken by half a period in `Track::next`: found.
             assert!(retries || now >= before + probe.period, "probes keep their period");
         }
         if self.broken[place] >= 3 {

@@ -93,8 +93,6 @@ impl World {
         }
         let first = !self.ledgers[container].had_turn;
         let before = &self.ledgers[..container];
-        // Broken by letting every container that waits have its turn at once, by a `note_passed` that lets a running sidecar
-        // pass, and one that lets an init container pass that failed: all found.
         assert!(!first || before.iter().all(|before| before.passed), "containers start in order");
         self.ledgers[container].had_turn = true;
     }
@@ -102,9 +100,7 @@ impl World {
     /// The first thing that is asked for when all containers start over.
     fn check_started_over(&mut self) {
         let Some(at) = self.whole.restart_at.take() else { return };
-        // Broken by a `conclude` that does not look whether something is alive: found.
         assert!(self.groups.iter().all(Option::is_none), "all have ended before all start over");
-        // Broken by `until: now`, whatever the back-off says: found.
         assert!(self.now >= at, "all start over after the back-off of the one that asked for it");
         self.ledgers.iter_mut().for_each(Ledger::start_over);
     }
@@ -127,18 +123,15 @@ impl World {
             return;
         };
         let by = self.end_by(container).expect("it may end");
-        // Broken by an `end` that does not look whether there is a grace period: found.
         assert!(by > self.now || group.killed.is_some(), "no grace means no stop signal");
         if by <= self.now + Duration::from_secs(2) {
             return;
         }
         let spec = &self.pod.containers[container];
-        // Broken by a `go_on_ending` that does not wait for the hook: found.
         assert!(self.ledgers[container].facts.pre_stop_is_over(spec), "preStop comes before the stop signal");
         let behind = self.groups[container + 1..].iter().flatten();
         let alive = behind.filter(|group| group.exit.is_none()).count();
         let is_ordered = spec.role == Role::Sidecar && self.whole.stop_by.is_some();
-        // Broken by a `go_on_ending` in the order of the spec: found.
         assert!(!is_ordered || alive == 0, "a sidecar ends after all that started behind it");
     }
 
@@ -150,7 +143,6 @@ impl World {
         let mut ready = true;
         for ((c, ledger), spec) in status.containers.iter().zip(&self.ledgers).zip(&self.pod.containers) {
             let expected = c.pid.is_some() && ledger.facts.is_ready(spec);
-            // Broken by an `is_ready` that takes what was never probed for ready: found.
             assert!(
                 spec.role == Role::Init || c.ready == expected,
                 "{} is ready: {}, not {expected}",
@@ -162,7 +154,6 @@ impl World {
         let is_terminal = matches!(status.phase, Phase::Succeeded | Phase::Failed);
         assert_eq!(holds("Ready"), ready && !is_terminal, "{status:?}");
         if self.machine.is_finished() {
-            // Broken by a `phase` that leaves out `failure`: found.
             assert!(is_terminal, "what is finished has succeeded or failed");
         }
         if status.reason.is_some() {
@@ -182,7 +173,6 @@ impl World {
         let status = self.machine.status();
         for ((c, ledger), spec) in status.containers.iter().zip(&self.ledgers).zip(&self.pod.containers) {
             let is_over = spec.role == Role::Main && ledger.is_over_for_good(spec);
-            // Broken by a `start` that forgets who is ready, and by a sidecar that never lets pass: both found.
             assert!(c.ready || is_over, "a calm hour settles every Pod: {status:#?}");
         }
         assert_eq!(status.phase, Phase::Running);
@@ -194,27 +184,8 @@ impl World {
             let Some(group) = alive else { continue };
             // Broken by ignoring `Adopted`: found.
             assert_eq!(status.pid, Some(group.run.pid), "what runs is known after a new worker has come");
-            // Broken by an `adopted` that keeps the old number: found, by the ledger first.
-            assert_eq!(status.restart_count, group.run.attempt, "and so is its number");
-        }
-    }
-
-    pub fn check_told_to_end(&self) {
-        let is_prepared = |event: &Event| matches!(event, Event::Prepared | Event::PrepareFailed { .. });
-        if self.answers.iter().any(|(_, event)| is_prepared(event)) {
-            // A worker died between preparing and saving: the next one prepares again before it stops anything.
-            return;
-        }
-        let alive = |group: &&Group| group.exit.is_none();
-        let statuses = self.machine.status().containers;
-        for (container, (group, status)) in self.groups.iter().zip(statuses).enumerate() {
-            let Some(group) = group.as_ref().filter(alive).filter(|_| status.pid.is_some()) else { continue };
-            let told = group.signalled.is_some() || group.killed.is_some();
-            // Broken by an `is_its_turn` that is never true, and by a `started` that does not look whether the Pod is stopping:
-            // both found.
             assert!(told || !self.must_be_told(container), "what has to end has been told so");
             let over = self.end_by(container).is_some_and(|by| by <= self.now);
-            // Broken by a `signal_by` at the end of the grace, and by a second `stop` that extends it: both found.
             assert!(!over || group.killed.is_some(), "no grace is exceeded");
         }
     }
