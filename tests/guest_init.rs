@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use harness::manifest::ShellPod;
+use harness::manifest::{ShellPod, shell_pod};
 use harness::{Census, Node, Options, kill, wait_until};
 
 /// Says when it begins and when it is told to end.
@@ -179,7 +179,10 @@ fn a_rule_starts_all_containers_again_init_containers_first() {
 fn a_pod_that_is_active_for_too_long_has_failed() {
     let node = Node::start(Options::default());
     let shared = Shared::of(&node);
-    let spec = "activeDeadlineSeconds: 2\nterminationGracePeriodSeconds: 1";
+    // The deadline counts from the Pod's coming: its image is there by then.
+    node.manifest("first.yaml", &shell_pod("first", "exec sleep 1000"));
+    node.wait_running("first", "main");
+    let spec = "activeDeadlineSeconds: 10\nterminationGracePeriodSeconds: 5";
     node.manifest(
         "late.yaml",
         &shared.pod("late", spec, &[("proxy", SIDECAR, talker("proxy"))], &talker("main")),
