@@ -113,7 +113,6 @@ impl World {
 
     pub fn check_may_end(&self, container: usize) {
         if self.groups[container].is_some() {
-            // Broken by a `started` that stops every third process: found.
             assert!(self.end_by(container).is_some(), "nothing is stopped in a Pod that shall run");
         }
     }
@@ -184,6 +183,22 @@ impl World {
             let Some(group) = alive else { continue };
             // Broken by ignoring `Adopted`: found.
             assert_eq!(status.pid, Some(group.run.pid), "what runs is known after a new worker has come");
+            // Broken by an `adopted` that keeps the old number: found, by the ledger first.
+            assert_eq!(status.restart_count, group.run.attempt, "and so is its number");
+        }
+    }
+
+    pub fn check_told_to_end(&self) {
+        let is_prepared = |event: &Event| matches!(event, Event::Prepared | Event::PrepareFailed { .. });
+        if self.answers.iter().any(|(_, event)| is_prepared(event)) {
+            // A worker died between preparing and saving: the next one prepares again before it stops anything.
+            return;
+        }
+        let alive = |group: &&Group| group.exit.is_none();
+        let statuses = self.machine.status().containers;
+        for (container, (group, status)) in self.groups.iter().zip(statuses).enumerate() {
+            let Some(group) = group.as_ref().filter(alive).filter(|_| status.pid.is_some()) else { continue };
+            let told = group.signalled.is_some() || group.killed.is_some();
             assert!(told || !self.must_be_told(container), "what has to end has been told so");
             let over = self.end_by(container).is_some_and(|by| by <= self.now);
             assert!(!over || group.killed.is_some(), "no grace is exceeded");
@@ -210,7 +225,6 @@ impl World {
         // Broken by a second `Release` that is never asked for, by a `begin` that forgets it, by ignoring `Adopted`:
         // all found.
         assert!(self.calm || machine.is_finished() || machine.is_gone(), "a Pod waits for nothing");
-        // Broken by letting `Container::after` take Never for OnFailure: found.
         let over = self.work_is_over() || self.machine.status().reason.is_some();
         assert!(!self.machine.is_finished() || over, "a Pod is finished when its work is over");
         self.save();
