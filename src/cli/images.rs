@@ -8,13 +8,13 @@ use anyhow::Result;
 
 use super::args::{ImagesArgs, ListOutput, NodeArgs};
 use super::{FAILED, pods, table};
-use crate::image::{Digest, ImageSummary, Keep, Reference, Store};
+use crate::image::{Damage, Digest, ImageSummary, Keep, Reference, Store};
 use crate::node::{Folders, offline};
 
 pub fn images(options: &ImagesArgs, node: &NodeArgs) -> Result<ExitCode> {
     let store = open(node)?;
     if options.verify {
-        return verify(&store);
+        return verify(&store, options.output);
     }
     let (images, needed) = (store.list()?, Needed::by(node)?);
     match options.output {
@@ -32,18 +32,33 @@ pub fn open(node: &NodeArgs) -> Result<Store> {
 }
 
 /// Reads everything, and fails if something is still wrong afterwards.
-fn verify(store: &Store) -> Result<ExitCode> {
+fn verify(store: &Store, output: ListOutput) -> Result<ExitCode> {
     let damages = store.verify()?;
-    for damage in &damages {
+    let wrong = damages.iter().filter(|damage| !damage.mended).count();
+    match output {
+        ListOutput::Table => print_damages(&damages, wrong),
+        ListOutput::Json => print_damages_as_json(&damages)?,
+    }
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn print_damages_as_json(damages: &[Damage]) -> Result<()> {
+    let shown = |damage: &Damage| serde_json::json!({"what": damage.what, "why": damage.why, "mended": damage.mended});
+    let damages: Vec<_> = damages.iter().map(shown).collect();
+    serde_json::to_writer_pretty(io::stdout().lock(), &serde_json::json!({ "damages": damages }))?;
+    println!();
+    Ok(())
+}
+
+fn print_damages(damages: &[Damage], wrong: usize) {
+    for damage in damages {
         let outcome = if damage.mended { "mended" } else { "NOT mended: bring the image again" };
         println!("{}: {}: {outcome}", damage.what, damage.why);
     }
-    let wrong = damages.iter().filter(|damage| !damage.mended).count();
     match damages.len() {
         0 => println!("every image is whole"),
         found => println!("{found} found, {} mended", found - wrong),
     }
-    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 /// What Pods need, by the node's word or by what it wrote last.

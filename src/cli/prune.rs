@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::args::{NodeArgs, PruneArgs, RmiArgs};
 use super::images::{Needed, open, shown_name, size};
-use crate::image::{Policy, Reference};
+use crate::image::{Error, Policy, Reference};
 
 /// Removes references, and images with their last one.
 pub fn rmi(options: &RmiArgs, node: &NodeArgs) -> Result<ExitCode> {
@@ -14,10 +14,12 @@ pub fn rmi(options: &RmiArgs, node: &NodeArgs) -> Result<ExitCode> {
     let needed = Needed::by(node)?;
     for image in &options.images {
         let reference: Reference = image.parse()?;
-        if let Some(by) = needed.by_reference.get(&reference) {
+        let removed = store.remove(&reference, &needed.keep());
+        if let Err(Error::Named { reference, named }) = &removed {
+            let by = needed.by_reference.get(named).map_or("", String::as_str);
             bail!("image {reference} is needed by {by}: remove that manifest first");
         }
-        match store.remove(&reference, &needed.keep())? {
+        match removed? {
             Some(removed) => println!("removed {reference}, {} freed", size(removed.bytes)),
             None => bail!("there is no image {reference}: `podkeep images` lists those that are"),
         }

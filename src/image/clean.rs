@@ -111,12 +111,16 @@ impl Store {
     }
 
     /// Takes a reference away, and the image with it if that was its last and nobody needs it. `None` if there is no such reference.
+    ///
+    /// # Errors
+    /// Also when something to be kept is known by no other name, and when it came from the image folder and lies there still.
     pub fn remove(&self, reference: &Reference, keep: &Keep) -> Result<Option<CleanedImage>, Error> {
         let lock = self.lock()?;
         let inventory = Inventory::read(self)?;
         let Some(record) = inventory.references.iter().find(|record| record.is_named_by(reference)) else {
             return Ok(None);
         };
+        verify_unneeded(&inventory, record, keep)?;
         let id = record.id.clone();
         let before = Sizes::of(self, &inventory);
         self.remove_references(&[record])?;
@@ -250,6 +254,21 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+fn verify_unneeded(inventory: &Inventory, record: &ReferenceRecord, keep: &Keep) -> Result<(), Error> {
+    let reference = Box::new(record.reference.clone());
+    if let Some(path) = inventory.file_in_folder(&reference) {
+        return Err(Error::InFolder { reference, path: path.to_owned() });
+    }
+    let is_another = |other: &&ReferenceRecord| other.reference != record.reference;
+    let has_another = |named: &Reference| {
+        inventory.references.iter().filter(is_another).any(|other| other.is_named_by(named))
+    };
+    match keep.references.iter().find(|named| record.is_named_by(named) && !has_another(named)) {
+        Some(named) => Err(Error::Named { reference, named: Box::new(named.clone()) }),
+        None => Ok(()),
     }
 }
 

@@ -83,6 +83,12 @@ pub enum Error {
     #[error("the manifest {digest} is not in the store any more: load or pull its image again")]
     NoManifest { digest: Digest },
 
+    #[error("image {reference} is needed as {named}")]
+    Named { reference: Box<Reference>, named: Box<Reference> },
+
+    #[error("image {reference} is needed by the image folder: remove {path} first", path = path.display())]
+    InFolder { reference: Box<Reference>, path: PathBuf },
+
     #[error("write the archive")]
     Write { source: io::Error },
 

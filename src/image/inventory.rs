@@ -64,8 +64,18 @@ impl Inventory {
 
     /// The images of the image folder: those that files brought which have not gone.
     pub(super) fn pinned(&self) -> BTreeSet<&Reference> {
-        let sources = self.sources.iter().filter(|source| source.pinned && !source.is_gone());
-        sources.flat_map(|source| &source.references).collect()
+        self.folder_sources().flat_map(|source| &source.references).collect()
+    }
+
+    /// The file of the image folder that a reference came from, if it has not gone.
+    pub(super) fn file_in_folder(&self, reference: &Reference) -> Option<&Path> {
+        let mut sources = self.folder_sources();
+        let source = sources.find(|source| source.references.contains(reference))?;
+        Some(&source.path)
+    }
+
+    fn folder_sources(&self) -> impl Iterator<Item = &SourceRecord> {
+        self.sources.iter().filter(|source| source.pinned && !source.is_gone())
     }
 
     /// How many images have each layer.

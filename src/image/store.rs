@@ -139,6 +139,20 @@ impl Store {
         Ok(record.pinned && record.stamp == stamp && record.references.iter().all(is_whole))
     }
 
+    /// Whether the image that `reference` names came from the image folder and lies there still.
+    pub fn is_of_folder(&self, reference: &Reference) -> Result<bool, Error> {
+        let Some(image) = self.record_of(reference)? else { return Ok(false) };
+        for name in names_in(&self.folders.sources)? {
+            let source = read_record::<SourceRecord>(&self.folders.sources.join(name))?;
+            let has_it =
+                |source: &SourceRecord| source.pinned && source.references.contains(&image.reference);
+            if source.is_some_and(|source| has_it(&source) && !source.is_gone()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The image that `reference` names, or `None` where the store does not have it.
     ///
     /// A reference with a digest finds an image of the same repository whose manifest (or index) has that digest, whatever its tag.
@@ -394,7 +408,7 @@ impl Store {
         // It may be its folder, and a container may run on it.
         let Some(records) = self.layer_records()? else { return Ok(None) };
         let folders =
-            records.into_iter().flat_map(|(_, record)| record.replaced.into_iter().chain([record.dir]));
+            records.into_values().flat_map(|record| record.replaced.into_iter().chain([record.dir]));
         let known: HashSet<OsString> = folders.map(OsString::from).collect();
         let mut orphans = names_in(&self.folders.layers)?;
         orphans.retain(|name| !known.contains(name));

@@ -118,6 +118,12 @@ impl Images {
         Ok(image)
     }
 
+    /// Whether a person has put the image into the image folder, where it lies still: then a registry's refusal counts for nothing
+    /// (docs/adr/014-image-folder-before-registry.md).
+    pub fn is_of_folder(&self, reference: &Reference) -> bool {
+        self.store.is_of_folder(reference).unwrap_or(false)
+    }
+
     /// Forgets what was known of a store that has changed since; says whether it has.
     fn heed_store(&mut self) -> bool {
         let changed = drain(&mut self.store_watch);

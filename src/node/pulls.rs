@@ -295,7 +295,7 @@ impl Worker {
         let found = self.images.find(&pull.reference).ok().flatten();
         let message = match (result, found) {
             (Ok(()), Some(image)) => return self.tell_found(&pull.waiting, &image),
-            (Err(error), Some(image)) if !error.is_refusal => {
+            (Err(error), Some(image)) if !error.is_refusal || self.images.is_of_folder(&pull.reference) => {
                 log::warn!(
                     "starting from the image that is in the store, which may not be the latest: {}",
                     error.message

@@ -198,6 +198,19 @@ fn what_is_saved_is_found_by_the_digest_of_its_index() {
 }
 
 #[test]
+fn an_image_is_the_folders_for_as_long_as_its_file_lies_there() {
+    let world = World::new();
+    let folder = layout(&world, "images/folder", &["folder"]);
+    let name = reference("images/folder:1");
+    world.store.import(&folder).unwrap();
+    assert!(!world.store.is_of_folder(&name).unwrap());
+    world.store.import_from_folder(&folder).unwrap();
+    assert!(world.store.is_of_folder(&name).unwrap());
+    fs::remove_dir_all(&folder).unwrap();
+    assert!(!world.store.is_of_folder(&name).unwrap());
+}
+
+#[test]
 fn an_image_of_the_folder_stays_though_a_person_loads_it_or_the_folder_is_out_of_reach() {
     for by_hand_first in [true, false] {
         let world = World::new();
@@ -348,6 +361,25 @@ fn removing_a_reference_leaves_the_image_to_the_others() {
     assert_whole(&world, "web:2", "x");
     assert!(remove("web:2").unwrap().bytes > 0);
     assert_eq!(names(world.store.layers_dir()), [""; 0]);
+}
+
+#[test]
+fn what_is_needed_is_not_removed_whatever_it_is_called() {
+    let world = World::new();
+    let (source, digest) = with_index(&world, "web");
+    world.store.import(&source).unwrap();
+    let keep = Keep { references: [reference(&format!("web@{digest}"))].into(), ..Keep::default() };
+    let remove = |name: &str, keep: &Keep| world.store.remove(&reference(name), keep);
+    assert!(matches!(remove("web:1", &keep), Err(Error::Named { .. })));
+    assert!(matches!(remove(&format!("web@{digest}"), &keep), Err(Error::Named { .. })));
+    assert!(remove("web:1", &Keep::default()).unwrap().is_some());
+
+    let folder = layout(&world, "images/folder", &["folder"]);
+    world.store.import_from_folder(&folder).unwrap();
+    let error = remove("images/folder:1", &Keep::default()).unwrap_err();
+    assert!(matches!(&error, Error::InFolder { path, .. } if *path == folder), "{error}");
+    fs::remove_dir_all(&folder).unwrap();
+    assert!(remove("images/folder:1", &Keep::default()).unwrap().is_some());
 }
 
 #[test]
