@@ -45,16 +45,17 @@ fn defaults(recipe: &Recipe<'_>) -> Vec<Mount> {
 
 /// The host's where the Pod is on the host's IPC, else the Pod's, else one of the container's own.
 fn shared_memory(recipe: &Recipe<'_>) -> Mount {
-    let host = || recipe.pod.host_ipc.then(|| PathBuf::from("/dev/shm"));
-    match host().or_else(|| recipe.shm.clone()) {
-        Some(source) => {
-            let destination = "/dev/shm".to_owned();
-            bound(&Bind { source, destination, read_only: false, mapped: false })
-        }
-        None => {
-            let options = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"];
-            mount("/dev/shm", "tmpfs", "shm", &options)
-        }
+    const SAFE: [&str; 3] = ["nosuid", "noexec", "nodev"];
+    let shared = |source: PathBuf, options: &[&str]| {
+        let mut mount = mount("/dev/shm", "bind", "", &[&["rbind", "rprivate"], options].concat());
+        mount.set_source(Some(source));
+        mount
+    };
+    match &recipe.shm {
+        _ if recipe.pod.host_ipc => shared("/dev/shm".into(), &[]),
+        // It is mounted so on the host, but crun 1.8 drops what is not said here.
+        Some(source) => shared(source.clone(), &SAFE),
+        None => mount("/dev/shm", "tmpfs", "shm", &[&SAFE[..], &["mode=1777", "size=65536k"]].concat()),
     }
 }
 
