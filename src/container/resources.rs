@@ -78,6 +78,7 @@ fn limit_memory(settings: &mut Settings, memory: &LinuxMemory) -> Result<(), Res
     refuse_v1([
         (memory.kernel().is_some_and(|limit| limit > 0), "memory.kernel"),
         (memory.kernel_tcp().is_some_and(|limit| limit > 0), "memory.kernelTCP"),
+        (memory.use_hierarchy().is_some(), "memory.useHierarchy"),
         (memory.swappiness().is_some(), "memory.swappiness"),
         (memory.disable_oom_killer() == Some(true), "memory.disableOOMKiller"),
     ])?;

@@ -34,6 +34,14 @@ fn memory_and_swap_are_told_apart() {
 }
 
 #[test]
+fn a_hierarchy_of_v1_is_refused_by_name() {
+    for answer in [true, false] {
+        let refused = of(&format!(r#"{{"memory": {{"useHierarchy": {answer}}}}}"#));
+        assert_eq!(refused, Err(ResourceError::OnlyV1("memory.useHierarchy")));
+    }
+}
+
+#[test]
 fn cpu_is_weight_bandwidth_and_set() {
     let vectors = [
         (r#"{"shares": 1024, "quota": 50000, "period": 200000}"#, "cpu.weight=100, cpu.max=50000 200000"),
