@@ -146,7 +146,7 @@ impl Bench {
         let bind = |mount: &manifest::pod::VolumeMount| {
             let volume = self.pod.volumes.iter().find(|volume| volume.name == mount.volume).unwrap();
             Bind {
-                source: volume::host_source(volume, folder),
+                source: volume::host_source(volume, folder).unwrap(),
                 destination: mount.mount_path.clone(),
                 read_only: mount.read_only,
                 mapped: false,

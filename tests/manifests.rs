@@ -122,6 +122,37 @@ fn everything_wrong_is_named_at_its_place() {
 }
 
 #[test]
+fn an_image_may_be_a_volume() {
+    let with = |image: &str| SIMPLE.replace("emptyDir: {}", &format!("image: {image}"));
+    let volume = |image: &str| read(&with(image)).unwrap().pods.remove(0).volumes.remove(0).kind;
+    let kind =
+        |reference: &str, pull_policy| VolumeKind::Image { reference: reference.to_owned(), pull_policy };
+    assert_eq!(volume("{reference: 'a:1'}"), kind("a:1", PullPolicy::IfNotPresent));
+    assert_eq!(volume("{reference: a}"), kind("a", PullPolicy::Always));
+    assert_eq!(volume("{reference: a, pullPolicy: Never}"), kind("a", PullPolicy::Never));
+    let pod = &read(&with("{reference: a}")).unwrap().pods[0];
+    assert_eq!(pod.images().collect::<Vec<_>>(), ["nginx:1.27", "a"]);
+    assert_eq!(pod.object["spec"]["volumes"][0]["image"]["pullPolicy"], "Always");
+    for (image, expected) in [
+        ("{pullPolicy: Never}", "spec.volumes[0].image.reference: Required value"),
+        (
+            "{reference: a, pullPolicy: Once}",
+            "spec.volumes[0].image.pullPolicy: Unsupported value: \"Once\": supported values: \"Always\", \
+             \"IfNotPresent\", \"Never\"",
+        ),
+        (
+            "{reference: a}\n    hostPath: {path: /a}",
+            "spec.volumes[0]: may not specify more than 1 volume type",
+        ),
+    ] {
+        let errors = errors(&with(image));
+        assert!(errors.len() == 1 && errors[0].ends_with(expected), "{image}: {errors:?}");
+    }
+    let below = with("{reference: a}").replace("mountPath: /data", "mountPath: /data\n      subPath: a");
+    assert!(errors(&below)[0].contains("not supported yet: spec.containers[0].volumeMounts[0].subPath"));
+}
+
+#[test]
 fn several_documents_lists_json_and_emptiness() {
     let second = SIMPLE.replacen("name: web", "name: db", 1);
     assert_eq!(read(&format!("{SIMPLE}---\n{second}---\n# end\n")).unwrap().pods.len(), 2);

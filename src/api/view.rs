@@ -136,6 +136,8 @@ pub struct PodExtra {
     pub terminating: bool,
     /// What of the Pod's wishes this machine cannot enforce.
     pub not_enforced: Vec<String>,
+    /// IDs of the images that its containers run from, or ran from last, and of those that are volumes of theirs.
+    pub images: Vec<String>,
     /// By container, init containers first: the PID of its first process, on the host.
     pub pids: Vec<Option<u32>>,
 }
@@ -186,6 +188,7 @@ impl PodView {
                 cgroup: snapshot.cgroup.clone(),
                 terminating: snapshot.status.terminating,
                 not_enforced: snapshot.not_enforced.clone(),
+                images: snapshot.images.iter().map(ToString::to_string).collect(),
                 pids: snapshot.status.containers.iter().map(|c| c.pid).collect(),
             },
         }

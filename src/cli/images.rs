@@ -79,9 +79,14 @@ impl Needed {
             let name = format!("{}/{}", pod.metadata.namespace, pod.metadata.name);
             for container in &pod.status.container_statuses {
                 needed.add_reference(&container.image, format!("Pod {name}"));
-                if let Ok(id) = container.image_id.parse() {
-                    needed.by_image.entry(id).or_default().insert(name.clone());
+            }
+            for volume in pod.spec["volumes"].as_array().into_iter().flatten() {
+                if let Some(reference) = volume["image"]["reference"].as_str() {
+                    needed.add_reference(reference, format!("Pod {name}"));
                 }
+            }
+            for id in pod.podkeep.images.into_iter().filter_map(|id| id.parse().ok()) {
+                needed.by_image.entry(id).or_default().insert(name.clone());
             }
         }
         Ok(needed)

@@ -23,8 +23,8 @@ pub use hooks::{HookError, HookProblem, run_hooks};
 pub use lsm::{Lsm, is_apparmor_profile_loaded};
 pub use namespaces::{JoinError, Mappings, NamespaceError, Namespaces, PodNamespaces, user_namespace};
 pub use plan::{
-    ExecSetting, Overlay, Plan, PlanError, Root, Setting, Stdio, Target, exec_plan, hook_plan, pause_plan,
-    plan, sysctl_path,
+    ExecSetting, ImageVolume, Overlay, Plan, PlanError, Root, Setting, Stdio, Target, exec_plan, hook_plan,
+    pause_plan, plan, sysctl_path,
 };
 pub use recipe::{Bind, IdRange, ImageConfig, Recipe};
 pub use spawn::{News, Parent, Progress, Report, SpawnError, Spawned, StartError, spawn, spawn_by};

@@ -27,7 +27,7 @@ pub use error::PlanError;
 pub use exec::{ExecSetting, Target, exec_plan, hook_plan};
 pub use pause::pause_plan;
 pub(super) use report::hint_of_memory;
-pub use root::{Overlay, Root};
+pub use root::{ImageVolume, Overlay, Root};
 pub use setting::{Setting, Stdio};
 pub use sysctls::path as sysctl_path;
 
@@ -59,7 +59,7 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
     let seccomp = filter(linux)?;
     let entrance = unshare::entrance(linux, &namespaces)?;
     let in_user_namespace = namespaces.user.is_some();
-    let mounts = mounts::steps(spec, &namespaces, in_user_namespace)?;
+    let mounts = mounts::steps(spec, &namespaces, in_user_namespace, root.volumes())?;
     let proc = Slot(mounts.slots);
     let labels = process::labels(process, proc)?;
     let sysctls = sysctls::steps(spec, proc)?;
@@ -68,7 +68,7 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
 
     let mut steps = vec![Step::ResetSignals];
     steps.extend(process::limits(process)?);
-    let root = root::steps(&root, spec, &namespaces, Slot(mounts.slots + 1))?;
+    let root = root::steps(&root, spec, &namespaces, Slot(mounts.slots + 1), mounts.images)?;
     let forks = entrance.forks;
     let outside = root.outside.into_iter().chain(mounts.outside).collect();
     steps.extend(unshare::steps(entrance, namespaces, outside));

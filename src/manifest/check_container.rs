@@ -66,7 +66,8 @@ fn container(
     checker: &mut Checker<'_>,
 ) -> Container {
     let Place { role, annotations, grace, path, host_ports } = place;
-    let image = image(written, path, checker);
+    let image = image(written.image.as_deref(), &path.key("image"), checker);
+    let policy_path = path.key("imagePullPolicy");
     let ports = ports(written, spec.host_network.unwrap_or_default(), path, host_ports, checker);
     let (lifecycle, probes) = check_lifecycle::of_container(written, role, &ports, grace, path, checker);
     Container {
@@ -75,7 +76,7 @@ fn container(
         restart: check_restart::of_container(written, spec.restart_policy.as_deref(), path, checker),
         lifecycle,
         probes,
-        pull_policy: pull_policy(written, &image, path, checker),
+        pull_policy: pull_policy(written.image_pull_policy.as_deref(), &image, &policy_path, checker),
         image,
         command: written.command.clone().unwrap_or_default(),
         args: written.args.clone().unwrap_or_default(),
@@ -88,25 +89,31 @@ fn container(
     }
 }
 
-fn image(written: &api::Container, path: &Path, checker: &mut Checker<'_>) -> String {
-    let image = written.image.clone().unwrap_or_default();
-    let path = path.key("image");
+/// The name of an image, at `path`.
+pub(super) fn image(written: Option<&str>, path: &Path, checker: &mut Checker<'_>) -> String {
+    let image = written.unwrap_or_default();
     if image.is_empty() {
-        checker.required(&path);
+        checker.required(path);
     } else if image.trim() != image {
-        checker.invalid(&path, &image, "must not have leading or trailing whitespace");
+        checker.invalid(path, image, "must not have leading or trailing whitespace");
     }
-    image
+    image.to_owned()
 }
 
-fn pull_policy(written: &api::Container, image: &str, path: &Path, checker: &mut Checker<'_>) -> PullPolicy {
+/// When that image is pulled, at `path`.
+pub(super) fn pull_policy(
+    written: Option<&str>,
+    image: &str,
+    path: &Path,
+    checker: &mut Checker<'_>,
+) -> PullPolicy {
     let words = [
         ("Always", PullPolicy::Always),
         ("IfNotPresent", PullPolicy::IfNotPresent),
         ("Never", PullPolicy::Never),
     ];
     let default = defaults::pull_policy(image);
-    checker.word(&path.key("imagePullPolicy"), written.image_pull_policy.as_deref(), &words, default)
+    checker.word(path, written, &words, default)
 }
 
 fn env(written: &api::Container, path: &Path, checker: &mut Checker<'_>) -> Vec<EnvVar> {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1 as api;
 
 use super::check::Checker;
+use super::check_container;
 use super::names;
 use super::pod::{HostPathKind, Medium, Volume, VolumeKind, VolumeMount};
 use super::quantity::Quantity;
@@ -27,15 +28,23 @@ pub(super) fn volumes(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Vec<Vol
 
 /// A volume without a source is an `emptyDir`, as in Kubernetes. Other sources are refused before.
 fn kind(volume: &api::Volume, path: &Path, checker: &mut Checker<'_>) -> VolumeKind {
-    match (&volume.host_path, &volume.empty_dir) {
-        (Some(_), Some(_)) => {
+    match (&volume.host_path, &volume.empty_dir, &volume.image) {
+        (Some(host_path), None, None) => host_path_volume(host_path, &path.key("hostPath"), checker),
+        (None, Some(empty_dir), None) => empty_dir_volume(empty_dir, &path.key("emptyDir"), checker),
+        (None, None, Some(image)) => image_volume(image, &path.key("image"), checker),
+        (None, None, None) => VolumeKind::EmptyDir { medium: Medium::Disk, size_limit: None },
+        _ => {
             checker.error(path, "may not specify more than 1 volume type");
             VolumeKind::EmptyDir { medium: Medium::Disk, size_limit: None }
         }
-        (Some(host_path), None) => host_path_volume(host_path, &path.key("hostPath"), checker),
-        (None, Some(empty_dir)) => empty_dir_volume(empty_dir, &path.key("emptyDir"), checker),
-        (None, None) => VolumeKind::EmptyDir { medium: Medium::Disk, size_limit: None },
     }
+}
+
+fn image_volume(written: &api::ImageVolumeSource, path: &Path, checker: &mut Checker<'_>) -> VolumeKind {
+    let reference = check_container::image(written.reference.as_deref(), &path.key("reference"), checker);
+    let policy = written.pull_policy.as_deref();
+    let pull_policy = check_container::pull_policy(policy, &reference, &path.key("pullPolicy"), checker);
+    VolumeKind::Image { reference, pull_policy }
 }
 
 fn host_path_volume(

@@ -70,11 +70,7 @@ fn quantities(amounts: &Amounts) -> Value {
 }
 
 fn fill_container(container: &mut Value, host_network: bool) {
-    let policy = match pull_policy(container["image"].as_str().unwrap_or_default()) {
-        PullPolicy::Always => "Always",
-        PullPolicy::IfNotPresent => "IfNotPresent",
-        PullPolicy::Never => "Never",
-    };
+    let policy = shown_policy(&container["image"]);
     fill(
         container,
         json!({"imagePullPolicy": policy, "resources": {}, "terminationMessagePath": "/dev/termination-log",
@@ -118,12 +114,24 @@ fn fill_handler(handler: &mut Value) {
     }
 }
 
+fn shown_policy(image: &Value) -> &'static str {
+    match pull_policy(image.as_str().unwrap_or_default()) {
+        PullPolicy::Always => "Always",
+        PullPolicy::IfNotPresent => "IfNotPresent",
+        PullPolicy::Never => "Never",
+    }
+}
+
 fn fill_volume(volume: &mut Value) {
     if volume.as_object().is_some_and(|fields| fields.len() == 1) {
         fill(volume, json!({"emptyDir": {}}));
     }
     if let Some(host_path) = volume.get_mut("hostPath") {
         fill(host_path, json!({"type": ""}));
+    }
+    if let Some(image) = volume.get_mut("image") {
+        let policy = shown_policy(&image["reference"]);
+        fill(image, json!({"pullPolicy": policy}));
     }
 }
 

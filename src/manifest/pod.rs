@@ -105,6 +105,17 @@ impl Pod {
     }
 }
 
+impl Pod {
+    /// Every image that the Pod names, by its containers and volumes.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        let volumes = self.volumes.iter().filter_map(|volume| match &volume.kind {
+            VolumeKind::Image { reference, .. } => Some(reference.as_str()),
+            VolumeKind::EmptyDir { .. } | VolumeKind::HostPath { .. } => None,
+        });
+        self.containers.iter().map(|container| container.image.as_str()).chain(volumes)
+    }
+}
+
 impl Container {
     /// A container of which nothing else is said: one of `spec.containers`, restarted `Always`.
     pub fn plain(name: &str, image: &str) -> Container {
@@ -248,6 +259,12 @@ pub enum VolumeKind {
         /// Absolute, without `..`.
         path: String,
         kind: HostPathKind,
+    },
+    /// The files of an image or an artifact, read-only and without programs.
+    Image {
+        /// As written in the manifest.
+        reference: String,
+        pull_policy: PullPolicy,
     },
 }
 

@@ -83,8 +83,8 @@ const ROWS: &[Row] = &[
 ];
 
 /// Volume sources that may work one day; any other that is not honoured belongs to a cluster.
-const VOLUMES_LATER: &[&str] = &["configMap", "downwardAPI", "image", "iscsi", "nfs", "projected", "secret"];
-const VOLUMES: &[&str] = &["emptyDir", "hostPath"];
+const VOLUMES_LATER: &[&str] = &["configMap", "downwardAPI", "iscsi", "nfs", "projected", "secret"];
+const VOLUMES: &[&str] = &["emptyDir", "hostPath", "image"];
 
 /// Names every field of `pod` that is not honoured.
 pub(crate) fn check(pod: &Node, node_name: &str, findings: &mut Findings) {

@@ -56,7 +56,7 @@ impl Worker {
         let mut keep = Keep::default();
         for run in self.pods.values() {
             keep.images.extend(run.image_ids());
-            let images = run.pod().containers.iter().map(|container| container.image.parse());
+            let images = run.pod().images().map(str::parse);
             // A name that is none brings no image.
             keep.references.extend(images.filter_map(Result::ok));
         }

@@ -1,4 +1,4 @@
-//! Which image a container starts from: found in the store, or brought into it beside the loop, from the image folder or by a pull
+//! Which images a container starts from, its own and those of its volumes: found in the store, or brought into it beside the loop, from the image folder or by a pull
 //! (`pulls.rs`).
 
 use std::collections::{HashMap, HashSet};
@@ -12,18 +12,61 @@ use inotify::{Inotify, WatchMask};
 
 use super::pod_run::{Key, PodNumber};
 use super::poller::Interest;
-use super::pulls::Waiter;
 use super::worker::{Done, Worker};
 use crate::container::ResolvedUser;
 use crate::container::user;
 use crate::image::{self, Digest, Folder, Image, Reference, Store};
-use crate::manifest::Container;
-use crate::manifest::pod::PullPolicy;
+use crate::manifest::pod::{PullPolicy, VolumeKind};
+use crate::manifest::{Container, Pod};
 use crate::pod::event::Index;
 use crate::pod::{Event, ImageProblem};
 
 /// More than any `/etc/passwd` needs. Bytes.
 const MAX_ACCOUNTS: usize = 4 << 20;
+
+/// A container that waits for an image. It wants one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiter {
+    pub pod: PodNumber,
+    pub container: Index,
+    pub wants: Wanted,
+}
+
+/// Which of a container's images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    Root,
+    /// That of an image volume which it mounts, by its place in the Pod's volumes.
+    Volume(usize),
+}
+
+impl Waiter {
+    /// The name of the image, and when it is pulled.
+    fn image(self, pod: &Pod) -> Option<(&str, PullPolicy)> {
+        match self.wants {
+            Wanted::Root => {
+                pod.containers.get(self.container).map(|spec| (spec.image.as_str(), spec.pull_policy))
+            }
+            Wanted::Volume(place) => match &pod.volumes.get(place)?.kind {
+                VolumeKind::Image { reference, pull_policy } => Some((reference, *pull_policy)),
+                VolumeKind::EmptyDir { .. } | VolumeKind::HostPath { .. } => None,
+            },
+        }
+    }
+
+    /// What it wants when it has this.
+    fn next(self, pod: &Pod) -> Option<Waiter> {
+        let from = match self.wants {
+            Wanted::Root => 0,
+            Wanted::Volume(place) => place + 1,
+        };
+        let mounts = &pod.containers.get(self.container)?.mounts;
+        (from..pod.volumes.len())
+            .filter(|place| mounts.iter().any(|mount| mount.volume == pod.volumes[*place].name))
+            .map(|place| Waiter { wants: Wanted::Volume(place), ..self })
+            .find(|waiter| waiter.image(pod).is_some())
+    }
+}
 
 /// The store, the image folder and what is being brought from one to the other.
 pub struct Images {
@@ -173,17 +216,25 @@ impl Images {
 }
 
 impl Worker {
-    /// Looks for a container's image; answers later where a file is being imported that may hold it, or a registry is asked.
+    /// Looks for a container's images.
     pub fn find_image(&mut self, number: PodNumber, container: Index) {
-        let Some(run) = self.pods.get(&number) else { return };
-        let Some(spec) = run.pod().containers.get(container) else { return };
-        let (text, policy) = (spec.image.clone(), spec.pull_policy);
+        let Some(c) = self.pods.get_mut(&number).and_then(|run| run.containers.get_mut(container)) else {
+            return;
+        };
+        let before = std::mem::take(&mut c.volumes);
+        self.look_for(Waiter { pod: number, container, wants: Wanted::Root });
+        self.note_last_use(before.into_values().map(|image| image.id.clone()).collect());
+    }
+
+    /// Looks for one image; answers later where a file is being imported that may hold it, or a registry is asked.
+    fn look_for(&mut self, waiter: Waiter) {
+        let Some(run) = self.pods.get(&waiter.pod) else { return };
+        let Some((text, policy)) = waiter.image(run.pod()) else { return };
+        let reference = text.parse::<Reference>();
         // What came a moment ago counts, whether or not the loop has heard of it.
         self.images_arrived();
-        let waiter = (number, container);
-        let missing = |problem, message| Event::ImageMissing { container, problem, message };
-        let event = match text.parse::<Reference>() {
-            Err(error) => missing(ImageProblem::InvalidName, error.to_string()),
+        let (problem, message) = match reference {
+            Err(error) => (ImageProblem::InvalidName, error.to_string()),
             Ok(reference) => match self.images.find(&reference) {
                 // What a digest names does not change: there is nothing to ask.
                 Ok(Some(_)) if policy == PullPolicy::Always && reference.digest().is_none() => {
@@ -199,7 +250,7 @@ impl Worker {
                     if policy != PullPolicy::Never {
                         return self.pull_image(reference, waiter);
                     }
-                    missing(ImageProblem::NeverPull, self.images.missing_message(&reference))
+                    (ImageProblem::NeverPull, self.images.missing_message(&reference))
                 }
                 Err(error) if error.is_damage() && self.images.damaged.insert(reference.clone()) => {
                     log::warn!("{:#}", anyhow::Error::from(error));
@@ -209,20 +260,42 @@ impl Worker {
                 Err(error) if error.is_damage() && policy != PullPolicy::Never => {
                     return self.pull_image(reference, waiter);
                 }
-                Err(error) => missing(ImageProblem::Unreadable, format!("{:#}", anyhow::Error::from(error))),
+                Err(error) => (ImageProblem::Unreadable, format!("{:#}", anyhow::Error::from(error))),
             },
         };
-        self.tell(number, event);
+        self.tell_missing(waiter, problem, message);
     }
 
-    /// Tells containers that their image is there.
-    pub fn tell_found(&mut self, waiting: &[(PodNumber, Index)], image: &Arc<Image>) {
+    /// Tells a container that one of its images is not to be had.
+    pub fn tell_missing(&mut self, waiter: Waiter, problem: ImageProblem, message: String) {
+        let Waiter { pod: number, container, wants } = waiter;
+        let Some(run) = self.pods.get_mut(&number) else { return };
+        run.containers[container].lacks = Some(wants);
+        let message = match wants {
+            Wanted::Root => message,
+            Wanted::Volume(place) => format!("volume {}: {message}", run.pod().volumes[place].name),
+        };
+        self.tell(number, Event::ImageMissing { container, problem, message });
+    }
+
+    /// Gives containers an image that is there, and looks for the next one that they want; those that have all are told.
+    pub fn tell_found(&mut self, waiting: &[Waiter], image: &Arc<Image>) {
         let mut replaced = Vec::new();
-        for (number, container) in waiting.iter().copied() {
-            let Some(run) = self.pods.get_mut(&number) else { continue };
-            let before = run.containers[container].image.replace(Arc::clone(image));
+        for waiter in waiting.iter().copied() {
+            let Some(run) = self.pods.get_mut(&waiter.pod) else { continue };
+            let c = &mut run.containers[waiter.container];
+            let before = match waiter.wants {
+                Wanted::Root => c.image.replace(Arc::clone(image)),
+                Wanted::Volume(place) => c.volumes.insert(place, Arc::clone(image)),
+            };
             replaced.extend(before.map(|image| image.id.clone()).filter(|before| *before != image.id));
-            self.tell(number, Event::ImageReady { container, image_id: image.id.to_string() });
+            let image_id = c.image.as_ref().map_or_else(String::new, |image| image.id.to_string());
+            match waiter.next(run.pod()) {
+                Some(next) => self.look_for(next),
+                None => {
+                    self.tell(waiter.pod, Event::ImageReady { container: waiter.container, image_id });
+                }
+            }
         }
         self.note_last_use(replaced);
     }
@@ -251,12 +324,12 @@ impl Worker {
 
     fn look_again(&mut self) {
         let waiting = std::mem::take(&mut self.images.waiting);
-        self.find_images(waiting);
+        self.look_for_all(waiting);
     }
 
-    pub fn find_images(&mut self, containers: Vec<Waiter>) {
-        for (number, container) in containers {
-            self.find_image(number, container);
+    pub fn look_for_all(&mut self, waiting: Vec<Waiter>) {
+        for waiter in waiting {
+            self.look_for(waiter);
         }
     }
 
@@ -333,7 +406,10 @@ impl Worker {
         let mut arrived = Vec::new();
         for (number, run) in &self.pods {
             for container in run.machine.without_image() {
-                let reference = run.pod().containers[container].image.parse::<Reference>();
+                let wants = run.containers[container].lacks.unwrap_or(Wanted::Root);
+                let waiter = Waiter { pod: *number, container, wants };
+                let Some((text, _)) = waiter.image(run.pod()) else { continue };
+                let reference = text.parse::<Reference>();
                 if reference.is_ok_and(|reference| matches!(self.images.find(&reference), Ok(Some(_)))) {
                     arrived.push((*number, Event::ImageArrived { container }));
                 }

@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use super::clock;
 use super::folders::Folders;
 use super::good_manifests;
-use super::snapshot::{Snapshot, pod_snapshot};
+use super::snapshot::{PodSnapshot, Snapshot, pod_snapshot};
 use super::state::{self, Error};
+use crate::image::Digest;
 use crate::manifest;
 use crate::pod::Machine;
 use crate::pod::machine::Settings;
@@ -29,10 +30,12 @@ pub fn snapshot(run_dir: &Path, root_dir: &Path) -> Result<Snapshot, Error> {
     };
     for found in state::found(&folders)? {
         match found.map_err(|error| error.to_string()).and_then(machine_of) {
-            Ok(machine) => {
-                let pod = Arc::clone(machine.pod());
+            Ok((machine, mounted)) => {
+                let (pod, status) = (Arc::clone(machine.pod()), machine.status());
                 snapshot.node_name.clone_from(&pod.node_name);
-                snapshot.pods.push(pod_snapshot(pod, machine.status(), None, &folders, None, &[], None));
+                let images = machine.image_ids().filter_map(|id| id.parse().ok()).chain(mounted).collect();
+                let pod = pod_snapshot(pod, status, None, &folders, None, &[], None);
+                snapshot.pods.push(PodSnapshot { images, ..pod });
             }
             Err(problem) => snapshot.problems.push(problem),
         }
@@ -47,8 +50,8 @@ pub fn named_images(root_dir: &Path) -> Vec<(PathBuf, String)> {
     let folders = Folders { root: root_dir.to_owned(), run: PathBuf::new(), logs: PathBuf::new() };
     let (good, _) = good_manifests::load_all(&folders.good_manifests(), &node);
     let images = |(origin, pods): good_manifests::Good| {
-        let containers = pods.iter().flat_map(|pod| &pod.containers);
-        containers.map(|container| (origin.file.clone(), container.image.clone())).collect::<Vec<_>>()
+        let named = pods.iter().flat_map(|pod| pod.images());
+        named.map(|image| (origin.file.clone(), image.to_owned())).collect::<Vec<_>>()
     };
     good.into_iter().flat_map(images).collect()
 }
@@ -71,10 +74,13 @@ pub fn keeper_lives(run_dir: &Path) -> bool {
     keeper.is_some_and(|keeper| crate::keeper::start_time(keeper.pid) == keeper.start_time)
 }
 
-fn machine_of(found: state::Found) -> Result<Machine, String> {
+/// The Pod's machine, and the images that its containers mount.
+fn machine_of(found: state::Found) -> Result<(Machine, Vec<Digest>), String> {
     let uid = found.uid;
     let pod = manifest::from_source(&found.pod.source, &found.pod.node_name)
         .map_err(|_| format!("Pod {uid}: its record is of another version of podkeep"))?;
+    let mounted = found.state.runs.into_iter().flatten().flat_map(|run| run.volume_images).collect();
     Machine::resume(Arc::new(pod), found.state.machine, Settings::default(), clock::now())
+        .map(|machine| (machine, mounted))
         .ok_or_else(|| format!("Pod {uid}: its saved state does not fit"))
 }

@@ -1,10 +1,11 @@
 //! A Pod on this machine: its machine of decisions, and what the node holds for it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::images::Wanted;
 use super::pause::Pause;
 use super::poller::Registration;
 use super::start_journal::Place;
@@ -76,6 +77,10 @@ pub struct PodRun {
 pub struct ContainerRun {
     /// Found for the next start.
     pub image: Option<Arc<Image>>,
+    /// The same for image volumes that it mounts, by their place in the Pod's volumes.
+    pub volumes: BTreeMap<usize, Arc<Image>>,
+    /// What was looked for last and not found.
+    pub lacks: Option<Wanted>,
     pub group: Option<Group>,
     pub output: Option<Output>,
     /// On its way to exec.
@@ -145,9 +150,12 @@ impl PodRun {
         }
     }
 
-    /// The images that its containers run from, or ran from last.
+    /// The images that its containers run from or ran from last, and those of volumes that are mounted, or will be in a moment.
     pub fn image_ids(&self) -> impl Iterator<Item = Digest> {
-        self.machine.image_ids().filter_map(|id| id.parse().ok())
+        let mounted = self.containers.iter().filter_map(|c| c.process.as_ref());
+        let mounted = mounted.flat_map(|process| process.run.volume_images.iter().cloned());
+        let found = self.containers.iter().flat_map(|c| c.volumes.values().map(|image| image.id.clone()));
+        self.machine.image_ids().filter_map(|id| id.parse().ok()).chain(mounted).chain(found)
     }
 
     pub fn pod(&self) -> &Arc<Pod> {

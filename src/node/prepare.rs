@@ -223,7 +223,7 @@ impl Worker {
 /// namespace waits for those that are being destroyed (the kernel's rtnl lock), ids of users are written to disk.
 /// For what is quick, the way to a thread and back would be the longer part.
 fn is_quick(pod: &Pod) -> bool {
-    let local = |volume: &Volume| matches!(volume.kind, VolumeKind::EmptyDir { .. });
+    let local = |volume: &Volume| !matches!(volume.kind, VolumeKind::HostPath { .. });
     pod.host_network && pod.host_users && pod.volumes.iter().all(local)
 }
 

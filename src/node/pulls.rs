@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::clock;
+use super::images::Waiter;
 use super::pod_run::PodNumber;
 use super::pull_rate::PullRate;
 use super::secrets::PullSecrets;
@@ -16,16 +17,12 @@ use super::worker::{Done, Worker};
 use crate::config::ImageConfig;
 use crate::http::Cancel;
 use crate::image::{self, Credentials, Failure, Hosts, Progress, PullError, PullOptions, Reference, Store};
-use crate::pod::event::Index;
-use crate::pod::{BootTime, Event, ImageProblem};
+use crate::pod::{BootTime, ImageProblem};
 
 /// How long a registry may take to say whether an image of the store is current, before a container starts without its word.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Registries that are asked at a time: one that does not answer must not keep others from it.
 const ASK_THREADS: usize = 16;
-
-/// A container that waits for its image.
-pub type Waiter = (PodNumber, Index);
 
 /// What tells one pull from another of the same image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,7 +143,7 @@ impl Pulls {
     /// Ends pulls that no container waits for any more, this Pod's being gone.
     pub fn leave(&mut self, number: PodNumber) {
         self.under_way.retain(|_, pull| {
-            pull.waiting.retain(|(pod, _)| *pod != number);
+            pull.waiting.retain(|waiter| waiter.pod != number);
             let is_wanted = !pull.waiting.is_empty();
             if !is_wanted {
                 log::info!("image {}: nobody waits for it any more", pull.reference);
@@ -235,7 +232,7 @@ impl Registries {
 impl Worker {
     /// Whether the store's image is still what its reference means is for the registry to say; what is newer is fetched.
     pub fn ask_for_newer(&mut self, reference: Reference, waiter: Waiter) {
-        let secrets = self.pull_secrets(waiter.0);
+        let secrets = self.pull_secrets(waiter.pod);
         if self.pulls.join(&reference, &secrets, waiter) {
             return;
         }
@@ -246,7 +243,7 @@ impl Worker {
 
     /// Fetches what the store lacks.
     pub fn pull_image(&mut self, reference: Reference, waiter: Waiter) {
-        let secrets = self.pull_secrets(waiter.0);
+        let secrets = self.pull_secrets(waiter.pod);
         if self.pulls.join(&reference, &secrets, waiter) {
             return;
         }
@@ -306,17 +303,16 @@ impl Worker {
             (Ok(()), None) => format!("image {} was removed as soon as it had come", pull.reference),
         };
         let message = self.images.with_failed_imports(message);
-        for (pod, container) in pull.waiting {
-            let (problem, message) = (ImageProblem::Missing, message.clone());
-            self.tell(pod, Event::ImageMissing { container, problem, message });
+        for waiter in pull.waiting {
+            self.tell_missing(waiter, ImageProblem::Missing, message.clone());
         }
     }
 
     /// A Secret that changed while it was not let in: the containers need not wait until the pull is repeated.
     fn look_again_with_new_secrets(&mut self, pull: &mut Pull) {
-        let has_new = |(number, _): &mut Waiter| self.pull_secrets(*number) != pull.secrets;
+        let has_new = |waiter: &mut Waiter| self.pull_secrets(waiter.pod) != pull.secrets;
         let again = pull.waiting.extract_if(.., has_new).collect();
-        self.find_images(again);
+        self.look_for_all(again);
     }
 
     /// What came into the store by another way, or by the pull of a Pod with other Secrets, needs to be fetched no more: whether the
@@ -330,7 +326,7 @@ impl Worker {
             if let Some(pull) = self.pulls.under_way.remove(&number) {
                 // It may be the one that brought it: then it has ended already.
                 pull.cancel.cancel();
-                self.find_images(pull.waiting);
+                self.look_for_all(pull.waiting);
             }
         }
     }

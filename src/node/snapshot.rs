@@ -13,6 +13,7 @@ use super::exec::ExecRequest;
 use super::folders::Folders;
 use crate::cgroup::Controller;
 use crate::events::Recorder;
+use crate::image::Digest;
 use crate::logs::pod_log_dir;
 use crate::manifest::Pod;
 use crate::manifest::pod::Amounts;
@@ -53,13 +54,15 @@ pub struct PodSnapshot {
     pub file: Option<PathBuf>,
     /// The Pod's log folder.
     pub log_dir: PathBuf,
+    /// The images that its containers run from or ran from last, and those that they mount.
+    pub images: Vec<Digest>,
     /// As in `/proc/PID/cgroup`; `None` before it exists.
     pub cgroup: Option<PathBuf>,
     /// What of this Pod's wishes this machine cannot enforce.
     pub not_enforced: Vec<String>,
 }
 
-/// Puts together what others may see of a Pod.
+/// Puts together what others may see of a Pod, but for its images.
 pub fn pod_snapshot(
     pod: Arc<Pod>,
     status: PodStatus,
@@ -71,7 +74,7 @@ pub fn pod_snapshot(
 ) -> PodSnapshot {
     let log_dir = pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid);
     let not_enforced = unmet_wishes(&pod, missing, pids_max);
-    PodSnapshot { pod, status, file, log_dir, cgroup, not_enforced }
+    PodSnapshot { pod, status, file, images: Vec::new(), log_dir, cgroup, not_enforced }
 }
 
 /// What the Pod asks for that these controllers, which the host lacks, would have to give.

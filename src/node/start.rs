@@ -13,7 +13,7 @@ use rustix::thread::CapabilitySet;
 use super::carry_out::Failed;
 use super::folders::Folders;
 use super::output::fifo_key;
-use super::pod_run::{Key, Output, PodNumber, Process, Starting, Watched};
+use super::pod_run::{ContainerRun, Key, Output, PodNumber, Process, Starting, Watched};
 use super::poller::{Interest, Poller};
 use super::prepare;
 use super::state::SavedRun;
@@ -22,8 +22,8 @@ use super::worker::Worker;
 use crate::cgroup::Controller;
 use crate::config::Config;
 use crate::container::{
-    self, Bind, IdRange, ImageConfig, Lsm, Namespaces, News, Overlay, Plan, Recipe, ResolvedUser, Root,
-    Setting, StartError, Stdio,
+    self, Bind, IdRange, ImageConfig, ImageVolume, Lsm, Namespaces, News, Overlay, Plan, Recipe,
+    ResolvedUser, Root, Setting, StartError, Stdio,
 };
 use crate::container::{resources, seccomp};
 use crate::image::Image;
@@ -118,7 +118,8 @@ impl Worker {
         let (stdout, stderr) = (fifo(Stream::Stdout)?, fifo(Stream::Stderr)?);
         let (out, err) = (stdout.container_end()?, stderr.container_end()?);
         let stdio = Stdio::Streams { stdin: None, stdout: out, stderr: err };
-        let root = self.make_root(ingredients, spec, attempt, ids)?;
+        let volumes = image_volumes(pod, spec, &run.containers[container])?;
+        let root = self.make_root(ingredients, spec, attempt, ids, volumes)?;
         let oci = self.container_spec(ingredients, container, group.path(), resources)?;
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
@@ -147,6 +148,7 @@ impl Worker {
         container: &Container,
         attempt: u32,
         ids: Option<IdRange>,
+        volumes: Vec<ImageVolume>,
     ) -> Result<Overlay> {
         let folders = &self.options.folders;
         let run = folders.container_run(&ingredients.pod.uid, &container.name, attempt);
@@ -164,6 +166,7 @@ impl Worker {
             upper,
             work,
             mount_at: folders.mount_point(),
+            volumes,
         })
     }
 
@@ -187,7 +190,7 @@ impl Worker {
             user,
             hostname: pod.hostname.as_deref().unwrap_or(&self.options.node_name),
             open_files: self.options.open_files,
-            binds: binds(pod, spec, &folders.pod(&pod.uid)),
+            binds: binds(pod, spec, &folders.pod(&pod.uid), self.images.layers_dir()),
             cgroup: cgroup.to_owned(),
             resources,
             oom_score_adj: Some(oom_score_adj(pod, spec)),
@@ -270,7 +273,9 @@ impl Worker {
                 let pid = self.start_journal.pid(&starting.place);
                 let stop_signal = c.image.as_ref().and_then(|image| image.config.stop_signal.clone());
                 let (attempt, keeper) = (starting.attempt, self.reign.keeper);
-                let run = SavedRun { attempt, pid, start_time: start_time(pid), stop_signal, keeper };
+                let volume_images = c.volumes.values().map(|image| image.id.clone()).collect();
+                let start_time = start_time(pid);
+                let run = SavedRun { attempt, pid, start_time, stop_signal, volume_images, keeper };
                 c.process = Some(Process { run, pidfd: Some(pidfd), watch: None });
                 self.processes.insert(pid, (number, container));
                 // It may have said more by now.
@@ -436,15 +441,35 @@ fn image_config(image: &Image) -> ImageConfig {
 }
 
 /// The container's volumes, where it wants them.
-fn binds(pod: &Pod, container: &Container, pod_folder: &Path) -> Vec<Bind> {
+fn binds(pod: &Pod, container: &Container, pod_folder: &Path, layers_dir: &Path) -> Vec<Bind> {
     let bind = |mount: &crate::manifest::pod::VolumeMount| {
         let volume = pod.volumes.iter().find(|volume| volume.name == mount.volume)?;
+        // Of an image the plan shows the layers: `image_volumes`.
+        let source = volume::host_source(volume, pod_folder).unwrap_or_else(|| layers_dir.to_owned());
         Some(Bind {
-            source: volume::host_source(volume, pod_folder),
+            source,
             destination: mount.mount_path.clone(),
             mapped: !pod.host_users && matches!(volume.kind, VolumeKind::HostPath { .. }),
-            read_only: mount.read_only,
+            read_only: mount.read_only || matches!(volume.kind, VolumeKind::Image { .. }),
         })
     };
     container.mounts.iter().filter_map(bind).collect()
+}
+
+/// The images that are mounted as volumes, as they were found for this start.
+fn image_volumes(pod: &Pod, container: &Container, run: &ContainerRun) -> Result<Vec<ImageVolume>> {
+    let mut volumes = Vec::new();
+    for mount in &container.mounts {
+        let Some(place) = pod.volumes.iter().position(|volume| volume.name == mount.volume) else { continue };
+        if let VolumeKind::Image { reference, .. } = &pod.volumes[place].kind {
+            let image = run.volumes.get(&place);
+            let image =
+                image.with_context(|| format!("volume {}: image {reference} is gone", mount.volume))?;
+            volumes.push(ImageVolume {
+                destination: mount.mount_path.clone().into(),
+                lower: image.layers.clone(),
+            });
+        }
+    }
+    Ok(volumes)
 }

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::folders::Folders;
+use crate::image::Digest;
 use crate::manifest::{Pod, Uid};
 use crate::pod::machine;
 
@@ -52,6 +53,9 @@ pub struct SavedRun {
     pub start_time: u64,
     /// The image's.
     pub stop_signal: Option<String>,
+    /// Those of image volumes that it mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_images: Vec<Digest>,
     /// Whose child it is: that keeper alone is told how it ends.
     pub keeper: KeeperId,
 }

@@ -489,7 +489,7 @@ impl Worker {
     pub fn snapshot(&self) -> Snapshot {
         let pods = self.pods.values().map(|run| {
             let file = self.set.origin(&run.pod().id).map(|origin| origin.file.clone());
-            super::snapshot::pod_snapshot(
+            let pod = super::snapshot::pod_snapshot(
                 Arc::clone(run.pod()),
                 run.machine.status(),
                 file,
@@ -497,7 +497,8 @@ impl Worker {
                 run.group.as_ref().map(|group| group.path().to_owned()),
                 self.cgroups.missing_controllers(),
                 self.options.config.pod_pids_limit,
-            )
+            );
+            super::snapshot::PodSnapshot { images: run.image_ids().collect(), ..pod }
         });
         let mut pods: Vec<_> = pods.collect();
         pods.sort_by(|a, b| a.pod.id.cmp(&b.pod.id));

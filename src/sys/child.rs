@@ -125,6 +125,10 @@ impl Child<'_> {
             }
             Step::MapLayers { layers_dir, map } => root::map_layers(layers_dir, map),
             Step::MountRoot { layers_dir, options, at } => root::mount(layers_dir, options, at),
+            Step::OpenImage { layers_dir, options, at, slot } => {
+                let image = root::open_image(layers_dir, options, at)?;
+                self.fill(*slot, image)
+            }
             Step::EnterHostDirectory { path } => chdir(path),
             Step::AttachRoot { slot, at } => self.attach_root(*slot, at),
             Step::OpenRoot { at } => self.open_root(at),

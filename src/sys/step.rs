@@ -93,6 +93,14 @@ pub enum Step {
         options: CString,
         at: CString,
     },
+    /// An overlay of such layers into a slot, attached nowhere: read-only, without devices, and no program runs from it.
+    OpenImage {
+        layers_dir: CString,
+        options: CString,
+        /// Where it is mounted for a moment.
+        at: CString,
+        slot: Slot,
+    },
     EnterHostDirectory {
         path: CString,
     },

@@ -32,9 +32,11 @@ pub fn prepare(pod: &Pod, folder: &Path, owner: u32) -> Result<(), Error> {
     for volume in &pod.volumes {
         match &volume.kind {
             VolumeKind::EmptyDir { medium, size_limit } => {
-                empty_dir::prepare(volume, *medium, *size_limit, &host_source(volume, folder), owner)?;
+                empty_dir::prepare(volume, *medium, *size_limit, &empty_dir_of(volume, folder), owner)?;
             }
             VolumeKind::HostPath { path, kind } => host_path::check(volume, Path::new(path), *kind)?,
+            // Shown by each container's own steps.
+            VolumeKind::Image { .. } => {}
         }
     }
     Ok(())
@@ -44,7 +46,7 @@ pub fn prepare(pod: &Pod, folder: &Path, owner: u32) -> Result<(), Error> {
 pub fn release(pod: &Pod, folder: &Path) -> Result<(), Error> {
     for volume in &pod.volumes {
         if let VolumeKind::EmptyDir { .. } = volume.kind {
-            tmpfs::unmount(&volume.name, &host_source(volume, folder))?;
+            tmpfs::unmount(&volume.name, &empty_dir_of(volume, folder))?;
         }
     }
     shared_memory::release(folder)
@@ -56,12 +58,15 @@ pub fn shared_memory(folder: &Path) -> Option<PathBuf> {
     shared_memory::source(folder)
 }
 
-/// Where a volume lies on the host.
-pub fn host_source(volume: &Volume, folder: &Path) -> PathBuf {
+/// Where a volume lies on the host; `None` for an image, which lies there in layers.
+pub fn host_source(volume: &Volume, folder: &Path) -> Option<PathBuf> {
     match &volume.kind {
-        VolumeKind::EmptyDir { .. } => {
-            folder.join("volumes").join("kubernetes.io~empty-dir").join(&volume.name)
-        }
-        VolumeKind::HostPath { path, .. } => PathBuf::from(path),
+        VolumeKind::EmptyDir { .. } => Some(empty_dir_of(volume, folder)),
+        VolumeKind::HostPath { path, .. } => Some(PathBuf::from(path)),
+        VolumeKind::Image { .. } => None,
     }
+}
+
+fn empty_dir_of(volume: &Volume, folder: &Path) -> PathBuf {
+    folder.join("volumes").join("kubernetes.io~empty-dir").join(&volume.name)
 }

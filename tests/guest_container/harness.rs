@@ -110,6 +110,7 @@ impl Bench {
             upper: dir.join("upper"),
             work: dir.join("work"),
             mount_at: dir.join("root"),
+            volumes: Vec::new(),
         }
     }
 

@@ -185,7 +185,14 @@ impl Bench {
         }
         let layers_dir = self.directory("layers");
         fs::rename(self.rootfs(), layers_dir.join("rootfs")).unwrap();
-        let overlay = Overlay { layers_dir, lower: vec!["rootfs".to_owned()], upper, work, mount_at };
+        let overlay = Overlay {
+            layers_dir,
+            lower: vec!["rootfs".to_owned()],
+            upper,
+            work,
+            mount_at,
+            volumes: Vec::new(),
+        };
         let mut running = self.launch(Root::Overlay(overlay), None).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(running.next(), Progress::Executed);
         running.finish()

@@ -117,10 +117,7 @@ impl World {
     }
 
     pub fn layout(&self, name: &str) -> Layout {
-        let root = self.path(name);
-        fs::create_dir_all(root.join("blobs/sha256")).unwrap();
-        fs::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-        Layout { root, manifests: Vec::new() }
+        Layout::at(&self.path(name))
     }
 
     /// Imports an image of these uncompressed layers, called `web:1`.
@@ -150,6 +147,12 @@ pub struct Layout {
 }
 
 impl Layout {
+    pub fn at(root: &Path) -> Layout {
+        fs::create_dir_all(root.join("blobs/sha256")).unwrap();
+        fs::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        Layout { root: root.to_owned(), manifests: Vec::new() }
+    }
+
     /// Writes a blob and returns its descriptor without a media type.
     pub fn blob(&self, bytes: &[u8]) -> Value {
         let digest = Digest::of(bytes);

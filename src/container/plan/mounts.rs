@@ -6,11 +6,14 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use super::mount_options::{self, Options};
+use super::root::ImageVolume;
 use super::{PlanError, dev, duplicate, text};
 use crate::container::namespaces::Namespaces;
 use crate::sys::step::{Inherit, Mapping, MountOption, PropagationKind, Slot, Step};
 
 pub(super) struct Mounts {
+    /// The layers of images that are mounted as volumes, and where their steps expect them.
+    pub images: Vec<(Slot, Vec<String>)>,
     /// Taken as the host's root, where a user namespace is joined: nobody in that may map the owners of the host's files.
     pub outside: Vec<Step>,
     /// Taken before the host's mounts are cut off: they stay the host's peers.
@@ -28,8 +31,10 @@ pub(super) fn steps(
     spec: &Spec,
     namespaces: &Namespaces,
     in_user_namespace: bool,
+    image_volumes: &[ImageVolume],
 ) -> Result<Mounts, PlanError> {
     let mut mounts = Mounts {
+        images: Vec::new(),
         outside: Vec::new(),
         shared_sources: Vec::new(),
         sources: Vec::new(),
@@ -55,7 +60,12 @@ pub(super) fn steps(
             continue;
         }
         match options.bind {
-            Some(recursive) => mounts.bind(index, mount, options, recursive, namespaces)?,
+            Some(recursive) => {
+                match image_volumes.iter().find(|volume| volume.destination == *mount.destination()) {
+                    Some(volume) => mounts.image(mount, options, volume)?,
+                    None => mounts.bind(index, mount, options, recursive, namespaces)?,
+                }
+            }
             None => mounts.file_system(spec, mount, options)?,
         }
         if is_dev(mount) && !is_bind {
@@ -96,6 +106,17 @@ impl Mounts {
         } else {
             self.sources.push(open);
         }
+        self.inside.push(Step::Bind { slot, source, at, change: options.change });
+        Ok(())
+    }
+
+    /// The layers are opened with those of the root.
+    fn image(&mut self, mount: &Mount, options: Options<'_>, volume: &ImageVolume) -> Result<(), PlanError> {
+        let slot = self.next_slot();
+        self.images.push((slot, volume.lower.clone()));
+        let source = mount.source().as_deref().ok_or(PlanError::Missing("source of a bind mount"))?;
+        let source = text::absolute("the source of a mount", source)?;
+        let at = text::absolute("mount point", mount.destination())?;
         self.inside.push(Step::Bind { slot, source, at, change: options.change });
         Ok(())
     }

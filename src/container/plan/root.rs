@@ -29,6 +29,26 @@ pub struct Overlay {
     pub work: PathBuf,
     /// An empty directory of the host.
     pub mount_at: PathBuf,
+    /// Further images, shown read-only where the `Spec` binds something.
+    pub volumes: Vec<ImageVolume>,
+}
+
+/// An image that is mounted as a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageVolume {
+    /// That of a bind mount of the `Spec`.
+    pub destination: PathBuf,
+    /// As in [`Overlay::lower`].
+    pub lower: Vec<String>,
+}
+
+impl Root {
+    pub(super) fn volumes(&self) -> &[ImageVolume] {
+        match self {
+            Root::Overlay(overlay) => &overlay.volumes,
+            Root::Directory(_) => &[],
+        }
+    }
 }
 
 pub(super) struct RootSteps {
@@ -45,6 +65,7 @@ pub(super) fn steps(
     spec: &Spec,
     namespaces: &Namespaces,
     slot: Slot,
+    images: Vec<(Slot, Vec<String>)>,
 ) -> Result<RootSteps, PlanError> {
     match (root, &namespaces.user) {
         (Root::Directory(path), None) => {
@@ -57,7 +78,8 @@ pub(super) fn steps(
         }
         (Root::Overlay(overlay), None) => {
             let at = text::absolute("the root's mount point", &overlay.mount_at)?;
-            let inside = vec![mounted(overlay, spec)?, Step::OpenRoot { at }];
+            let mut inside = opened(overlay, spec, images)?;
+            inside.extend([mounted(overlay, spec)?, Step::OpenRoot { at }]);
             Ok(RootSteps { outside: Vec::new(), inside })
         }
         // The layers belong to root: only the host's may show them as another's and mount an overlay of that. What a new
@@ -67,11 +89,9 @@ pub(super) fn steps(
             let user_namespace = duplicate(LinuxNamespaceType::User, user)?;
             let layers_dir = text::absolute("the layers' directory", &overlay.layers_dir)?;
             let map = Mapping { user_namespace, recursive: false };
-            let outside = vec![
-                Step::MapLayers { layers_dir, map },
-                mounted(overlay, spec)?,
-                Step::EnterHostDirectory { path: at },
-            ];
+            let mut outside = vec![Step::MapLayers { layers_dir, map }];
+            outside.extend(opened(overlay, spec, images)?);
+            outside.extend([mounted(overlay, spec)?, Step::EnterHostDirectory { path: at }]);
             Ok(RootSteps { outside, inside: attached(HERE.to_owned(), false, slot).into() })
         }
     }
@@ -87,34 +107,63 @@ fn attached(at: CString, recursive: bool, slot: Slot) -> [Step; 2] {
 }
 
 fn mounted(overlay: &Overlay, spec: &Spec) -> Result<Step, PlanError> {
-    let mut options = options(overlay)?;
+    Ok(Step::MountRoot {
+        layers_dir: text::absolute("the layers' directory", &overlay.layers_dir)?,
+        options: labelled(options(overlay)?, spec)?,
+        at: text::absolute("the root's mount point", &overlay.mount_at)?,
+    })
+}
+
+/// Opens the layers of each image. An overlay that nobody writes to wants at least two of them: below all lies the empty directory.
+fn opened(overlay: &Overlay, spec: &Spec, images: Vec<(Slot, Vec<String>)>) -> Result<Vec<Step>, PlanError> {
+    let below = plain_path("mount point", &overlay.mount_at)?;
+    let open = |(slot, lower): (Slot, Vec<String>)| {
+        let options = format!("lowerdir={}:{below}", joined(&lower)?);
+        verify_length(&options, lower.len())?;
+        Ok(Step::OpenImage {
+            layers_dir: text::absolute("the layers' directory", &overlay.layers_dir)?,
+            options: labelled(options, spec)?,
+            at: text::absolute("the root's mount point", &overlay.mount_at)?,
+            slot,
+        })
+    };
+    images.into_iter().map(open).collect()
+}
+
+fn labelled(mut options: String, spec: &Spec) -> Result<CString, PlanError> {
     if let Some(MountOption::Value(_, label)) = mounts::label(spec, "overlay")? {
         options.push_str(&format!(",context=\"{}\"", label.to_string_lossy()));
     }
-    Ok(Step::MountRoot {
-        layers_dir: text::absolute("the layers' directory", &overlay.layers_dir)?,
-        options: text::c_string("overlay options", &options)?,
-        at: text::absolute("the root's mount point", &overlay.mount_at)?,
-    })
+    text::c_string("overlay options", &options)
+}
+
+/// The top layer first, as overlayfs has it.
+fn joined(lower: &[String]) -> Result<String, PlanError> {
+    if lower.is_empty() {
+        return Err(PlanError::NoLayers);
+    }
+    let layers: Vec<&str> = lower.iter().rev().map(|layer| plain(layer)).collect::<Result<_, _>>()?;
+    Ok(layers.join(":"))
+}
+
+fn verify_length(options: &str, layers: usize) -> Result<(), PlanError> {
+    if options.len() > MAX_OPTIONS {
+        return Err(PlanError::TooManyLayers { layers, bytes: options.len() });
+    }
+    Ok(())
 }
 
 /// `index=off`: with an index, an upper directory once used cannot be used over other layers. `volatile` (kernel 5.10): the
 /// writable layer never outlives its run, let alone a power cut, so neither its unmounting, which the end of the
 /// container's first process waits for, nor an `fsync` inside needs the disk.
 fn options(overlay: &Overlay) -> Result<String, PlanError> {
-    if overlay.lower.is_empty() {
-        return Err(PlanError::NoLayers);
-    }
-    let layers: Vec<&str> = overlay.lower.iter().rev().map(|layer| plain(layer)).collect::<Result<_, _>>()?;
     let options = format!(
         "lowerdir={},upperdir={},workdir={},index=off,volatile",
-        layers.join(":"),
+        joined(&overlay.lower)?,
         plain_path("upper directory", &overlay.upper)?,
         plain_path("work directory", &overlay.work)?,
     );
-    if options.len() > MAX_OPTIONS {
-        return Err(PlanError::TooManyLayers { layers: layers.len(), bytes: options.len() });
-    }
+    verify_length(&options, overlay.lower.len())?;
     Ok(options)
 }
 

@@ -14,6 +14,7 @@ fn root() -> Overlay {
         upper: "/pod/upper".into(),
         work: "/pod/work".into(),
         mount_at: "/pod/root".into(),
+        volumes: Vec::new(),
     }
 }
 
@@ -246,4 +247,46 @@ fn a_failed_step_becomes_a_sentence() {
     // podman and others look for the kernel's words.
     assert!(missing.starts_with("execute /entry: ENOENT (no such file or directory"), "{missing}");
     assert_eq!(plan.explain(100_000, 1), crate::container::StartError::UnknownStep(100_000));
+}
+
+#[test]
+fn an_image_volume_is_opened_before_the_root_and_bound_below_it() {
+    let mut ingredients = Ingredients::new();
+    ingredients.binds = vec![Bind {
+        source: "/var/lib/podkeep/layers".into(),
+        destination: "/data".to_owned(),
+        read_only: true,
+        mapped: false,
+    }];
+    let volume = ImageVolume { destination: "/data".into(), lower: vec!["c".to_owned(), "d".to_owned()] };
+    let root = Overlay { volumes: vec![volume], ..root() };
+    let plan = planned(&spec_of(&ingredients), &root).unwrap();
+    let open = place(&plan, "open the image volume lowerdir=d:c:/pod/root");
+    let bind = place(&plan, "bind /var/lib/podkeep/layers to /data");
+    assert!(place(&plan, "make all mounts private") < open, "the host sees nothing of it:\n{plan}");
+    assert!(open < place(&plan, "mount overlay on /pod/root") && open < bind, "{plan}");
+    assert!(bind < place(&plan, "pivot root"), "{plan}");
+    let opened = plan.steps.iter().filter(|step| step.to_string().starts_with("open /var/lib"));
+    assert_eq!(opened.count(), 0, "not what the `Spec` names as its source:\n{plan}");
+}
+
+#[test]
+fn an_image_volume_is_mapped_with_the_layers_of_the_root() {
+    let mut ingredients = Ingredients::new();
+    ingredients.binds = vec![Bind {
+        source: "/layers".into(),
+        destination: "/data".to_owned(),
+        read_only: true,
+        mapped: false,
+    }];
+    let volume = ImageVolume { destination: "/data".into(), lower: vec!["c".to_owned()] };
+    let root = Overlay { volumes: vec![volume], ..root() };
+    let namespaces = Namespaces { user: Some(null()), ..Namespaces::default() };
+    let stdio = Stdio::Streams { stdin: None, stdout: null(), stderr: null() };
+    let setting = Setting::new(Root::Overlay(root), namespaces, stdio);
+    let plan = plan(&spec_of(&ingredients), setting).unwrap();
+    let open = place(&plan, "open the image volume lowerdir=c:/pod/root");
+    assert!(place(&plan, "map the owners of") < open, "{plan}");
+    assert!(open < place(&plan, "mount overlay on /pod/root"), "{plan}");
+    assert!(open < place(&plan, "enter /pod/root"), "it leaves the working directory elsewhere:\n{plan}");
 }

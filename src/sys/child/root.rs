@@ -34,6 +34,16 @@ pub(super) fn mount(layers_dir: &CStr, options: &CStr, at: &CStr) -> Result<(), 
     mount_old(c"overlay", at, c"overlay", MountFlags::empty(), options)
 }
 
+/// By mount(2), in one page: what fsconfig(2) takes for `lowerdir` is 255 bytes, and one layer at a time only since 6.7.
+pub(super) fn open_image(layers_dir: &CStr, options: &CStr, at: &CStr) -> Result<OwnedFd, Errno> {
+    chdir(layers_dir)?;
+    let flags = MountFlags::RDONLY | MountFlags::NOEXEC | MountFlags::NODEV | MountFlags::NOSUID;
+    mount_old(c"overlay", at, c"overlay", flags, options)?;
+    let image = clone_tree(at, false)?;
+    unmount(at, UnmountFlags::DETACH)?;
+    Ok(image)
+}
+
 fn clone_tree(path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);

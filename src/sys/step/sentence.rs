@@ -34,6 +34,7 @@ impl fmt::Display for Step {
             Step::OpenSource { source, .. } => write!(f, "open {}", text(source)),
             Step::MapLayers { layers_dir, .. } => write!(f, "map the owners of {}", text(layers_dir)),
             Step::MountRoot { at, .. } => write!(f, "mount overlay on {}", text(at)),
+            Step::OpenImage { options, .. } => write!(f, "open the image volume {}", text(options)),
             Step::EnterHostDirectory { path } => write!(f, "enter {}", text(path)),
             Step::AttachRoot { at, .. } => write!(f, "mount the root on {}", text(at)),
             Step::OpenRoot { at } => write!(f, "open the root {}", text(at)),
