@@ -9,7 +9,7 @@ mod harness;
 
 use std::fs;
 
-use builder::{Layer, Layout};
+use builder::{Layer, Layout, MANIFEST};
 use harness::manifest::ShellPod;
 use harness::{Node, Options, wait_until};
 use rustix::process::Signal;
@@ -131,6 +131,33 @@ fn what_is_mounted_stays_though_its_name_is_another_images_and_the_worker_is_a_n
     let pruned = node.ask(&["prune"]);
     assert!(pruned.contains(&first[..12]), "{pruned}");
     assert!(node.ask(&["images"]).lines().any(|line| line.starts_with("data:1") && line.contains("web")));
+}
+
+#[test]
+fn an_artifact_is_a_volume_of_files_and_no_containers_image() {
+    let node = Node::start(Options::default());
+    let mut layout = Layout::at(&node.base().join("artifact"));
+    let config = layout.typed_blob("application/vnd.oci.empty.v1+json", b"{}");
+    let mut layer = layout.typed_blob("application/octet-stream", b"weights\n");
+    layer["annotations"] = json!({"org.opencontainers.image.title": "model/a.bin"});
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+    let manifest = layout.typed_blob(MANIFEST, manifest.to_string().as_bytes());
+    layout.name("model:1", manifest);
+    node.ask(&["load", layout.write().to_str().unwrap()]);
+
+    let spec = "restartPolicy: Never\nvolumes: [{name: v, image: {reference: 'model:1'}}]\n";
+    let container = "volumeMounts: [{name: v, mountPath: /v}]\n";
+    let script = "cat /v/model/a.bin; stat -c '%A %u' /v/model/a.bin; rm /v/model/a.bin 2>&1; true";
+    for users in ["", "hostUsers: false\n"] {
+        let spec = format!("{spec}{users}");
+        let output = node.output_of(&ShellPod { name: "job", script, spec: &spec, container }.yaml());
+        let expected = "weights\n-rw-r--r-- 0\nrm: can't remove '/v/model/a.bin': Read-only file system\n";
+        assert_eq!(output, expected, "{users}");
+    }
+    let web = ShellPod { name: "web", script: "true", spec: "", container: "" }.yaml();
+    node.manifest("web.yaml", &web.replace("busybox:1.35", "model:1"));
+    let message = waiting(&node, "CreateContainerConfigError");
+    assert_eq!(message, "image model:1 is an artifact, which has nothing to run: it can be a volume");
 }
 
 /// The beginning of an image's ID, as `podkeep images` shows it.

@@ -2,6 +2,8 @@
 //!
 //! Runs as root (devices, owners and overlay attributes), in temporary folders only.
 
+#[path = "images/artifacts.rs"]
+mod artifacts;
 #[path = "images/builder.rs"]
 mod builder;
 #[path = "images/hostile.rs"]

@@ -54,6 +54,9 @@ pub enum Error {
     #[error("{what} has the media type {media_type}, which podkeep cannot read")]
     MediaType { what: String, media_type: String },
 
+    #[error("{what} is an artifact: {reason}")]
+    Artifact { what: String, reason: String },
+
     #[error("{what} is a manifest and an index at once: nobody can say which image is meant")]
     Ambiguous { what: String },
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::artifact::Form;
 use super::inherit;
 use super::layer::{Expected, Keep, Target, Unpacked, unpack};
 use super::limits::LIMITS;
@@ -28,10 +29,11 @@ use super::{Digest, Error, Imported, Reference, Store};
 /// What is known of a layer before it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LayerSpec {
-    /// Digest of the decompressed tar.
+    /// Digest of the decompressed tar; for what is none, a digest that stands for it.
     pub(super) diff_id: Digest,
     /// Digest and size of the blob; `None` in a docker-archive, whose layers are known by their diff IDs only.
     pub(super) blob: Option<(Digest, u64)>,
+    pub(super) form: Form,
 }
 
 /// An image whose layers are in the store or have been brought by the same [`Writing`].
@@ -202,7 +204,7 @@ impl Writing {
         let tree = self.path_of("layer", number);
         let root = new_folder(&tree).map_err(Error::io("create", &tree))?;
         let target = Target { root, listing: &new_file(&self.path_of("listing", number))? };
-        let expected = Expected { blob: layer.blob.as_ref(), diff_id: &layer.diff_id };
+        let expected = Expected { blob: layer.blob.as_ref(), diff_id: &layer.diff_id, form: &layer.form };
         let mut blob = Cancellable { inner: blob, failed: &self.failed };
         unpack(&mut blob, keep, &expected, target, &LIMITS)
             .map_err(|source| Error::Layer { diff_id: layer.diff_id.clone(), source: Box::new(source) })
@@ -435,7 +437,8 @@ mod tests {
         tar.append_data(&mut header, "file", content).unwrap();
         let bytes = tar.into_inner().unwrap();
         let digest = Digest::of(&bytes);
-        let spec = LayerSpec { diff_id: digest.clone(), blob: Some((digest, bytes.len() as u64)) };
+        let spec =
+            LayerSpec { diff_id: digest.clone(), blob: Some((digest, bytes.len() as u64)), form: Form::Tar };
         (bytes, spec)
     }
 

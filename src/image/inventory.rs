@@ -6,6 +6,8 @@ use std::path::Path;
 
 use oci_spec::image::ImageManifest;
 
+use super::artifact::{self, Form};
+use super::ingest::LayerSpec;
 use super::record::{LayerRecord, ReferenceRecord, SourceRecord, read_record, read_small};
 use super::store::names_in;
 use super::{Digest, Error, Reference, Store, inherit};
@@ -89,8 +91,22 @@ impl Inventory {
         users
     }
 
+    /// What is known of a layer, so that it can be made again from its blob.
+    pub(super) fn layer_spec(&self, store: &Store, diff_id: &Digest) -> Result<Option<LayerSpec>, Error> {
+        for record in &self.references {
+            let has_it = self.images.get(&record.id).is_some_and(|layers| layers.contains(diff_id));
+            let Some(manifest) = store.manifest(record)?.filter(|_| has_it) else { continue };
+            let mut layers = manifest.layers().iter().filter_map(|layer| artifact::layer(layer).ok()?);
+            if let Some(layer) = layers.find(|layer| layer.diff_id == *diff_id) {
+                return Ok(Some(layer));
+            }
+        }
+        let blob = self.blob_of(store, diff_id)?;
+        Ok(blob.map(|blob| LayerSpec { diff_id: diff_id.clone(), blob: Some(blob), form: Form::Tar }))
+    }
+
     /// Digest and size of a layer's blob, from its record or from a manifest.
-    pub(super) fn blob_of(&self, store: &Store, diff_id: &Digest) -> Result<Option<(Digest, u64)>, Error> {
+    fn blob_of(&self, store: &Store, diff_id: &Digest) -> Result<Option<(Digest, u64)>, Error> {
         if let Some(blob) = self.layers.get(diff_id).and_then(|record| record.blob.as_ref()) {
             return Ok(Some((blob.digest.clone(), blob.size)));
         }

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::thread;
 
+use super::artifact::Form;
 use super::compression::decompress;
 use super::digest::{Digest, HashingReader};
 use super::entry::Entry;
@@ -26,6 +27,7 @@ pub(super) struct Expected<'a> {
     pub(super) blob: Option<&'a (Digest, u64)>,
     /// Digest of the decompressed tar.
     pub(super) diff_id: &'a Digest,
+    pub(super) form: &'a Form,
 }
 
 /// What a layer's bytes turned out to be.
@@ -82,14 +84,15 @@ pub(super) fn unpack(
     let (read, unpacked) = thread::scope(|scope| {
         let reading = scope.spawn(move || {
             let mut blob = Blob::new(blob, keep, expected.blob.map(|(_, size)| *size));
-            let wanted = sender.send_all(decompress(io::BufReader::with_capacity(CHUNK, &mut blob)));
+            let wanted = sender.send_all(plain_tar(&mut blob, expected));
             if wanted || is_blob_wanted.recv().unwrap_or_default() {
                 blob.finish().map(Some)
             } else {
                 Ok(None)
             }
         });
-        let unpacked = unpack_plain(plain, expected.diff_id, target, limits);
+        let diff_id = Some(expected.diff_id).filter(|_| *expected.form == Form::Tar);
+        let unpacked = unpack_plain(plain, diff_id, target, limits);
         // Whether it is the blob that was promised is for its digest to say, and for that the rest has to come.
         let is_doubtful =
             unpacked.as_ref().is_err_and(LayerError::is_in_the_bytes) && expected.blob.is_some();
@@ -100,6 +103,17 @@ pub(super) fn unpack(
     let blob = verify_blob(expected, read, unpacked.as_ref().err())?;
     let (size, inherits) = unpacked?;
     Ok(Unpacked { size, blob, inherits })
+}
+
+/// The tar that the blob holds, or is made into.
+fn plain_tar<'a>(blob: &'a mut impl Read, expected: &Expected<'_>) -> io::Result<Box<dyn Read + 'a>> {
+    let size = expected.blob.map_or(0, |(_, size)| *size);
+    match expected.form.wrapping(size)? {
+        Some((before, behind)) => {
+            Ok(Box::new(io::Cursor::new(before).chain(blob).chain(io::Cursor::new(behind))))
+        }
+        None => decompress(io::BufReader::with_capacity(CHUNK, blob)),
+    }
 }
 
 /// Bytes that are read, or written, at a time.
@@ -175,7 +189,7 @@ fn verify_blob(
 /// Returns how many bytes the layer's files have, and whether it inherits folders' attributes.
 fn unpack_plain(
     plain: ReadAhead,
-    diff_id: &Digest,
+    diff_id: Option<&Digest>,
     target: Target<'_>,
     limits: &Limits,
 ) -> Result<(u64, bool), LayerError> {
@@ -190,7 +204,9 @@ fn unpack_plain(
     // What follows the end of the archive belongs to the digest, and within the limit too.
     io::copy(&mut plain, &mut io::sink()).map_err(|cause| error(LayerError::Archive(cause)))?;
     let (actual, _) = plain.into_inner().finish().map_err(LayerError::Archive)?;
-    check_digest("decompressed tar", diff_id, actual)?;
+    if let Some(diff_id) = diff_id {
+        check_digest("decompressed tar", diff_id, actual)?;
+    }
     let (root, made) = tree.finish();
     let summary = listing::write(&root, &made, target.listing).map_err(|(path, source)| {
         let source = EntryError::Io { action: "set the time and list it", source };

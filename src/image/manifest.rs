@@ -6,6 +6,7 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest,
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use super::artifact::{self, Form};
 use super::folder::stem;
 use super::ingest::{ImageSpec, LayerSpec};
 use super::limits::{MAX_INDEX_DEPTH, MAX_LAYERS};
@@ -224,7 +225,7 @@ fn from_manifest<D: Documents>(
     let is_config = *described.media_type() == MediaType::ImageConfig
         || described.media_type().to_string() == "application/vnd.docker.container.image.v1+json";
     if !is_config {
-        return Err(media_type(&reference, described.media_type().as_ref()).into());
+        return Ok(artifact::candidate(reference, manifest)?);
     }
     let id = digest_of(described)?;
     let config = documents.document(DocumentKind::Config, &id, described.size())?;
@@ -240,7 +241,7 @@ fn media_type(reference: &Reference, media_type: &str) -> Error {
     Error::MediaType { what: reference.to_string(), media_type: media_type.to_owned() }
 }
 
-fn digest_of(descriptor: &Descriptor) -> Result<Digest, Error> {
+pub(super) fn digest_of(descriptor: &Descriptor) -> Result<Digest, Error> {
     Ok(descriptor.digest().to_string().parse()?)
 }
 
@@ -312,7 +313,7 @@ fn candidate(
     let (mut names, mut layers) = (Vec::new(), Vec::new());
     for ((member, blob), diff_id) in members.into_iter().zip(diff_ids) {
         names.push(member);
-        layers.push(LayerSpec { diff_id: diff_id.parse()?, blob });
+        layers.push(LayerSpec { diff_id: diff_id.parse()?, blob, form: Form::Tar });
     }
     let image = ImageSpec { references, manifests: Vec::new(), documents: Vec::new(), id, config, layers };
     Ok(Candidate { image, members: names })

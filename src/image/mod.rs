@@ -5,6 +5,7 @@
 //! [`pull()`] goes the same way from a [`registry`].
 #![forbid(unsafe_code)]
 
+mod artifact;
 mod clean;
 mod compression;
 mod config;
@@ -58,6 +59,8 @@ pub struct Image {
     /// The digest of the configuration, which covers the content of every layer: Docker's and Kubernetes' image ID.
     pub id: Digest,
     pub config: Config,
+    /// It has files and nothing to run: it can be a volume only.
+    pub is_artifact: bool,
     /// Names of folders in [`Store::layers_dir`], the bottom layer first; at most six characters each.
     pub layers: Vec<String>,
 }

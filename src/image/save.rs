@@ -41,6 +41,10 @@ impl Store {
     fn save_image<W: Write>(&self, reference: &Reference, archive: &mut Archive<W>) -> Result<Value, Error> {
         let missing = || Error::NoImage { reference: reference.clone() };
         let record = self.record_of(reference)?.ok_or_else(missing)?;
+        if self.load(reference.clone(), &record.id).is_ok_and(|image| image.is_artifact) {
+            let reason = "podkeep cannot save those: copy it from its registry".to_owned();
+            return Err(Error::Artifact { what: reference.to_string(), reason });
+        }
         let config = read_small(&self.config_file(&record.id))?.ok_or_else(missing)?;
         let mut layers = Vec::new();
         for diff_id in self.diff_ids(&record.id)? {

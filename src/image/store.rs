@@ -31,7 +31,9 @@ use rustix::io::Errno;
 use super::inventory::digests_in;
 use super::record::{Batch, LayerRecord, ReferenceRecord, SourceRecord, Stamp, read_record, read_small};
 use super::writer_folder::WriterFolder;
-use super::{Config, Digest, Error, Image, ImageSummary, Imported, Reference, import, inherit, lookup};
+use super::{
+    Config, Digest, Error, Image, ImageSummary, Imported, Reference, artifact, import, inherit, lookup,
+};
 
 /// The images of a node. Cheap to clone; several threads and processes may use one folder at a time.
 #[derive(Clone, Debug)]
@@ -316,7 +318,8 @@ impl Store {
             }
             layers.push(dir);
         }
-        Ok(Image { reference, id: id.clone(), config: Config::from_oci(&configuration), layers })
+        let (config, is_artifact) = (Config::from_oci(&configuration), artifact::is_artifact(&configuration));
+        Ok(Image { reference, id: id.clone(), config, is_artifact, layers })
     }
 
     fn summary(

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 
+use super::artifact::Form;
 use super::digest::HashingReader;
 use super::import;
 use super::ingest::{ImageSpec, LayerSpec};
@@ -217,11 +218,12 @@ impl Store {
         if let Some(id) = folders_of {
             return self.mend_folders(inventory, id);
         }
-        if let Some(blob) = inventory.blob_of(self, diff_id)?
-            && let Ok(file) = File::open(self.blob_file(&blob.0))
+        if let Some(layer) = inventory.layer_spec(self, diff_id)?
+            && let Some((blob, _)) = &layer.blob
+            && let Ok(file) = File::open(self.blob_file(blob))
         {
             let writing = self.begin()?.replacing([diff_id.clone()]);
-            writing.layer(&LayerSpec { diff_id: diff_id.clone(), blob: Some(blob) }, file)?;
+            writing.layer(&layer, file)?;
             writing.finish(Vec::new(), None)?;
             return Ok(true);
         }
@@ -247,7 +249,8 @@ impl Store {
     fn spec_of(&self, records: &[&ReferenceRecord]) -> Result<Option<ImageSpec>, Error> {
         let Some(first) = records.first() else { return Ok(None) };
         let Some(config) = read_small(&self.config_file(&first.id))? else { return Ok(None) };
-        let layers = self.diff_ids(&first.id)?.into_iter().map(|diff_id| LayerSpec { diff_id, blob: None });
+        let layers = self.diff_ids(&first.id)?.into_iter();
+        let layers = layers.map(|diff_id| LayerSpec { diff_id, blob: None, form: Form::Tar });
         Ok(Some(ImageSpec {
             references: records.iter().map(|record| record.reference.clone()).collect(),
             manifests: first.manifests.clone(),

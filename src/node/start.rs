@@ -86,6 +86,11 @@ impl Worker {
         let image = run.containers.get(container).and_then(|c| c.image.clone()).ok_or_else(missing)?;
         let pod = Arc::clone(run.pod());
         let spec = pod.containers.get(container).ok_or_else(missing)?;
+        if image.is_artifact {
+            let message =
+                format!("image {} is an artifact, which has nothing to run: it can be a volume", spec.image);
+            return Err((StartFailure::Config, message));
+        }
         let config = |error: anyhow::Error| (StartFailure::Config, format!("{error:#}"));
         let user = self.images.user(&image, spec).map_err(config)?;
         Ok(Ingredients { pod, image, user })

@@ -6,7 +6,7 @@ use podkeep::image::{Digest, Failure, Progress};
 
 use super::builder::{Layer, architecture};
 use super::server::{Answer, Server};
-use super::site::{INDEX, Served, Site, is_for, missing};
+use super::site::{INDEX, MANIFEST, Served, Site, is_for, missing};
 
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
@@ -20,6 +20,27 @@ fn an_image_comes_over_plain_http_from_this_machine_without_being_named() {
     assert_eq!(image.config.cmd, ["sh"]);
     let accept = server.asked("/v2/team/web/manifests/1")[0].header("accept").unwrap().to_owned();
     assert_eq!(accept.matches("application/vnd.").count(), 4, "{accept}");
+}
+
+#[test]
+fn an_artifact_comes_as_files_and_is_not_fetched_again() {
+    let mut served = Served::default();
+    let config = served.add_blob("application/vnd.oci.empty.v1+json", b"{}".into());
+    let mut layer = served.add_blob("application/octet-stream", b"weights".into());
+    layer["annotations"] = json!({"org.opencontainers.image.title": "model/a.bin"});
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer],
+        "artifactType": "application/vnd.example.model"});
+    let digest = served.add_manifest(MANIFEST, &manifest);
+    let manifest = served.manifests[&digest].clone();
+    served.manifests.insert("1".to_owned(), manifest);
+    let server = Server::start(move |request| served.answer(request));
+    let site = Site::new();
+    for _ in 0..2 {
+        let image = site.pull(&server.reference("team/model:1")).unwrap();
+        assert!(image.is_artifact);
+        assert_eq!(site.read(&image, "/model/a.bin"), "weights");
+    }
+    assert_eq!(server.asked("/blobs/").len(), 1, "the file; nobody needs what stands for no configuration");
 }
 
 /// Images for other platforms stand before and behind ours.
