@@ -26,4 +26,5 @@ pub mod http;
 
 pub mod manifest;
 
+pub mod order;
 pub mod sys;

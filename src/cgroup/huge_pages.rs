@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use crate::manifest::quantity::Quantity;
+use crate::order;
 
 /// Sizes of huge pages of this machine in bytes; none come while it runs.
 static SIZES: LazyLock<Vec<u64>> = LazyLock::new(|| {
@@ -12,7 +13,7 @@ static SIZES: LazyLock<Vec<u64>> = LazyLock::new(|| {
         folder.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()
     });
     let mut sizes: Vec<u64> = kilobytes.map(|kilobytes| kilobytes * 1024).collect();
-    sizes.sort_unstable();
+    order::sort(&mut sizes);
     sizes
 });
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::huge_pages::{HugePageLimit, huge_page_limits};
 use crate::manifest::pod::{Amounts, Resources, at_once};
 use crate::manifest::{Container, Pod};
+use crate::order;
 
 /// The period of `cpu.max` in microseconds (`cpuCFSQuotaPeriod`, default 100 ms).
 pub const CPU_PERIOD_US: u64 = 100_000;
@@ -86,7 +87,7 @@ fn hugepages(pod: &Pod) -> BTreeMap<String, u64> {
     let of = |container: &Container, size: &str| container.resources.limits.hugepages.get(size).copied();
     let sizes = pod.containers.iter().flat_map(|container| container.resources.limits.hugepages.keys());
     let sum = |size: &String| at_once(&pod.containers, |container| of(container, size).unwrap_or(0));
-    let mut sums: BTreeMap<_, _> = sizes.map(|size| (size.clone(), sum(size))).collect();
+    let mut sums = order::map(sizes.map(|size| (size.clone(), sum(size))));
     let own = pod.resources.iter().flat_map(|own| &own.limits.hugepages);
     sums.extend(own.map(|(size, bytes)| (size.clone(), *bytes)));
     sums

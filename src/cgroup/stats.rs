@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::interface::{each_keyed, keyed};
 use super::{Error, Group};
+use crate::order;
 
 /// One reading; files that are not there (a controller that is off) count as zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -162,7 +163,7 @@ impl Group {
             cache: keyed(&text, "file").unwrap_or(0),
             usage,
             swap,
-            raw: each_keyed(&text).map(|(key, value)| (key.to_owned(), value)).collect(),
+            raw: order::map(each_keyed(&text).map(|(key, value)| (key.to_owned(), value))),
         })
     }
 

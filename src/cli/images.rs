@@ -10,6 +10,7 @@ use super::args::{ImagesArgs, ListOutput, NodeArgs};
 use super::{FAILED, pods, table};
 use crate::image::{Damage, Digest, ImageSummary, Keep, Reference, Store};
 use crate::node::{Folders, offline};
+use crate::order;
 
 pub fn images(options: &ImagesArgs, node: &NodeArgs) -> Result<ExitCode> {
     let store = open(node)?;
@@ -100,8 +101,8 @@ impl Needed {
 
     pub fn keep(&self) -> Keep {
         Keep {
-            images: self.by_image.keys().cloned().collect(),
-            references: self.by_reference.keys().cloned().collect(),
+            images: order::set(self.by_image.keys().cloned()),
+            references: order::set(self.by_reference.keys().cloned()),
         }
     }
 

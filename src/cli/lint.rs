@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use super::args::{LintArgs, LintOutput};
 use crate::manifest::{Diagnostic, Severity};
 use crate::node;
+use crate::order;
 use crate::source;
 
 /// Any valid name will do: it only makes Pods' names longer.
@@ -52,7 +53,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|file| file.is_file() && is_manifest(file))
             .collect();
-        found.sort();
+        order::sort(&mut found);
         files.extend(found);
     }
     Ok(files)

@@ -16,6 +16,7 @@ use oci_spec::runtime::{
 pub use of_container::{of_container, of_limits, oom_score_adj};
 
 use crate::cgroup::{Controller, Settings, weight_of_shares};
+use crate::order;
 
 /// The kernel's own period of `cpu.max` in microseconds, written where the spec gives a quota without one.
 const DEFAULT_PERIOD_US: u64 = 100_000;
@@ -220,7 +221,7 @@ fn refuse_network(network: &LinuxNetwork) -> Result<(), ResourceError> {
 
 fn limit_rdma(settings: &mut Settings, resources: &LinuxResources) -> Result<(), ResourceError> {
     let mut devices: Vec<_> = resources.rdma().iter().flatten().collect();
-    devices.sort_by_key(|(name, _)| *name);
+    order::sort_by_key(&mut devices, |(name, _)| *name);
     for (name, limits) in devices {
         if name.is_empty() || name.contains(char::is_whitespace) {
             return Err(ResourceError::RdmaDevice(name.clone()));
@@ -239,7 +240,7 @@ fn limit_rdma(settings: &mut Settings, resources: &LinuxResources) -> Result<(),
 /// Sorted, as a map has no order; of several lines (`io.max`), the kernel takes one a write.
 fn add_unified(settings: &mut Settings, resources: &LinuxResources) -> Result<(), ResourceError> {
     let mut files: Vec<_> = resources.unified().iter().flatten().collect();
-    files.sort();
+    order::sort(&mut files);
     for (file, value) in files {
         // The core's own files (`cgroup.procs`, `cgroup.type`, …) are the runtime's business.
         let is_plain = !file.contains(['/', '\0']) && !file.starts_with('.') && file.contains('.');

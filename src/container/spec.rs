@@ -13,6 +13,7 @@ use oci_spec::runtime::{Linux, LinuxResources, Root, Spec};
 
 use super::recipe::Recipe;
 use crate::manifest::pod::ProcMount;
+use crate::order;
 pub(super) use capabilities::mask as capability_mask;
 pub use capabilities::permitted as permitted_capabilities;
 pub(super) use process::DEFAULT_PATH;
@@ -121,7 +122,7 @@ static THERMAL_THROTTLES: LazyLock<Vec<String>> = LazyLock::new(|| {
         .filter(|path| path.exists())
         .map(|path| path.to_string_lossy().into_owned())
         .collect();
-    found.sort_unstable();
+    order::sort(&mut found);
     found
 });
 

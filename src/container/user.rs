@@ -2,6 +2,7 @@
 //! image's own `/etc/passwd` and `/etc/group`.
 
 use crate::manifest::pod::Security;
+use crate::order;
 
 /// The numbers that the process gets, and the home directory that belongs to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +107,7 @@ pub fn resolve(
     if let Some(name) = &entry.name {
         additional_gids.extend(memberships(name, groups).filter(|member| *member != gid));
     }
-    additional_gids[1..].sort_unstable();
+    order::sort(&mut additional_gids[1..]);
     additional_gids.dedup();
     Ok(ResolvedUser { uid: entry.uid, gid, additional_gids, home: entry.home })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::record::{Note, Record, shortened};
+use crate::order;
 
 /// How many records are kept: 25 for each of 40 Pods.
 pub const MAX_RECORDS: usize = 1000;
@@ -50,7 +51,7 @@ impl Recorder {
             book.sequence = book.sequence.max(record.sequence);
             book.records.push_back(record);
         }
-        book.records.make_contiguous().sort_by_key(|record| record.sequence);
+        order::sort_by_key(book.records.make_contiguous(), |record| record.sequence);
         book.shorten();
         book.fresh = book.sequence;
         Recorder { book: Mutex::new(book), changed: Condvar::new() }

@@ -15,6 +15,7 @@ use super::store::Lock;
 use super::uses::{Moment, Uses};
 use super::writer_folder::{WriterFolder, pins};
 use super::{Digest, Error, Reference, Store};
+use crate::order;
 
 /// A partial download that nobody has gone on with for so long is not waited for any more. Seconds.
 const STALE_PART: u64 = 24 * 60 * 60;
@@ -302,7 +303,7 @@ fn unneeded<'a>(inventory: &'a Inventory, keep: &Keep, policy: &Policy, uses: &U
 
 fn in_order<'a>(inventory: &'a Inventory, uses: &Uses) -> Vec<&'a Digest> {
     let mut images: Vec<&Digest> = inventory.images.keys().collect();
-    images.sort_by_key(|id| uses.order(id));
+    order::sort_by_key(&mut images, |id| uses.order(id));
     images
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::order;
 use oci_spec::image::ImageConfiguration;
 
 /// The part of an image's configuration that a container starts from (OCI image-spec, `config.md`).
@@ -45,7 +46,7 @@ impl Config {
 /// The document holds a set; its order must not change from one reading to the next.
 fn sorted(set: &Option<Vec<String>>) -> Vec<String> {
     let mut list = set.clone().unwrap_or_default();
-    list.sort();
+    order::sort(&mut list);
     list
 }
 

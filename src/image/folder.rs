@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use crate::order;
 
 /// A folder that images are put into.
 #[derive(Clone, Debug)]
@@ -34,7 +35,7 @@ impl Folder {
                 candidates.push(path);
             }
         }
-        candidates.sort();
+        order::sort(&mut candidates);
         Ok(candidates)
     }
 }

@@ -11,6 +11,7 @@ use super::manifest::{Candidate, candidates};
 use super::record::Stamp;
 use super::source::Source;
 use super::{Digest, Error, Imported, Store};
+use crate::order;
 
 /// Layers that are unpacked at a time, each by two threads; more than the processors would only take memory.
 const MAX_AT_ONCE: usize = 4;
@@ -76,7 +77,7 @@ fn unpack_all(writing: &Writing, source: &Source, layers: Vec<(LayerSpec, String
     });
     // The one that failed first has the reason; the others were cancelled.
     let mut failures = results.into_iter().filter_map(Result::err).collect::<Vec<_>>();
-    failures.sort_by_key(|error| matches!(error, Error::Cancelled));
+    order::sort_by_key(&mut failures, |error| matches!(error, Error::Cancelled));
     failures.into_iter().next().map_or(Ok(()), Err)
 }
 

@@ -19,6 +19,7 @@ use super::listing;
 use super::lookup::is_opaque;
 use super::tree::Made;
 use super::{Digest, Error};
+use crate::order;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -48,7 +49,7 @@ impl Layer {
 
 /// Fills the empty folder `root` with what folders of the image must look like; `layers` from the bottom up.
 pub(super) fn build(layers: &[Layer], root: &OwnedFd, listing: &File) -> io::Result<()> {
-    let unlisted = layers.iter().flat_map(|layer| &layer.unlisted).collect::<BTreeSet<_>>();
+    let unlisted = order::set(layers.iter().flat_map(|layer| &layer.unlisted));
     let mut folders = BTreeSet::new();
     for path in unlisted {
         let seen = see(layers, path)?;

@@ -11,6 +11,7 @@ use super::ingest::LayerSpec;
 use super::record::{LayerRecord, ReferenceRecord, SourceRecord, read_record, read_small};
 use super::store::names_in;
 use super::{Digest, Error, Reference, Store, inherit};
+use crate::order;
 
 /// What is in the store.
 pub(super) struct Inventory {
@@ -60,7 +61,7 @@ impl Inventory {
             .filter(|record| record.id == *id)
             .map(|record| record.reference.clone())
             .collect();
-        references.sort();
+        order::sort(&mut references);
         references
     }
 

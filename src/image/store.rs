@@ -34,6 +34,7 @@ use super::writer_folder::WriterFolder;
 use super::{
     Config, Digest, Error, Image, ImageSummary, Imported, Reference, artifact, import, inherit, lookup,
 };
+use crate::order;
 
 /// The images of a node. Cheap to clone; several threads and processes may use one folder at a time.
 #[derive(Clone, Debug)]
@@ -193,13 +194,13 @@ impl Store {
         let is_shared = |diff_id: &Digest| users.get(diff_id).is_some_and(|users| *users > 1);
         let mut images = Vec::new();
         for (id, mut references) in references {
-            references.sort();
+            order::sort(&mut references);
             images.push(match self.summary(&id, &references, is_shared) {
                 Err(error) if error.is_damage() => ImageSummary::damaged(id, references, &error),
                 other => other?,
             });
         }
-        images.sort_by(|a, b| a.references.cmp(&b.references));
+        order::sort_by(&mut images, |a, b| a.references.cmp(&b.references));
         Ok(images)
     }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::manifest::Uid;
+use crate::order;
 
 use super::Error;
 
@@ -42,7 +43,7 @@ pub fn folders_of(root: &Path, namespace: &str, name: &str) -> Result<Vec<PodFol
         let Some(uid) = file_name.strip_prefix(&prefix).and_then(Uid::parse) else { continue };
         found.push(PodFolder { uid, modified: last_written(&entry), path: entry });
     }
-    found.sort_by(|a, b| b.modified.cmp(&a.modified).then_with(|| a.path.cmp(&b.path)));
+    order::sort_by(&mut found, |a, b| b.modified.cmp(&a.modified).then_with(|| a.path.cmp(&b.path)));
     Ok(found)
 }
 
@@ -182,7 +183,7 @@ pub(super) fn log_files(dir: &Path) -> Result<Vec<LogFile>, Error> {
             parse_file_name(&name).map(|(restart, rotation)| LogFile { restart, rotation, path })
         })
         .collect();
-    files.sort();
+    order::sort(&mut files);
     Ok(files)
 }
 

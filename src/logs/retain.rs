@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, unlinkat};
 
 use crate::manifest::Uid;
+use crate::order;
 
 use super::Error;
 use super::layout::{is_folder, last_written, list, log_files, uid_of_folder};
@@ -86,7 +87,7 @@ fn dead_folders(root: &Path, alive: &dyn Fn(&Uid) -> bool) -> Result<Vec<Dead>, 
         .filter(|(path, _)| is_folder(path))
         .map(|(path, _)| Dead { modified: last_written(&path), bytes: bytes_on_disk(&path), path })
         .collect();
-    dead.sort_by_key(|folder| std::cmp::Reverse(folder.modified));
+    order::sort_by_key(&mut dead, |folder| std::cmp::Reverse(folder.modified));
     Ok(dead)
 }
 

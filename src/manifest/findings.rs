@@ -4,6 +4,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use super::tree::{Path, Place};
 use super::{Diagnostic, Severity};
+use crate::order;
 
 /// Collects [`Diagnostic`]s of one file; hands them out sorted by place.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Findings {
     }
 
     pub fn into_sorted(mut self) -> Vec<Diagnostic> {
-        self.list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+        order::sort_by_key(&mut self.list, |diagnostic| (diagnostic.line, diagnostic.column));
         self.list
     }
 

@@ -138,8 +138,11 @@ impl Node {
             Data::Text(value) => Value::String(value.clone()),
             Data::List(items) => Value::Array(items.iter().map(Node::to_json).collect()),
             Data::Map(entries) => {
-                let pairs = entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json()));
-                Value::Object(pairs.collect::<Map<_, _>>())
+                let mut map = Map::new();
+                for entry in entries {
+                    map.insert(entry.key.clone(), entry.value.to_json());
+                }
+                Value::Object(map)
             }
         }
     }

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::Uid;
 use super::tree::Node;
+use crate::order;
 
 /// Changes only if the way of hashing must: every Pod is then recreated.
 const VERSION: &str = "podkeep-uid-v1";
@@ -26,18 +27,20 @@ fn prune(value: Value, of_union: bool) -> Value {
 }
 
 fn prune_map(map: Map<String, Value>, of_union: bool) -> Map<String, Value> {
-    map.into_iter()
-        .filter_map(|(key, value)| {
-            let value = prune(value, UNIONS.contains(&key.as_str()));
-            let means_nothing = match &value {
-                Value::Null => true,
-                Value::Array(items) => items.is_empty(),
-                Value::Object(map) => map.is_empty() && !of_union,
-                _ => false,
-            };
-            (!means_nothing).then_some((key, value))
-        })
-        .collect()
+    let mut pruned = Map::new();
+    for (key, value) in map {
+        let value = prune(value, UNIONS.contains(&key.as_str()));
+        let means_nothing = match &value {
+            Value::Null => true,
+            Value::Array(items) => items.is_empty(),
+            Value::Object(map) => map.is_empty() && !of_union,
+            _ => false,
+        };
+        if !means_nothing {
+            pruned.insert(key, value);
+        }
+    }
+    pruned
 }
 
 /// The first 128 bits of SHA-256 over version, node name and `source`.
@@ -65,7 +68,7 @@ fn write_sorted(value: &Value, out: &mut String) {
         }
         Value::Object(map) => {
             let mut pairs: Vec<_> = map.iter().collect();
-            pairs.sort_by_key(|(key, _)| *key);
+            order::sort_by_key(&mut pairs, |(key, _)| *key);
             out.push('{');
             for (key, value) in pairs {
                 out.push_str(&Value::from(key.as_str()).to_string());

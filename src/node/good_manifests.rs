@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::sources::FILES;
 use super::state::{self, Durability, Error, SavedPod};
 use crate::manifest::{self, Pod};
+use crate::order;
 use crate::pod::set::{Origin, SourceId};
 
 #[derive(Serialize, Deserialize)]
@@ -62,7 +63,7 @@ pub fn load_all(dir: &Path, node_name: &str) -> (Vec<Good>, Vec<String>) {
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|e| e == "json"))
         .collect();
-    paths.sort();
+    order::sort(&mut paths);
     for path in paths {
         match load_one(&path, node_name) {
             Ok(found) => good.push(found),

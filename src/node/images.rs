@@ -18,6 +18,7 @@ use crate::container::user;
 use crate::image::{self, Digest, Folder, Image, Reference, Store};
 use crate::manifest::pod::{PullPolicy, VolumeKind};
 use crate::manifest::{Container, Pod};
+use crate::order;
 use crate::pod::event::Index;
 use crate::pod::{Event, ImageProblem};
 
@@ -207,7 +208,7 @@ impl Images {
     /// The image may be in a file that could not be imported.
     pub fn with_failed_imports(&self, mut message: String) -> String {
         let mut failures: Vec<&String> = self.failed.values().map(|(_, why)| why).collect();
-        failures.sort();
+        order::sort(&mut failures);
         for failure in failures {
             message.push_str(&format!("; {failure}"));
         }

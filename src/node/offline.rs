@@ -11,6 +11,7 @@ use super::snapshot::{PodSnapshot, Snapshot, pod_snapshot};
 use super::state::{self, Error};
 use crate::image::Digest;
 use crate::manifest;
+use crate::order;
 use crate::pod::Machine;
 use crate::pod::machine::Settings;
 
@@ -40,7 +41,7 @@ pub fn snapshot(run_dir: &Path, root_dir: &Path) -> Result<Snapshot, Error> {
             Err(problem) => snapshot.problems.push(problem),
         }
     }
-    snapshot.pods.sort_by(|a, b| a.pod.id.cmp(&b.pod.id));
+    order::sort_by(&mut snapshot.pods, |a, b| a.pod.id.cmp(&b.pod.id));
     Ok(snapshot)
 }
 

@@ -10,6 +10,7 @@ use super::pod_run::{Output, PodNumber};
 use super::worker::{Done, Worker};
 use crate::logs::{self, Lost, Stream, retain};
 use crate::manifest::Uid;
+use crate::order;
 use crate::pod::event::Index;
 
 /// What one pipe may give in one turn of the loop: `yes` in one container must not slow another's restart. Bytes.
@@ -75,7 +76,7 @@ impl Worker {
     pub fn sweep_logs(&mut self) {
         self.sweep_at = None;
         let root = self.options.folders.logs.clone();
-        let alive: BTreeSet<Uid> = self.numbers.keys().cloned().collect();
+        let alive: BTreeSet<Uid> = order::set(self.numbers.keys().cloned());
         self.disk.add(move || {
             let (now, wall) = (clock::now(), SystemTime::now());
             let is_alive = |uid: &Uid| alive.contains(uid);

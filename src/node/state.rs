@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::folders::Folders;
 use crate::image::Digest;
 use crate::manifest::{Pod, Uid};
+use crate::order;
 use crate::pod::machine;
 
 /// Why something could not be kept or read back.
@@ -135,7 +136,7 @@ pub fn uids_in(dir: &Path) -> Result<Vec<Uid>, Error> {
     };
     let mut uids: Vec<Uid> =
         entries.filter_map(|entry| Uid::parse(entry.ok()?.file_name().to_str()?)).collect();
-    uids.sort();
+    order::sort(&mut uids);
     Ok(uids)
 }
 

@@ -3,7 +3,6 @@
 //! As the kubelet (`K/userns/userns_manager.go`): ranges of one size from 65536 on, a free one at random, so that what one
 //! Pod leaves on a volume is unlikely to belong to another one later.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -16,6 +15,7 @@ use super::folders::Folders;
 use super::state::{Durability, save};
 use crate::container::IdRange;
 use crate::manifest::Uid;
+use crate::order;
 
 /// Below it are the host's own users.
 const FIRST: u64 = 65_536;
@@ -80,13 +80,10 @@ fn choose(taken: &[IdRange], size: u32, random: u64) -> Option<IdRange> {
     let size = u64::from(size);
     let count = (END - FIRST) / size;
     // The size may have been another one when a range was handed out.
-    let used: BTreeSet<u64> = taken
-        .iter()
-        .flat_map(|range| {
-            let (first, last) = (u64::from(range.first), u64::from(range.first) + u64::from(range.size) - 1);
-            (first.saturating_sub(FIRST) / size)..=(last.saturating_sub(FIRST) / size)
-        })
-        .collect();
+    let used = order::set(taken.iter().flat_map(|range| {
+        let (first, last) = (u64::from(range.first), u64::from(range.first) + u64::from(range.size) - 1);
+        (first.saturating_sub(FIRST) / size)..=(last.saturating_sub(FIRST) / size)
+    }));
     let slot = (0..count).map(|step| (random % count + step) % count).find(|slot| !used.contains(slot))?;
     Some(IdRange { first: u32::try_from(FIRST + slot * size).ok()?, size: u32::try_from(size).ok()? })
 }

@@ -35,6 +35,7 @@ use crate::keeper;
 use crate::keeper::link::{Link, Word};
 use crate::logs::{Policy, Pump};
 use crate::manifest::Uid;
+use crate::order;
 use crate::pod::event::Index;
 use crate::pod::machine::Settings;
 use crate::pod::set::{Set, SetEvent};
@@ -501,7 +502,7 @@ impl Worker {
             super::snapshot::PodSnapshot { images: run.image_ids().collect(), ..pod }
         });
         let mut pods: Vec<_> = pods.collect();
-        pods.sort_by(|a, b| a.pod.id.cmp(&b.pod.id));
+        order::sort_by(&mut pods, |a, b| a.pod.id.cmp(&b.pod.id));
         Snapshot {
             node_name: self.options.node_name.clone(),
             keeper_pid: self.reign.keeper.pid,

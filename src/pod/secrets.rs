@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::set::{Origin, Problem};
 use crate::manifest::{ObjectId, Secret};
+use crate::order;
 
 /// What files say under one name: the first counts, the others wait for it. In order of their coming.
 type Claims = Vec<(Origin, Arc<Secret>)>;
@@ -23,7 +24,7 @@ impl Secrets {
         let held = self.0.iter().filter(|(_, claims)| claims.iter().any(|(claimant, _)| claimant == origin));
         let mut touched: Vec<ObjectId> = held.map(|(id, _)| id.clone()).collect();
         touched.extend(secrets.iter().map(|secret| secret.id.clone()));
-        touched.sort();
+        order::sort(&mut touched);
         touched.dedup();
         touched.retain(|id| {
             let new = secrets.iter().find(|secret| secret.id == *id);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::secrets::Secrets;
 use crate::manifest::{ObjectId, Pod, PodId, Secret, Uid};
+use crate::order;
 
 /// Which source a file belongs to. The node numbers its sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -170,7 +171,7 @@ impl Set {
     pub fn new(sources: &[SourceId], max_pods: Option<u32>) -> Set {
         Set {
             max_pods,
-            unlisted: sources.iter().copied().collect(),
+            unlisted: order::set(sources.iter().copied()),
             files: BTreeMap::new(),
             names: BTreeMap::new(),
             secrets: Secrets::default(),
@@ -296,7 +297,7 @@ impl Set {
     }
 
     fn listed(&mut self, source: SourceId, files: &[PathBuf], commands: &mut Vec<SetCommand>) {
-        let there: BTreeSet<_> = files.iter().collect();
+        let there = order::set(files.iter());
         let lost = |origin: &&Origin| origin.source == source && !there.contains(&origin.file);
         let lost: Vec<_> = self.files.keys().filter(lost).cloned().collect();
         for origin in &lost {
@@ -325,7 +326,7 @@ impl Set {
     /// Makes `pods` what the file asks for, instead of what it asked for before.
     fn claim(&mut self, origin: &Origin, pods: Vec<Arc<Pod>>) {
         let file = self.files.entry(origin.clone()).or_default();
-        let ids: BTreeSet<_> = pods.iter().map(|pod| pod.id.clone()).collect();
+        let ids = order::set(pods.iter().map(|pod| pod.id.clone()));
         let before = mem::replace(&mut file.pods, pods);
         for pod in before.iter().filter(|pod| !ids.contains(&pod.id)) {
             let claimants = &mut self.name(&pod.id).claimants;
@@ -412,7 +413,7 @@ impl Set {
             .filter(|(_, name)| name.instance.is_none())
             .map(|(id, name)| (name.turn, id.clone()))
             .collect();
-        idle.sort();
+        order::sort(&mut idle);
         for (_, id) in idle {
             self.start(&id, commands);
         }

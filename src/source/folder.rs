@@ -14,6 +14,7 @@ use super::file::{self, Found, Outcome, Stamp};
 use super::known::{Known, State};
 use super::watch::{Heard, Watch};
 use super::{Change, FolderError, OpenError, REMOVAL_DELAY};
+use crate::order;
 
 /// A rescan more often than this would be polling.
 const SHORTEST_RESCAN: Duration = Duration::from_secs(1);
@@ -234,8 +235,8 @@ impl Source {
 
     fn do_what_is_due(&mut self, now: Duration, changes: &mut Vec<Change>) {
         let is_due = |known: &Known| known.state.due().is_some_and(|at| at <= now);
-        let due: BTreeSet<_> =
-            self.restless().filter(|(_, known)| is_due(known)).map(|(name, _)| name.clone()).collect();
+        let due =
+            order::set(self.restless().filter(|(_, known)| is_due(known)).map(|(name, _)| name.clone()));
         // A file that is missing is looked for once more; what is found is read before anything is said to be gone.
         self.look_at(due, now, changes);
         self.tell_gone(now, changes);

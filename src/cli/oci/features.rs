@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::state::OCI_VERSION;
+use crate::order;
 
 /// What stands for itself in `mounts[].options`; a file system's own options are handed to it.
 const MOUNT_OPTIONS: [&str; 41] = [
@@ -86,7 +87,7 @@ fn all() -> Value {
 
 fn capabilities() -> Vec<String> {
     let mut names: Vec<String> = caps::all().into_iter().map(|capability| capability.to_string()).collect();
-    names.sort_unstable();
+    order::sort(&mut names);
     names
 }
 

@@ -18,6 +18,7 @@ use super::state::{ProcessId, Record};
 use super::store::{Entry, Store};
 use crate::cgroup::Group;
 use crate::container::{self, Namespaces, Parent, Plan, Progress, Root, Setting, Spawned, Stdio, Target};
+use crate::order;
 
 /// When the program shall be run.
 #[derive(Debug)]
@@ -107,7 +108,7 @@ fn launch_in(
         created: Timestamp::now(),
         cgroup: group.path().to_owned(),
         creating: true,
-        annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        annotations: order::map(spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone()))),
         keyring,
     };
     entry.save(&record)?;

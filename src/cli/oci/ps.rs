@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::args::{Format, Global, PsArgs};
 use super::store::Store;
 use crate::cgroup;
+use crate::order;
 
 pub fn ps(global: &Global, args: &PsArgs) -> Result<ExitCode> {
     let record = Store::new(&global.root).expect(&args.id)?.expect_record()?;
@@ -15,7 +16,7 @@ pub fn ps(global: &Global, args: &PsArgs) -> Result<ExitCode> {
         Some(group) => group.processes()?,
         None => Vec::new(),
     };
-    pids.sort_unstable();
+    order::sort(&mut pids);
     let mut out = io::stdout().lock();
     match args.format {
         Format::Json => {

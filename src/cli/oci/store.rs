@@ -20,6 +20,7 @@ use rustix::fs::{CWD, FileType, FlockOperation, Mode, flock, mknodat};
 
 use super::id::ContainerId;
 use super::state::Record;
+use crate::order;
 use crate::sys::remove_tree::remove_tree;
 
 const STATE: &str = "state.json";
@@ -99,7 +100,7 @@ impl Store {
         };
         let mut ids: Vec<ContainerId> =
             listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-        ids.sort_unstable();
+        order::sort(&mut ids);
         Ok(ids.iter().filter_map(|id| self.find(id)).collect())
     }
 

@@ -3,13 +3,14 @@
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
 use super::{PlanError, text};
+use crate::order;
 use crate::sys::step::{Slot, Step};
 
 /// In the order of their names, so that the same `Spec` gives the same plan.
 pub(super) fn steps(spec: &Spec, proc: Slot) -> Result<Vec<Step>, PlanError> {
     let Some(linux) = spec.linux() else { return Ok(Vec::new()) };
     let mut sysctls: Vec<(&String, &String)> = linux.sysctl().iter().flatten().collect();
-    sysctls.sort_unstable();
+    order::sort(&mut sysctls);
     let step = |(name, value): (&String, &String)| {
         let problem = |problem| PlanError::Sysctl { name: name.clone(), problem };
         let path = path(name).ok_or_else(|| problem("no name of a kernel parameter"))?;

@@ -18,6 +18,7 @@ use super::condition::{Condition, Test};
 use super::error::SeccompError;
 use super::multiplexed;
 use super::table::{Architecture, Table};
+use crate::order;
 
 /// The answer to one call: the first rule of which all conditions hold, else `otherwise`. `SECCOMP_RET_*` with data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +113,7 @@ impl<'a> Rules<'a> {
     pub(super) fn unknown_names(&self, table: &Table, profile: &LinuxSeccomp) -> usize {
         let names = profile.syscalls().iter().flatten().flat_map(LinuxSyscall::names);
         let unknown = names.filter(|name| !table.has(name) && multiplexed::call_of(name).is_none());
-        unknown.collect::<BTreeSet<_>>().len()
+        order::set(unknown).len()
     }
 
     /// What the rules for `socket` and others say of `socketcall`, and so on: a 32-bit program reaches them both ways.

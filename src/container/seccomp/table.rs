@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::order;
 use oci_spec::runtime::Arch;
 
 /// A set of system call numbers, as the kernel tells a filter (`AUDIT_ARCH_*` of linux/audit.h).
@@ -70,8 +71,12 @@ impl Table {
     /// Lines of `name number number number`; `#` begins a comment.
     pub(super) fn parse(text: &'static str) -> Result<Table, String> {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let rows = lines.map(|line| parse_row(line).ok_or_else(|| format!("syscalls.table: {line:?}")));
-        Ok(Table { numbers: rows.collect::<Result<_, _>>()? })
+        let mut numbers = BTreeMap::new();
+        for line in lines {
+            let (name, row) = parse_row(line).ok_or_else(|| format!("syscalls.table: {line:?}"))?;
+            numbers.insert(name, row);
+        }
+        Ok(Table { numbers })
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -82,7 +87,7 @@ impl Table {
     pub(super) fn calls(&self, architecture: Architecture) -> BTreeMap<u32, &'static str> {
         let numbered =
             self.numbers.iter().filter_map(|(name, row)| Some((row[architecture as usize]?, *name)));
-        numbered.collect()
+        order::map(numbered)
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use crate::order;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 /// What a container has of its own, or what is no device of the machine.
@@ -14,7 +15,7 @@ const LEFT_OUT: [&str; 6] = ["pts", "shm", "fd", "mqueue", "console", "ptmx"];
 pub(super) fn of_the_host() -> io::Result<Vec<LinuxDevice>> {
     let mut found = Vec::new();
     collect(Path::new("/dev"), &mut found)?;
-    found.sort_by(|a, b| a.path().cmp(b.path()));
+    order::sort_by(&mut found, |a, b| a.path().cmp(b.path()));
     Ok(found)
 }
 

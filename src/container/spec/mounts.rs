@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount;
 
 use crate::container::recipe::{Bind, Recipe};
+use crate::order;
 
 /// In the order of depth, so that a mount never hides one before it; a bind comes after a default of its depth.
 pub(super) fn mounts(recipe: &Recipe<'_>) -> Vec<Mount> {
     let mut mounts = defaults(recipe);
     mounts.retain(|mount| !recipe.binds.iter().any(|bind| replaces(bind, mount.destination())));
     mounts.extend(recipe.binds.iter().map(bound));
-    mounts.sort_by_key(|mount| depth(mount.destination()));
+    order::sort_by_key(&mut mounts, |mount| depth(mount.destination()));
     mounts
 }
 

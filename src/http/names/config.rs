@@ -1,5 +1,6 @@
 //! What the machine says about names: `hosts(5)` and `resolv.conf(5)`.
 
+use crate::order;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -31,7 +32,7 @@ impl Hosts {
     pub(super) fn addresses(&self, host: &str) -> Vec<IpAddr> {
         let host = host.trim_end_matches('.');
         let mut found: Vec<IpAddr> = self.text.lines().filter_map(|line| address_of(line, host)).collect();
-        found.sort_by_key(IpAddr::is_ipv6);
+        order::sort_by_key(&mut found, IpAddr::is_ipv6);
         found.dedup();
         found
     }

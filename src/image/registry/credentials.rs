@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::credential_helper::{self, HelperError};
 use crate::manifest::Secret;
 use crate::manifest::secret::{DOCKER_CFG, DOCKER_CONFIG_JSON};
+use crate::order;
 
 /// Docker's own names for `docker.io`, by which its tools write its entry.
 const HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
@@ -180,7 +181,7 @@ impl Credentials {
     pub(super) fn of(&self, host: &str, path: &str) -> Result<Vec<Credential>, HelperError> {
         let asked = Place::of_key(&format!("{host}/{path}"));
         let mut found: Vec<_> = self.entries.iter().filter(|(place, _)| place.covers(&asked)).collect();
-        found.sort_by_key(|(place, _)| std::cmp::Reverse(place.host.len() + place.path.len()));
+        order::sort_by_key(&mut found, |(place, _)| std::cmp::Reverse(place.host.len() + place.path.len()));
         let mut credentials: Vec<Credential> = found.into_iter().map(|(_, one)| one.clone()).collect();
         let own = |key: &&(String, String)| Place::of_key(&key.0).covers(&asked);
         let helper = self.helpers.iter().find(own).map(|(_, name)| name).or(self.store.as_ref());

@@ -11,6 +11,7 @@ use serde::de::{MapAccess, Visitor};
 
 use super::limited::Limited;
 use crate::http::{Identity, InvalidUrl, Options, Url};
+use crate::order;
 
 /// Where `docker.io` has its API.
 const HUB: &str = "registry-1.docker.io";
@@ -294,7 +295,7 @@ fn docker_style(registry: &str, folder: &Path) -> Result<Vec<Host>, InvalidHosts
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         paths.push(entry.map_err(unreadable)?.path());
     }
-    paths.sort();
+    order::sort(&mut paths);
     let ends_in = |path: &&PathBuf, ending: &str| path.extension().is_some_and(|own| own == ending);
     let mut host = origin(registry)?;
     host.options.ca = paths.iter().filter(|path| ends_in(path, "crt")).cloned().collect();

@@ -11,6 +11,7 @@ use crate::http::{Cancel, Method};
 use crate::image::limits::MAX_JSON;
 use crate::image::manifest::{Document, DocumentKind};
 use crate::image::{Digest, Reference};
+use crate::order;
 
 /// Every kind of manifest and index that podkeep reads.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -156,7 +157,7 @@ impl<'a> Repository<'a> {
         };
         let is_honest = |endpoint: &&Endpoint| !endpoint.is_liar.load(Ordering::Relaxed);
         let mut candidates: Vec<_> = self.endpoints.iter().filter(can).filter(is_honest).collect();
-        candidates.sort_by_key(|endpoint| endpoint.is_down.load(Ordering::Relaxed));
+        order::sort_by_key(&mut candidates, |endpoint| endpoint.is_down.load(Ordering::Relaxed));
         candidates
     }
 

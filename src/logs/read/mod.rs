@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::manifest::{PodId, Uid};
+use crate::order;
 
 use files::Files;
 use join::Joiner;
@@ -104,7 +105,7 @@ fn runs(dir: &Path) -> Result<Vec<Run>, Error> {
 pub fn containers(pod_log_dir: &Path) -> Result<Vec<String>, Error> {
     let mut names: Vec<String> =
         list(pod_log_dir)?.into_iter().filter(|(path, _)| is_folder(path)).map(|(_, name)| name).collect();
-    names.sort();
+    order::sort(&mut names);
     Ok(names)
 }
 
