@@ -1,17 +1,19 @@
 //! Which servers stand for a registry: containerd's `certs.d/<registry>/hosts.toml` ([ADR 11](../../../docs/adr/011-hosts-toml.md)).
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
+use file::{Capability, File, Settings};
+use toml::Fault;
 
 use super::limited::Limited;
 use crate::http::{Identity, InvalidUrl, Options, Url};
 use crate::order;
+
+mod file;
+mod toml;
 
 /// Where `docker.io` has its API.
 const HUB: &str = "registry-1.docker.io";
@@ -47,8 +49,8 @@ pub(super) struct Host {
 pub enum InvalidHosts {
     #[error("read {path}: {source}", path = path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{path}: {reason}", path = path.display())]
-    Toml { path: PathBuf, reason: String },
+    #[error("{path}: {source}", path = path.display())]
+    Toml { path: PathBuf, source: Fault },
     #[error("{path}: {source}", path = path.display())]
     Url { path: PathBuf, source: InvalidUrl },
     /// A reference may name what looks like a registry and can be none: its grammar allows any port.
@@ -58,90 +60,6 @@ pub enum InvalidHosts {
     Duration { path: PathBuf, value: String },
     #[error(transparent)]
     Roots(#[from] crate::http::RootsError),
-}
-
-/// `hosts.toml`.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    server: Option<String>,
-    #[serde(default)]
-    host: Tables,
-    // What stands at the top is for the server. (serde cannot flatten and refuse unknown fields at once.)
-    capabilities: Option<Vec<Capability>>,
-    ca: Option<OneOrMore>,
-    client: Option<Clients>,
-    skip_verify: Option<bool>,
-    header: Option<Headers>,
-    override_path: Option<bool>,
-    dial_timeout: Option<String>,
-}
-
-/// One `[host."…"]`.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Table {
-    capabilities: Option<Vec<Capability>>,
-    ca: Option<OneOrMore>,
-    client: Option<Clients>,
-    skip_verify: Option<bool>,
-    header: Option<Headers>,
-    override_path: Option<bool>,
-    dial_timeout: Option<String>,
-}
-
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum Capability {
-    Pull,
-    Resolve,
-    /// Pushing, referrers, and what containerd may think of: not used here.
-    #[serde(other)]
-    Other,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(String),
-    More(Vec<String>),
-}
-
-/// A file that holds both, a list of such files, or pairs of a certificate and its key.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Clients {
-    One(String),
-    More(Vec<String>),
-    Pairs(Vec<(String, String)>),
-}
-
-type Headers = std::collections::BTreeMap<String, OneOrMore>;
-
-/// The tables in the file's order: it is the order in which they are asked.
-#[derive(Default)]
-struct Tables(Vec<(String, Table)>);
-
-impl<'de> Deserialize<'de> for Tables {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Tables, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Tables;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("tables of hosts")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tables, A::Error> {
-                let mut tables = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    tables.push(entry);
-                }
-                Ok(Tables(tables))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
 }
 
 impl Hosts {
@@ -189,97 +107,53 @@ fn origin(registry: &str) -> Result<Host, InvalidHosts> {
 }
 
 fn read(registry: &str, folder: &Path, path: &Path, text: &str) -> Result<Vec<Host>, InvalidHosts> {
-    let toml =
-        |error: toml::de::Error| InvalidHosts::Toml { path: path.to_owned(), reason: said(text, &error) };
-    let file: File = toml::from_str(text).map_err(toml)?;
+    let fault = |source| InvalidHosts::Toml { path: path.to_owned(), source };
+    let file = File::parse(text).map_err(fault)?;
     let mut hosts = Vec::new();
-    for (url, table) in file.host.0 {
-        let mut host = host(&url, folder, path, table)?;
+    for (url, settings) in file.hosts {
+        let mut host = host(&url, folder, path, settings)?;
         host.stands_for = Some(registry.to_owned());
         hosts.push(host);
     }
-    let table = Table {
-        capabilities: file.capabilities,
-        ca: file.ca,
-        client: file.client,
-        skip_verify: file.skip_verify,
-        header: file.header,
-        override_path: file.override_path,
-        dial_timeout: file.dial_timeout,
-    };
     let own = origin(registry)?;
     let server = file.server.clone().unwrap_or_else(|| own.base.to_string());
-    let server = host(&server, folder, path, table)?;
+    let server = host(&server, folder, path, file.own)?;
     let may_be_plain = file.server.is_none() && own.may_be_plain;
     hosts.push(Host { name: own.name, may_be_plain, ..server });
     Ok(hosts)
 }
 
-/// One line: the error's own text draws the place over several.
-fn said(text: &str, error: &toml::de::Error) -> String {
-    let at = error.span().map_or(0, |span| span.start);
-    let line = 1 + text.get(..at).unwrap_or_default().matches('\n').count();
-    format!("line {line}: {}", error.message())
-}
-
-fn host(server: &str, folder: &Path, path: &Path, table: Table) -> Result<Host, InvalidHosts> {
+fn host(server: &str, folder: &Path, path: &Path, settings: Settings) -> Result<Host, InvalidHosts> {
     let invalid = |source| InvalidHosts::Url { path: path.to_owned(), source };
     let has_scheme = server.contains("://");
     let text = if has_scheme { server.to_owned() } else { format!("https://{server}") };
     let text = text.trim_end_matches('/');
-    let complete = table.override_path == Some(true) || text.ends_with("/v2");
+    let complete = settings.override_path || text.ends_with("/v2");
     let base: Url = if complete { text.parse() } else { format!("{text}/v2").parse() }.map_err(invalid)?;
     let port = base.port();
     let default_port = if base.is_https() { 443 } else { 80 };
-    let can = |what| table.capabilities.as_ref().is_none_or(|capabilities| capabilities.contains(&what));
+    let can = |what| settings.capabilities.as_ref().is_none_or(|all| all.contains(&what));
     Ok(Host {
         name: if port == default_port { base.host().to_owned() } else { format!("{}:{port}", base.host()) },
         can_pull: can(Capability::Pull),
         can_resolve: can(Capability::Resolve),
         stands_for: None,
         may_be_plain: false,
-        headers: headers(table.header),
+        headers: settings.headers,
         options: Options {
-            ca: files(folder, table.ca),
-            identity: table.client.and_then(|clients| identity(folder, clients)),
-            insecure: table.skip_verify == Some(true),
+            // Names are relative to the file's own folder.
+            ca: settings.ca.iter().map(|name| folder.join(name)).collect(),
+            identity: settings.client.map(|(certificate, key)| Identity {
+                certificate: folder.join(certificate),
+                key: folder.join(key),
+            }),
+            insecure: settings.skip_verify,
             // Whoever does without certificates has no more to lose there, and everything elsewhere.
-            plain_http: (!base.is_https() || table.skip_verify == Some(true)).then(|| base.over_plain_http()),
-            connect_timeout: table.dial_timeout.map(|text| duration(path, &text)).transpose()?,
+            plain_http: (!base.is_https() || settings.skip_verify).then(|| base.over_plain_http()),
+            connect_timeout: settings.dial_timeout.map(|text| duration(path, &text)).transpose()?,
         },
         base,
     })
-}
-
-fn headers(table: Option<Headers>) -> Vec<(String, String)> {
-    let mut headers = Vec::new();
-    for (name, values) in table.unwrap_or_default() {
-        let values = match values {
-            OneOrMore::One(value) => vec![value],
-            OneOrMore::More(values) => values,
-        };
-        headers.extend(values.into_iter().map(|value| (name.clone(), value)));
-    }
-    headers
-}
-
-/// Names are relative to the file's own folder.
-fn files(folder: &Path, names: Option<OneOrMore>) -> Vec<PathBuf> {
-    match names {
-        None => Vec::new(),
-        Some(OneOrMore::One(name)) => vec![folder.join(name)],
-        Some(OneOrMore::More(names)) => names.iter().map(|name| folder.join(name)).collect(),
-    }
-}
-
-/// Of several the first: TLS shows one.
-fn identity(folder: &Path, clients: Clients) -> Option<Identity> {
-    let (certificate, key) = match clients {
-        Clients::One(name) => (name.clone(), name),
-        Clients::More(names) => names.into_iter().next().map(|name| (name.clone(), name))?,
-        Clients::Pairs(pairs) => pairs.into_iter().next()?,
-    };
-    Some(Identity { certificate: folder.join(certificate), key: folder.join(key) })
 }
 
 fn duration(path: &Path, text: &str) -> Result<Duration, InvalidHosts> {
@@ -373,6 +247,20 @@ mod tests {
     }
 
     #[test]
+    fn our_certificate_may_be_one_file_a_list_or_pairs() {
+        for (client, certificate, key) in [
+            ("\"a.pem\"", "a.pem", "a.pem"),
+            ("[\"a.pem\", \"b.pem\"]", "a.pem", "a.pem"),
+            ("[[\"a.pem\", \"a.key\"], [\"b.pem\", \"b.key\"]]", "a.pem", "a.key"),
+        ] {
+            let (dir, hosts) = folder("r.example", &[("hosts.toml", &format!("client = {client}"))]);
+            let of = |name: &str| dir.path().join("r.example").join(name);
+            let identity = Identity { certificate: of(certificate), key: of(key) };
+            assert_eq!(hosts.of("r.example").unwrap()[0].options.identity, Some(identity), "{client}");
+        }
+    }
+
+    #[test]
     fn the_folder_of_a_port_may_be_written_without_a_colon_and_one_serves_the_rest() {
         let text = "[host.\"https://m.example\"]\n";
         for name in ["r.example:5000", "r.example_5000_", "_default"] {
@@ -397,6 +285,10 @@ mod tests {
         for (text, reason) in [
             ("server = 1", "line 1: invalid type"),
             ("\nskip_verfy = true", "line 2: unknown field `skip_verfy`"),
+            ("\ncapabilities = [\n1]", "line 3: invalid type: integer, expected a string"),
+            ("[host]\n\"https://m\" = 1", "line 2: invalid type: integer, expected a table"),
+            ("client = [[\"a\", \"b\", \"c\"]]", "line 1: a certificate and its key are two"),
+            ("ca =", "line 1: "),
             ("server = \"ftp://x\"", "does not begin with https://"),
             ("dial_timeout = \"soon\"", "\"soon\" is no duration"),
         ] {
