@@ -36,7 +36,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let node = Node::start(Options { config: "fileCheckFrequency: 2s", ..Options::default() });
+        let node = Node::start(Options { config: "fileCheckFrequency: 500ms", ..Options::default() });
         let linked = node.base().join("linked");
         let bench = Bench { node, linked, rescans: Cell::new(0) };
         bench.write_linked();
