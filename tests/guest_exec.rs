@@ -212,6 +212,69 @@ fn a_container_that_ends_takes_its_commands_along_and_restarts() {
     assert_eq!(output(&node, &["true"]).status.code(), Some(0), "into the new one");
 }
 
+/// Found in review: the file's new content was the command's profile, so that it could do what the container could not.
+#[test]
+fn a_profile_that_was_rewritten_lets_no_command_do_more() {
+    let node = Node::start(Options::default());
+    let file = node.root().join("seccomp/team.json");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let strict = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}"#;
+    std::fs::write(&file, strict).unwrap();
+    let pod = ShellPod {
+        name: "web",
+        script: OBEDIENT,
+        spec: "terminationGracePeriodSeconds: 1",
+        container: "securityContext: {seccompProfile: {type: Localhost, localhostProfile: team.json}}",
+    };
+    node.manifest("web.yaml", &pod.yaml());
+    let first = node.wait_running("web", "main");
+    let mkdir = || output(&node, &["mkdir", "/tmp/made"]);
+    let refused = mkdir();
+    assert_eq!(refused.status.code(), Some(1), "by the profile: {}", text(&refused.stderr));
+    std::fs::write(&file, r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).unwrap();
+    let lets_nobody_in = || {
+        let refused = mkdir();
+        assert_eq!(refused.status.code(), Some(125));
+        assert!(text(&refused.stderr).contains("restart it"), "{}", text(&refused.stderr));
+    };
+    lets_nobody_in();
+    let worker = node.worker().expect("it has answered");
+    kill(worker, Signal::KILL);
+    wait_until("there is a new worker", || node.worker().filter(|new| *new != worker));
+    wait_until("it answers", || node.try_list());
+    lets_nobody_in();
+    // Other white space is no other profile.
+    std::fs::write(&file, strict.replace('\n', " ")).unwrap();
+    assert_eq!(mkdir().status.code(), Some(1));
+    std::fs::write(&file, r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).unwrap();
+    kill(first, Signal::KILL);
+    wait_restarted(&node, first);
+    assert_eq!(mkdir().status.code(), Some(0), "the new one has the new profile");
+}
+
+/// As systemd or docker does in a privileged container. Found in review: the kernel lets no process in beside it then (EBUSY).
+#[test]
+fn a_container_that_hands_its_controllers_on_can_be_joined() {
+    let script = format!(
+        "cd /sys/fs/cgroup && mkdir x && echo 0 > x/cgroup.procs && echo +pids > cgroup.subtree_control && touch /ready; {OBEDIENT}"
+    );
+    let pod = ShellPod {
+        name: "web",
+        script: &script,
+        spec: "terminationGracePeriodSeconds: 1",
+        container: "securityContext: {privileged: true}",
+    };
+    let node = node_with(&[pod.yaml()]);
+    let first = node.wait_running("web", "main");
+    let ready = std::path::PathBuf::from(format!("/proc/{first}/root/ready"));
+    wait_until("it has handed them on", || ready.exists().then_some(()));
+    let shown = output(&node, &["cat", "/proc/self/cgroup"]);
+    assert_eq!(text(&shown.stdout), "0::/x\n", "{}", text(&shown.stderr));
+    kill(first, Signal::KILL);
+    wait_restarted(&node, first);
+}
+
 fn wait_restarted(node: &Node, first: u32) {
     node.wait_for("it runs again", |list| {
         list.pod("web")?.container("main")?.running_pid().filter(|pid| *pid != first)

@@ -122,16 +122,19 @@ impl Bench {
                 container,
                 rustix::system::sysinfo().totalram,
             )),
-            seccomp: match container.security.seccomp_profile(true) {
-                SeccompProfile::Unconfined => None,
-                SeccompProfile::RuntimeDefault => Some(seccomp::default_profile(permitted)),
-                SeccompProfile::Localhost(_) => Some(Arc::new(seccomp::load(NO_MKDIR.as_bytes()).unwrap())),
-            },
             ids: None,
             shm: volume::shared_memory(&folder),
             lsm: container::Lsm::of_this_host(),
         };
-        serde_json::to_value(container::spec(&recipe).unwrap()).unwrap()
+        let mut spec = container::spec(&recipe).unwrap();
+        // podkeep hands itself the compiled program beside it.
+        let profile = match container.security.seccomp_profile(true) {
+            SeccompProfile::Unconfined => None,
+            SeccompProfile::RuntimeDefault => Some(seccomp::default_profile(permitted)),
+            SeccompProfile::Localhost(_) => Some(Arc::new(seccomp::load(NO_MKDIR.as_bytes()).unwrap())),
+        };
+        spec.linux_mut().as_mut().unwrap().set_seccomp(profile.as_deref().cloned());
+        serde_json::to_value(spec).unwrap()
     }
 
     fn user(&self) -> ResolvedUser {

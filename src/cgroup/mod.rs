@@ -36,7 +36,7 @@ pub use group::Group;
 pub use huge_pages::{HugePageLimit, huge_page_limits};
 pub use limits::{CPU_PERIOD_US, ContainerLimits, PodLimits, cpu_quota_us, cpu_shares, weight_of_shares};
 pub use name::PodCgroupName;
-pub use runtime::{open_existing, open_or_make};
+pub use runtime::{open_existing, open_of_process, open_or_make};
 pub use settings::{Setting, Settings};
 pub use stats::Stats;
 pub use tree::{ExistingPod, Tree};

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use super::Error;
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
-const OWN_CGROUP: &str = "/proc/self/cgroup";
 
 /// One mount of the cgroup2 file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +24,13 @@ impl Mount {
     }
 }
 
-/// This process's cgroup in the v2 hierarchy.
-pub(super) fn own_cgroup() -> Result<PathBuf, Error> {
-    let text = read(OWN_CGROUP)?;
+/// The cgroup in the v2 hierarchy of a process: its PID, or `self`.
+pub(super) fn cgroup_of(process: &str) -> Result<PathBuf, Error> {
+    let file = format!("/proc/{process}/cgroup");
+    let text = read(&file)?;
     let line = text.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"0::"));
     let path = line.ok_or_else(|| Error::Content {
-        path: OWN_CGROUP.into(),
+        path: file.into(),
         expected: "a line `0::PATH`",
         found: String::from_utf8_lossy(&text).into_owned(),
     })?;

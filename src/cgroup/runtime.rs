@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path};
 
-use super::mount::Mount;
+use super::mount::{Mount, cgroup_of};
 use super::tree::open_top;
 use super::{Controller, Error, Group};
 
@@ -50,6 +50,16 @@ pub fn open_existing(path: &Path) -> Result<Option<Group>, Error> {
     }
     group.learn_controllers()?;
     Ok(Some(group))
+}
+
+/// Opens the group that a process is in: `within`, which is a path as `/proc/PID/cgroup` shows it, or one below.
+///
+/// # Errors
+/// [`Error::BadPath`] if it is in another one, as a process that has got the PID of one that ended; or it is gone.
+pub fn open_of_process(pid: u32, within: &Path) -> Result<Group, Error> {
+    let path = cgroup_of(&pid.to_string())?;
+    let group = if path.starts_with(within) { open_existing(&path)? } else { None };
+    group.ok_or(Error::BadPath(path))
 }
 
 fn make(top: Group, names: &[OsString]) -> Result<Group, Error> {

@@ -200,7 +200,7 @@ fn checked_names(root: &str) -> Result<Vec<String>, Error> {
 ///
 /// Groups further up are not asked: there, the delegation was meant for another manager (`user@1000.service`).
 fn delegated_root(mount: &Mount) -> Result<Option<Vec<String>>, Error> {
-    let own = mount::own_cgroup()?;
+    let own = mount::cgroup_of("self")?;
     let root = if own.ends_with(NODE_LEAF) { own.parent().unwrap_or(&own) } else { &own };
     let Ok(below_top) = root.strip_prefix(&mount.top) else { return Ok(None) };
     if !is_delegated(&mount.point.join(below_top)) {

@@ -5,6 +5,7 @@
 //! needs a privilege. [`limit_devices`] comes before the process is there.
 #![forbid(unsafe_code)]
 
+mod beside;
 mod devices;
 mod expand;
 mod hooks;
@@ -18,6 +19,7 @@ mod spawn;
 mod spec;
 pub mod user;
 
+pub use beside::Beside;
 pub use devices::{DeviceError, limit_devices};
 pub use hooks::{HookError, HookProblem, run_hooks};
 pub use lsm::{Lsm, is_apparmor_profile_loaded};

@@ -31,9 +31,10 @@ pub use root::{ImageVolume, Overlay, Root};
 pub use setting::{Setting, Stdio};
 pub use sysctls::path as sysctl_path;
 
-use super::seccomp;
+use super::seccomp::{self, Program};
+use crate::image::Digest;
 use crate::sys::spawner::Steps;
-use crate::sys::step::{Filter, Propagation, PropagationKind, Slot, Step};
+use crate::sys::step::{Propagation, PropagationKind, Slot, Step};
 
 /// The steps of the child, ready to be taken. Printed, it is one step a line.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub struct Plan {
     pub(super) slots: usize,
     /// The namespaces that the first process is born in (`CLONE_NEW*`).
     pub(super) namespaces: u64,
+    seccomp: Option<Arc<Program>>,
 }
 
 /// Turns the description into steps.
@@ -55,8 +57,8 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
     refused::check(spec)?;
     let process = spec.process().as_ref().ok_or(PlanError::Missing("process"))?;
     let linux = spec.linux().as_ref().ok_or(PlanError::Missing("linux"))?;
-    let Setting { root, namespaces, stdio, preserve_fds, start, hooks, pivot, keyring } = setting;
-    let seccomp = filter(linux)?;
+    let Setting { root, namespaces, stdio, seccomp, preserve_fds, start, hooks, pivot, keyring } = setting;
+    let seccomp = seccomp.map_or_else(|| program(linux), |program| Ok(Some(program)))?;
     let entrance = unshare::entrance(linux, &namespaces)?;
     let in_user_namespace = namespaces.user.is_some();
     let mounts = mounts::steps(spec, &namespaces, in_user_namespace, root.volumes())?;
@@ -104,18 +106,17 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
         steps.push(Step::FindProgram { candidates: candidates.clone() });
     }
     steps.push(Step::CloseDescriptors { keep: preserve_fds, later: start_number });
-    let identity = identity::steps(process, seccomp)?;
+    let identity = identity::steps(process, seccomp.as_deref())?;
     steps.extend(identity.steps);
     steps.extend(start.map(|from| Step::AwaitStart { from }));
     steps.extend(identity.last);
     steps.push(command::step(process, candidates)?);
-    Ok(Plan { steps, slots: mounts.slots + 2, namespaces: forks.birth })
+    Ok(Plan { steps, slots: mounts.slots + 3, namespaces: forks.birth, seccomp })
 }
 
-/// The filter of the spec's profile, compiled once for all that have the same.
-fn filter(linux: &Linux) -> Result<Option<Arc<Filter>>, PlanError> {
-    let profile = linux.seccomp().as_ref();
-    Ok(profile.map(seccomp::program).transpose()?.map(|program| Arc::clone(program.filter())))
+/// The program of the spec's profile, compiled once for all that have the same.
+fn program(linux: &Linux) -> Result<Option<Arc<Program>>, PlanError> {
+    Ok(linux.seccomp().as_ref().map(seccomp::program).transpose()?)
 }
 
 /// Nothing that is mounted inside is ever seen by the host, but for what `Bidirectional` volumes have opened before; what
@@ -152,6 +153,13 @@ fn propagation(name: &str) -> Result<PropagationKind, PlanError> {
 /// Duplicates, so that what the caller holds stays open.
 fn duplicate(kind: LinuxNamespaceType, fd: &OwnedFd) -> Result<OwnedFd, PlanError> {
     fd.try_clone().map_err(|cause| PlanError::Namespace { kind, cause })
+}
+
+impl Plan {
+    /// Which seccomp program the process is confined by.
+    pub fn seccomp(&self) -> Option<&Digest> {
+        self.seccomp.as_ref().map(|program| program.digest())
+    }
 }
 
 impl Steps for Plan {

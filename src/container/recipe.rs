@@ -1,9 +1,8 @@
 //! All that the node knows when it starts a container.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use oci_spec::runtime::{LinuxResources, LinuxSeccomp};
+use oci_spec::runtime::LinuxResources;
 
 use super::lsm::Lsm;
 use super::user::ResolvedUser;
@@ -29,9 +28,6 @@ pub struct Recipe<'a> {
     pub resources: LinuxResources,
     /// `None`: the node's own.
     pub oom_score_adj: Option<i32>,
-    /// The profile that [`Security::seccomp_profile`](crate::manifest::pod::Security::seccomp_profile) names; `None` for
-    /// none.
-    pub seccomp: Option<Arc<LinuxSeccomp>>,
     /// The ids of the Pod's own user namespace; must be there where `pod.host_users` is false, and is not looked at
     /// otherwise.
     pub ids: Option<IdRange>,

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU32;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::plan::{Plan, hint_of_memory};
+use crate::cgroup;
 use crate::sys::clone::{self, Birth};
 use crate::sys::report::{self, ParentEnd, Said};
 use crate::sys::spawner::{Places, Spawner};
@@ -61,6 +62,8 @@ pub enum SpawnError {
     Report(#[source] io::Error),
     #[error("clone the container's first process: {0}")]
     Clone(#[source] io::Error),
+    #[error("find the cgroup of the container's first process")]
+    Cgroup(#[source] Box<cgroup::Error>),
     #[error(transparent)]
     Start(#[from] StartError),
 }

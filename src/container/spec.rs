@@ -59,7 +59,8 @@ const MASKED: [&str; 12] = [
 /// What may be read but not written (from the same place).
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Describes the container as an OCI runtime `Spec`, as containerd would for the kubelet.
+/// Describes the container as an OCI runtime `Spec`, as containerd would for the kubelet, but for its seccomp profile: that is
+/// compiled already ([`Setting::seccomp`](super::Setting::seccomp)).
 ///
 /// Reads nothing of the host but the names of its CPUs and, for a privileged container, of its devices.
 ///
@@ -90,7 +91,6 @@ fn linux(recipe: &Recipe<'_>) -> Result<Linux, Error> {
         .set_cgroups_path(Some(recipe.cgroup.clone()))
         .set_namespaces(Some(namespaces::namespaces(recipe)))
         .set_devices(if privileged { Some(devices::of_the_host().map_err(Error::Devices)?) } else { None })
-        .set_seccomp(recipe.seccomp.as_deref().cloned())
         .set_sysctl(security::sysctls(recipe.pod))
         .set_mount_label(security::mount_label(recipe))
         .set_masked_paths(covered.then(masked))

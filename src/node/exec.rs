@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -18,10 +18,11 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::pod_run::{Key, PodNumber, PodRun};
 use super::poller::{Interest, Registration};
 use super::start::{self, Ingredients};
+use super::state::SavedRun;
 use super::tasks::Tasks;
 use super::worker::{Done, Worker};
 use crate::container::{
-    self, ExecSetting, Parent, Plan, Progress, SpawnError, Spawned, StartError, Stdio, Target,
+    self, Beside, ExecSetting, Parent, Progress, SpawnError, StartError, Stdio, Target, seccomp::Program,
 };
 use crate::keeper::protocol::Exit as KeeperExit;
 use crate::manifest::PodId;
@@ -183,12 +184,18 @@ impl Worker {
         let first = c.process.as_ref().context("the container has no process")?;
         let pidfd = first.pidfd.as_ref().context("the container's process has ended")?;
         let spec = self.container_spec(&ingredients, container, group.path(), Default::default())?;
-        refuse_less_seccomp(first.run.pid, &spec)?;
+        let seccomp = start::seccomp_program(
+            &run.pod().containers[container],
+            &self.options.config,
+            &self.options.folders,
+        )?;
+        refuse_other_seccomp(&first.run, seccomp.as_deref())?;
         let process = process(&spec, command, &streams)?;
-        let cgroup = group.dir().try_clone_to_owned().context("duplicate the cgroup's descriptor")?;
+        let beside = Beside::new(group, first.run.pid).context("duplicate the cgroup's descriptor")?;
         let pidfd = pidfd.try_clone().context("duplicate the process's descriptor")?;
         let keyring = start::keyring(run.pod(), &run.pod().containers[container].name);
-        Ok(Ready { target: Target::new(pidfd, &spec)?, process, stdio: stdio(streams), cgroup, keyring })
+        let target = Target::new(pidfd, &spec)?.with_seccomp(seccomp);
+        Ok(Ready { target, process, stdio: stdio(streams), beside, keyring })
     }
 
     fn ingredients_of_run(&mut self, number: PodNumber, container: Index) -> Result<Ingredients> {
@@ -298,17 +305,24 @@ fn check(command: &[String], streams: &ExecStreams) -> Result<(), ExecError> {
     if fits { Ok(()) } else { Err(ExecError::Invalid("the streams must be pipes, the console a socket")) }
 }
 
-/// The configuration may have changed since the container was started; what comes into it now must not profit from that.
-fn refuse_less_seccomp(first: u32, spec: &Spec) -> Result<()> {
-    let has_filter = spec.linux().as_ref().is_some_and(|linux| linux.seccomp().is_some());
-    let path = format!("/proc/{first}/status");
-    let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    let filtered = status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"]));
+/// A file, the configuration or podkeep may have changed since the container was started: what comes into it now must not be
+/// confined less. Where nobody knows by what it is confined, the kernel knows whether.
+fn refuse_other_seccomp(first: &SavedRun, program: Option<&Program>) -> Result<()> {
+    let confined = match &first.seccomp {
+        Some(digest) => program.map(Program::digest) != Some(digest),
+        None => has_seccomp_filter(first.pid)?,
+    };
     anyhow::ensure!(
-        has_filter || !filtered,
-        "the container has a seccomp profile, and the configuration has none for it any more: restart it"
+        !confined,
+        "the container's seccomp profile has changed since it was started, so a command would not be confined as it is: restart it"
     );
     Ok(())
+}
+
+fn has_seccomp_filter(pid: u32) -> Result<bool> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    Ok(status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"])))
 }
 
 /// The container's own process, with another command.
@@ -347,7 +361,7 @@ struct Ready {
     target: Target,
     process: Process,
     stdio: Stdio,
-    cgroup: OwnedFd,
+    beside: Beside,
     keyring: String,
 }
 
@@ -355,28 +369,20 @@ impl Ready {
     /// Clones the process and waits until it has become the command.
     fn join(self, name: &str) -> Result<(u32, OwnedFd), ExecError> {
         let failed = |cause: anyhow::Error| ExecError::Failed { container: name.to_owned(), cause };
-        let Ready { target, process, stdio, cgroup, keyring } = self;
+        let Ready { target, process, stdio, beside, keyring } = self;
         let setting = ExecSetting { stdio, preserve_fds: 0, keyring: Some(keyring) };
         let plan = container::exec_plan(&process, &target, setting).map_err(|error| failed(error.into()))?;
-        let (spawned, progress) = match spawn(&plan, &cgroup) {
-            Ok(both) => both,
+        let spawned = match beside.spawn(&plan, Parent::CallersParent) {
+            Ok(spawned) => spawned,
             Err(SpawnError::Start(cause)) => return Err(explain(cause, failed)),
             Err(error) => return Err(failed(error.into())),
         };
-        match progress {
+        match spawned.report.next(&plan) {
             Ok(Progress::Executed) => Ok((spawned.pid, spawned.pidfd)),
             Ok(_) => Err(failed(anyhow::anyhow!("the process waits for something that nobody gives it"))),
             Err(cause) => Err(explain(cause, failed)),
         }
     }
-}
-
-type Progressed = (Spawned, Result<Progress, StartError>);
-
-fn spawn(plan: &Plan, cgroup: &OwnedFd) -> Result<Progressed, SpawnError> {
-    let spawned = container::spawn(plan, Some(cgroup.as_fd()), Parent::CallersParent, None)?;
-    let progress = spawned.report.next(plan);
-    Ok((spawned, progress))
 }
 
 fn explain(cause: StartError, failed: impl Fn(anyhow::Error) -> ExecError) -> ExecError {

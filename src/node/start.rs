@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result, bail};
-use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
+use oci_spec::runtime::{LinuxResources, Spec};
 use rustix::thread::CapabilitySet;
 
 use super::carry_out::Failed;
@@ -25,7 +25,7 @@ use crate::container::{
     self, Bind, IdRange, ImageConfig, ImageVolume, Lsm, Namespaces, News, Overlay, Plan, Recipe,
     ResolvedUser, Root, Setting, StartError, Stdio,
 };
-use crate::container::{resources, seccomp};
+use crate::container::{resources, seccomp, seccomp::Program};
 use crate::image::Image;
 use crate::keeper::start_time;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
@@ -130,6 +130,7 @@ impl Worker {
         let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
         let namespaces = Namespaces { pid: pid_namespace, ..namespaces };
         let mut setting = Setting::new(Root::Overlay(root), namespaces, stdio);
+        setting.seccomp = seccomp_program(spec, &self.options.config, &self.options.folders)?;
         setting.keyring = Some(keyring(pod, &spec.name));
         let plan = container::plan(&oci, setting)?;
         container::limit_devices(&oci, group.dir())?;
@@ -199,7 +200,6 @@ impl Worker {
             cgroup: cgroup.to_owned(),
             resources,
             oom_score_adj: Some(oom_score_adj(pod, spec)),
-            seccomp: seccomp_profile(spec, &self.options.config, folders)?,
             ids,
             shm: volume::shared_memory(&folders.pod(&pod.uid)),
             lsm: lsm(spec)?,
@@ -280,7 +280,8 @@ impl Worker {
                 let (attempt, keeper) = (starting.attempt, self.reign.keeper);
                 let volume_images = c.volumes.values().map(|image| image.id.clone()).collect();
                 let start_time = start_time(pid);
-                let run = SavedRun { attempt, pid, start_time, stop_signal, volume_images, keeper };
+                let seccomp = starting.plan.seccomp().cloned();
+                let run = SavedRun { attempt, pid, start_time, stop_signal, seccomp, volume_images, keeper };
                 c.process = Some(Process { run, pidfd: Some(pidfd), watch: None });
                 self.processes.insert(pid, (number, container));
                 // It may have said more by now.
@@ -377,25 +378,23 @@ pub fn lowest_oom_score_adj() -> i32 {
     *LOWEST
 }
 
-/// The profile that the container is to have; a file of the node's `seccomp` folder if it names one.
-fn seccomp_profile(
+/// What confines the container: the profile that the manifest names, compiled. A file is one of the node's `seccomp` folder.
+pub fn seccomp_program(
     container: &Container,
     config: &Config,
     folders: &Folders,
-) -> Result<Option<Arc<LinuxSeccomp>>> {
+) -> Result<Option<Arc<Program>>> {
     match container.security.seccomp_profile(config.seccomp_default) {
         SeccompProfile::Unconfined => Ok(None),
         SeccompProfile::RuntimeDefault => {
             let permitted = container::permitted_capabilities(&container.security)?;
-            Ok(Some(seccomp::default_profile(permitted)))
+            Ok(Some(seccomp::default_program(permitted)))
         }
         SeccompProfile::Localhost(name) => {
             let path = folders.seccomp().join(name);
-            let text =
-                fs::read(&path).with_context(|| format!("read the seccomp profile {}", path.display()))?;
-            let profile = seccomp::load(&text);
-            let profile = profile.with_context(|| format!("read the seccomp profile {}", path.display()))?;
-            Ok(Some(Arc::new(profile)))
+            let doing = || format!("read the seccomp profile {}", path.display());
+            let text = fs::read(&path).with_context(doing)?;
+            Ok(Some(seccomp::program_of_file(&text).with_context(doing)?))
         }
     }
 }

@@ -54,6 +54,8 @@ pub struct SavedRun {
     pub start_time: u64,
     /// The image's.
     pub stop_signal: Option<String>,
+    /// The seccomp program that confines it; `None` if there is none, or nobody knows.
+    pub seccomp: Option<Digest>,
     /// Those of image volumes that it mounts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volume_images: Vec<Digest>,

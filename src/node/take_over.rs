@@ -251,7 +251,15 @@ fn unwritten(run: &mut PodRun, entry: &Entry) -> Option<(Index, Option<SavedRun>
     }
     let start_time = keeper::start_time(entry.pid);
     let Entry { attempt, pid, keeper, .. } = *entry;
-    let saved = SavedRun { attempt, pid, start_time, stop_signal: None, volume_images: Vec::new(), keeper };
+    let saved = SavedRun {
+        attempt,
+        pid,
+        start_time,
+        stop_signal: None,
+        seccomp: None,
+        volume_images: Vec::new(),
+        keeper,
+    };
     let before = c.process.replace(open_process(saved));
     Some((entry.container, before.map(|process| process.run)))
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::Spec;
 use podkeep::container::seccomp;
 use podkeep::container::{
     self, Bind, ImageConfig, Namespaces, Overlay, Parent, Plan, PodNamespaces, Recipe, ResolvedUser, Root,
@@ -114,10 +114,10 @@ impl Bench {
         }
     }
 
-    fn profile(&self) -> Option<Arc<LinuxSeccomp>> {
+    fn program(&self) -> Option<Arc<seccomp::Program>> {
         let security = &self.pod.containers[0].security;
         let confined = self.seccomp == Seccomp::Default && !security.privileged;
-        confined.then(|| seccomp::default_profile(container::permitted_capabilities(security).unwrap()))
+        confined.then(|| seccomp::default_program(container::permitted_capabilities(security).unwrap()))
     }
 
     fn spec(&self) -> Spec {
@@ -132,7 +132,6 @@ impl Bench {
             cgroup: PathBuf::from("/").join(self.cgroup.file_name().unwrap()),
             resources: Default::default(),
             oom_score_adj: None,
-            seccomp: self.profile(),
             ids: None,
             shm: None,
             lsm: Default::default(),
@@ -170,7 +169,11 @@ impl Bench {
         let stdout = theirs.try_clone().unwrap();
         let stdio = Stdio::Streams { stdin: None, stdout, stderr: theirs };
         let spec = self.spec();
-        let setting = Setting { start, ..Setting::new(Root::Overlay(self.root()), namespaces, stdio) };
+        let setting = Setting {
+            start,
+            seccomp: self.program(),
+            ..Setting::new(Root::Overlay(self.root()), namespaces, stdio)
+        };
         let plan = container::plan(&spec, setting).unwrap();
         container::limit_devices(&spec, File::open(&self.cgroup).unwrap().as_fd()).unwrap();
         (plan, output)

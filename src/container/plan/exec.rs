@@ -7,7 +7,8 @@ use oci_spec::runtime::{Hook, LinuxNamespaceType, Process, Spec};
 
 use super::command::array;
 use super::{Plan, PlanError, Stdio, identity, process, text};
-use crate::sys::step::{Filter, Slot, Step, Stream, StringArray};
+use crate::container::seccomp::Program;
+use crate::sys::step::{Slot, Step, Stream, StringArray};
 
 /// The container that is joined.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ pub struct Target {
     pidfd: OwnedFd,
     /// Which of its namespaces are not the caller's own (`CLONE_NEW*`).
     namespaces: u64,
-    seccomp: Option<Arc<Filter>>,
+    seccomp: Option<Arc<Program>>,
 }
 
 impl Target {
@@ -27,8 +28,13 @@ impl Target {
         let linux = spec.linux().as_ref();
         let listed = linux.and_then(|linux| linux.namespaces().as_ref());
         let namespaces = listed.into_iter().flatten().fold(0, |flags, one| flags | one.typ() as u64);
-        let seccomp = linux.map(super::filter).transpose()?.flatten();
+        let seccomp = linux.map(super::program).transpose()?.flatten();
         Ok(Target { pidfd, namespaces, seccomp })
+    }
+
+    /// One whose program is compiled already, as [`Setting::seccomp`](super::Setting::seccomp).
+    pub fn with_seccomp(self, program: Option<Arc<Program>>) -> Target {
+        Target { seccomp: program.or(self.seccomp), ..self }
     }
 
     fn has(&self, kind: LinuxNamespaceType) -> bool {
@@ -83,11 +89,11 @@ pub fn exec_plan(process: &Process, target: &Target, setting: ExecSetting) -> Re
         steps.extend(labels);
     }
     steps.push(Step::CloseDescriptors { keep: preserve_fds, later: None });
-    let identity = identity::steps(process, target.seccomp.clone())?;
+    let identity = identity::steps(process, target.seccomp.as_deref())?;
     steps.extend(identity.steps);
     steps.extend(identity.last);
     steps.push(super::command::step(process, candidates)?);
-    Ok(Plan { steps, slots: 1, namespaces: 0 })
+    Ok(Plan { steps, slots: 1, namespaces: 0, seccomp: target.seccomp.clone() })
 }
 
 /// Steps of a hook: it gets the container's state on its standard input and its errors go to `output`. With a container it
@@ -124,5 +130,5 @@ pub fn hook_plan(
     };
     let environment = array("environment variable of a hook", hook.env().as_deref().unwrap_or_default())?;
     steps.push(Step::Execute { candidates: vec![path], arguments, environment });
-    Ok(Plan { steps, slots: 0, namespaces: 0 })
+    Ok(Plan { steps, slots: 0, namespaces: 0, seccomp: None })
 }

@@ -54,9 +54,10 @@ pub fn pause_plan(
     steps.push(Step::SetUid { uid: NOBODY, keep_capabilities: false });
     steps.push(Step::SetCapabilities(CapabilitySets::default()));
     steps.push(Step::ForbidNewPrivileges);
-    steps.push(Step::InstallSeccomp(Arc::clone(seccomp::program(&profile())?.filter())));
+    let seccomp = seccomp::program(&profile())?;
+    steps.push(Step::InstallSeccomp(Arc::clone(seccomp.filter())));
     steps.push(Step::ExecuteFile { program, arguments });
-    Ok(Plan { steps, slots: 1, namespaces: birth })
+    Ok(Plan { steps, slots: 1, namespaces: birth, seccomp: Some(seccomp) })
 }
 
 /// Taken as the host's root: in a Pod with a user namespace of its own, not even its root has a right to these mounts.

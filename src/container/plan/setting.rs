@@ -1,9 +1,11 @@
 //! What a `Spec` cannot say: descriptors, and how its process is started.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::Root;
 use crate::container::namespaces::Namespaces;
+use crate::container::seccomp::Program;
 
 /// Beside the `Spec`, all that a plan is made from.
 #[derive(Debug)]
@@ -12,6 +14,8 @@ pub struct Setting {
     /// Those that are joined. What the `Spec` lists beside them is made anew.
     pub namespaces: Namespaces,
     pub stdio: Stdio,
+    /// What confines it, if that is compiled already; else the `Spec` has the profile, if there is any.
+    pub seccomp: Option<Arc<Program>>,
     /// How many descriptors from 3 on stay open.
     pub preserve_fds: u32,
     /// The process waits for a byte from here before it becomes the program.
@@ -31,6 +35,7 @@ impl Setting {
             root,
             namespaces,
             stdio,
+            seccomp: None,
             preserve_fds: 0,
             start: None,
             hooks: false,

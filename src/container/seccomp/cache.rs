@@ -17,6 +17,9 @@ pub(super) struct Defaults(Mutex<BTreeMap<u64, Arc<LinuxSeccomp>>>);
 /// Programs by their profiles, the oldest first.
 pub(super) struct Programs(Mutex<Vec<(Arc<LinuxSeccomp>, Arc<Program>)>>);
 
+/// Programs by the text of the file that their profile was read from, the oldest first.
+pub(super) struct OfFiles(Mutex<Vec<(Box<[u8]>, Arc<Program>)>>);
+
 impl Defaults {
     pub(super) const fn new() -> Defaults {
         Defaults(Mutex::new(BTreeMap::new()))
@@ -57,6 +60,30 @@ impl Programs {
             kept.remove(0);
         }
         kept.push((own(), Arc::clone(&program)));
+        Ok(program)
+    }
+}
+
+impl OfFiles {
+    pub(super) const fn new() -> OfFiles {
+        OfFiles(Mutex::new(Vec::new()))
+    }
+
+    /// By the whole text, which takes a microsecond or two: a time of change is coarser than two changes can follow each other.
+    pub(super) fn get_or_compile(
+        &self,
+        text: &[u8],
+        compile: impl FnOnce() -> Result<Program, SeccompError>,
+    ) -> Result<Arc<Program>, SeccompError> {
+        let mut kept = lock(&self.0);
+        if let Some((_, program)) = kept.iter().find(|(known, _)| **known == *text) {
+            return Ok(Arc::clone(program));
+        }
+        let program = Arc::new(compile()?);
+        if kept.len() == KEPT {
+            kept.remove(0);
+        }
+        kept.push((text.into(), Arc::clone(&program)));
         Ok(program)
     }
 }

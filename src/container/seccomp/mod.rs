@@ -6,8 +6,8 @@
 //! syscalls.table    name → number per architecture ────────────┴▶ verdict per number ▶ assembler ▶ Program
 //! ```
 //!
-//! The `Spec` carries the profile, so that any OCI runtime can run it. What runtimes do where the
-//! specification is silent stands in `rules.rs`. A program is compiled once for each distinct profile, not
+//! A node carries the program of a container beside its `Spec`: nothing is copied, compared or parsed for a start. What runtimes
+//! do where the specification is silent stands in `rules.rs`. A program is compiled once for each distinct profile, not
 //! once for each container.
 #![forbid(unsafe_code)]
 
@@ -31,7 +31,7 @@ use std::sync::{Arc, LazyLock};
 
 use oci_spec::runtime::LinuxSeccomp;
 
-use cache::{Defaults, Programs};
+use cache::{Defaults, OfFiles, Programs};
 pub use error::SeccompError;
 pub use load::load;
 use profile::Profile;
@@ -52,6 +52,7 @@ static DEFAULT: LazyLock<Profile> = LazyLock::new(|| {
 
 static DEFAULTS: Defaults = Defaults::new();
 static PROGRAMS: Programs = Programs::new();
+static OF_FILES: OfFiles = OfFiles::new();
 
 /// The profile of `RuntimeDefault` for a container that has these capabilities (bit N is capability N of
 /// linux/capability.h), as containerd and Docker define it. For equal sets it is one and the same.
@@ -68,6 +69,14 @@ pub fn default_program(capabilities: u64) -> Arc<Program> {
     let program = PROGRAMS.get_or_compile(&profile, || Arc::clone(&profile), || compile_here(&profile));
     // No part of it is anybody's choice, and a test compiles it for every capability.
     program.expect("the default profile is one that can be compiled")
+}
+
+/// The program of a `Localhost` file that holds `text`: parsed and compiled the first time only.
+///
+/// # Errors
+/// As [`load`] and [`program`].
+pub fn program_of_file(text: &[u8]) -> Result<Arc<Program>, SeccompError> {
+    OF_FILES.get_or_compile(text, || compile_here(&load(text)?))
 }
 
 /// The program of any profile. Equal profiles have one program, which is compiled once.

@@ -9,18 +9,26 @@ use super::assembler::{
     AND, FIELD_ARCHITECTURE, FIELD_NUMBER, JUMP, JUMP_IF_ABOVE, JUMP_IF_AT_LEAST, JUMP_IF_BITS,
     JUMP_IF_EQUAL, LOAD, RETURN,
 };
+use crate::image::Digest;
 use crate::sys::step::Filter;
 
 /// A classic BPF program over `struct seccomp_data`, ready for `SECCOMP_SET_MODE_FILTER`.
 #[derive(Clone)]
 pub struct Program {
     filter: Arc<Filter>,
+    digest: Digest,
     unknown_names: usize,
 }
 
 impl Program {
     pub(super) fn new(filter: Filter, unknown_names: usize) -> Program {
-        Program { filter: Arc::new(filter), unknown_names }
+        let digest = digest(&filter);
+        Program { filter: Arc::new(filter), digest, unknown_names }
+    }
+
+    /// Names what it does: of two programs that differ in an instruction or a flag, the digests differ.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
     }
 
     /// What a process installs, shared by all that do.
@@ -44,6 +52,16 @@ impl Program {
     pub fn unknown_names(&self) -> usize {
         self.unknown_names
     }
+}
+
+fn digest(filter: &Filter) -> Digest {
+    let mut bytes = filter.flags.to_ne_bytes().to_vec();
+    for sock_filter { code, jt, jf, k } in &filter.instructions {
+        bytes.extend(code.to_ne_bytes());
+        bytes.extend([*jt, *jf]);
+        bytes.extend(k.to_ne_bytes());
+    }
+    Digest::of(&bytes)
 }
 
 /// One instruction a line: its place, what it does, and the places it goes to.

@@ -147,6 +147,23 @@ fn the_default_profile_is_made_and_compiled_once_for_what_makes_a_difference() {
 }
 
 #[test]
+fn a_file_is_compiled_when_it_has_changed_and_the_digest_says_what_it_does() {
+    let of = |text: &str| super::program_of_file(text.as_bytes()).unwrap();
+    let strict = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    let first = of(strict);
+    assert!(Arc::ptr_eq(&first, &of(strict)));
+    let spaced = of(&strict.replace(':', ": "));
+    assert!(!Arc::ptr_eq(&first, &spaced));
+    assert_eq!(first.digest(), spaced.digest(), "it does the same");
+    for other in [
+        strict.replace("mkdir", "rmdir"),
+        strict.replace("\"syscalls", "\"flags\": [\"SECCOMP_FILTER_FLAG_LOG\"], \"syscalls"),
+    ] {
+        assert_ne!(first.digest(), of(&other).digest(), "{other}");
+    }
+}
+
+#[test]
 fn no_more_programs_are_kept_than_said_and_a_failure_is_not() {
     let programs = cache::Programs::new();
     let of_errno = |errno| {

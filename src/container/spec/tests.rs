@@ -1,7 +1,6 @@
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::Spec;
 
 use super::*;
 use crate::container::lsm::Lsm;
@@ -19,8 +18,6 @@ pub(in crate::container) struct Ingredients {
     pub shm: Option<PathBuf>,
     pub lsm: Lsm,
     pub resources: LinuxResources,
-    /// Not for a privileged container, as the node has it.
-    pub seccomp: Option<Arc<LinuxSeccomp>>,
     pub oom_score_adj: Option<i32>,
 }
 
@@ -51,7 +48,6 @@ impl Ingredients {
             shm: None,
             lsm: Lsm::default(),
             resources: LinuxResources::default(),
-            seccomp: Some(crate::container::seccomp::default_profile(0)),
             oom_score_adj: None,
         }
     }
@@ -72,7 +68,6 @@ impl Ingredients {
             cgroup: PathBuf::from("/podkeep/burstable/web/nginx"),
             resources: self.resources.clone(),
             oom_score_adj: self.oom_score_adj,
-            seccomp: self.seccomp.clone().filter(|_| !self.pod.containers[0].security.privileged),
             ids: self.ids,
             shm: self.shm.clone(),
             lsm: self.lsm,

@@ -161,16 +161,6 @@ fn limits_stay_when_the_rules_for_devices_are_added() {
 }
 
 #[test]
-fn the_profile_stands_in_the_spec() {
-    let mut ingredients = Ingredients::new();
-    ingredients.seccomp = None;
-    assert_eq!(ingredients.linux().seccomp(), &None);
-    let profile = oci_spec::runtime::LinuxSeccomp::default();
-    ingredients.seccomp = Some(std::sync::Arc::new(profile.clone()));
-    assert_eq!(ingredients.linux().seccomp(), &Some(profile));
-}
-
-#[test]
 fn shared_memory_is_the_pods_or_the_hosts() {
     let source = |ingredients: &Ingredients| {
         let spec = ingredients.spec().unwrap();
