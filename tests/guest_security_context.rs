@@ -107,6 +107,25 @@ fn a_sysctl_is_set_in_the_pods_namespaces_and_nowhere_else() {
     assert_eq!(ours(), before);
 }
 
+/// Found in review: the pipes of its output were made for an id of the host's that is somebody else's, or none.
+#[test]
+fn an_id_beyond_the_user_namespace_is_refused_before_anything_is_made_for_it() {
+    let node = Node::start(Options::default());
+    let asked = "hostUsers: false\nsecurityContext: {runAsUser: 2147483647}";
+    node.manifest("job.yaml", &job_with(asked, "", "true"));
+    let message = node.wait_for("the refusal", |list| {
+        let main = list.pod("job")?.container("main")?;
+        (main.waiting() == Some("CreateContainerError")).then(|| main.message().to_owned())
+    });
+    assert!(message.contains("the user 2147483647 does not exist in the Pod's user namespace"), "{message}");
+    let pods = fs::read_dir(node.run().join("pods")).unwrap().flatten();
+    let left: Vec<_> = pods
+        .flat_map(|pod| fs::read_dir(pod.path()).unwrap().flatten())
+        .filter(|entry| std::os::unix::fs::FileTypeExt::is_fifo(&entry.file_type().unwrap()))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[test]
 fn a_profile_from_the_nodes_folder_forbids_what_it_says() {
     let node = Node::start(Options::default());

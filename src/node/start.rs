@@ -113,6 +113,8 @@ impl Worker {
         let has_memory = !self.cgroups.missing_controllers().contains(&Controller::Memory);
         let resources = resources::of_container(pod, spec, has_memory);
         let group = pod_group.child(&spec.name, &resources::settings(&resources)?)?;
+        // Checked before anything is made for it: among others, that the Pod's user namespace has its ids.
+        let oci = self.container_spec(ingredients, container, group.path(), resources)?;
         let log_dir = container_log_dir(
             &pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid),
             &spec.name,
@@ -125,7 +127,6 @@ impl Worker {
         let stdio = Stdio::Streams { stdin: None, stdout: out, stderr: err };
         let volumes = image_volumes(pod, spec, &run.containers[container])?;
         let root = self.make_root(ingredients, spec, attempt, ids, volumes)?;
-        let oci = self.container_spec(ingredients, container, group.path(), resources)?;
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
         let namespaces = Namespaces { pid: pid_namespace, ..namespaces };
