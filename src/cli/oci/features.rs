@@ -10,7 +10,7 @@ use super::state::OCI_VERSION;
 use crate::order;
 
 /// What stands for itself in `mounts[].options`; a file system's own options are handed to it.
-const MOUNT_OPTIONS: [&str; 41] = [
+const MOUNT_OPTIONS: [&str; 57] = [
     "async",
     "atime",
     "bind",
@@ -32,18 +32,35 @@ const MOUNT_OPTIONS: [&str; 41] = [
     "nosuid",
     "nosymfollow",
     "private",
+    "ratime",
     "rbind",
+    "rdev",
+    "rdiratime",
     "relatime",
     "remount",
+    "rexec",
     "ridmap",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
     "ro",
     "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
     "rshared",
     "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
     "runbindable",
     "rw",
     "shared",
-    "silent",
     "slave",
     "strictatime",
     "suid",
@@ -51,7 +68,6 @@ const MOUNT_OPTIONS: [&str; 41] = [
     "sync",
     "tmpcopyup",
     "unbindable",
-    "rro",
 ];
 
 /// The specification's hooks, in the order in which they are run.

@@ -80,19 +80,19 @@ pub(super) fn sort(mount: &Mount) -> Result<Options<'_>, PlanError> {
         options.take(option);
     }
     let of_a_bind = options.bind.is_some() || options.remount;
-    match options.data.first() {
+    let refused = options.data.iter().find(|option| match **option {
         // What only a new file system could have: the kernel ignores it too.
-        Some(&("sync" | "async" | "dirsync" | "lazytime" | "nolazytime" | "silent" | "loud"))
-            if of_a_bind => {}
-        Some(option) if of_a_bind => {
-            return Err(PlanError::MountOption {
-                at: mount.destination().clone(),
-                option: (*option).to_owned(),
-            });
+        "sync" | "async" | "dirsync" | "lazytime" | "nolazytime" => false,
+        // Flags of mount(2) of which fsconfig(2) knows nothing.
+        "silent" | "iversion" | "noiversion" => true,
+        _ => of_a_bind,
+    });
+    match refused {
+        None => Ok(options),
+        Some(option) => {
+            Err(PlanError::MountOption { at: mount.destination().clone(), option: (*option).to_owned() })
         }
-        _ => {}
     }
-    Ok(options)
 }
 
 impl<'a> Options<'a> {
@@ -108,7 +108,8 @@ impl<'a> Options<'a> {
             self.change.recursive_clear = self.change.recursive_clear & !set | clear;
         } else {
             match option {
-                "" | "defaults" => {}
+                // The kernel is loud unless it is told not to be.
+                "" | "defaults" | "loud" => {}
                 "bind" => self.bind = Some(self.bind.unwrap_or(false)),
                 "rbind" => self.bind = Some(true),
                 "remount" => self.remount = true,

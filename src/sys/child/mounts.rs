@@ -23,7 +23,9 @@ impl Child<'_> {
     pub(super) fn mount(&mut self, step: &Step) -> Result<(), Errno> {
         let Step::Mount { kind, options, change, at, slot, inherit } = step else { return Err(Errno::INVAL) };
         let target = inroot::ensure(self.root()?, at, Kind::Directory, Links::Refuse)?;
-        let mounted = new_mount(kind, options, change.set)?;
+        // Where something is written first, what forbids that comes later.
+        let late = if *inherit == Inherit::Nothing { 0 } else { change.set & READ_ONLY };
+        let mounted = new_mount(kind, options, change.set & !late)?;
         match inherit {
             Inherit::Nothing => {}
             Inherit::Mode => copy_mode(&target, &mounted)?,
@@ -31,6 +33,9 @@ impl Child<'_> {
                 copy_mode(&target, &mounted)?;
                 copy_up::copy(target.as_fd(), mounted.as_fd())?;
             }
+        }
+        if late != 0 {
+            set_attributes(mounted.as_fd(), late, 0, false)?;
         }
         attach(mounted.as_fd(), target.as_fd())?;
         apply_but_set(mounted.as_fd(), change)?;
