@@ -15,6 +15,7 @@ use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
 use bench::{Bench, read_terminal, receive_terminal, said, wait_until};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::json;
 
 const CGROUP: &str = "/sys/fs/cgroup/oci-test/one";
@@ -207,6 +208,144 @@ fn exec_runs_inside_and_hands_the_exit_code_on() {
     bench.call(&["kill", "web", "KILL"]).ok();
     wait_until("it has ended", || bench.status("web") == "stopped");
     bench.call(&["exec", "web", "true"]).fails_with(255, "stopped container");
+}
+
+/// Found in review: setresuid(2) with 4294967295 changes nothing, so the process stayed the host's root.
+#[test]
+fn an_id_past_the_largest_runs_nothing() {
+    let mut bench = Bench::new();
+    bench.create("web").ok();
+    bench.call(&["start", "web"]).ok();
+    let file = bench.path("process.json");
+    for user in [
+        json!({"uid": u32::MAX, "gid": 0}),
+        json!({"uid": 0, "gid": u32::MAX}),
+        json!({"uid": 1u32 << 31, "gid": 0}),
+        json!({"uid": 0, "gid": 0, "additionalGids": [u32::MAX]}),
+    ] {
+        let process = json!({"user": user, "args": ["touch", "/ran"], "cwd": "/", "env": ["PATH=/bin"]});
+        fs::write(&file, process.to_string()).unwrap();
+        let exec = bench.call(&["exec", "--process", file.to_str().unwrap(), "web"]);
+        exec.fails_with(255, "is out of range");
+        bench.config["process"]["user"] = user;
+        bench.config["linux"]["cgroupsPath"] = json!("/oci-test/two");
+        bench.shell("two", "touch /ran").fails_with(1, "is out of range");
+        assert!(!bench.root("ran").exists());
+    }
+}
+
+#[test]
+fn exec_finds_a_container_that_hands_its_controllers_on() {
+    let mut bench = Bench::new();
+    bench.config["mounts"].as_array_mut().unwrap().push(
+        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"]}),
+    );
+    bench.script(
+        "cd /sys/fs/cgroup && mkdir x && echo $$ > x/cgroup.procs && echo +pids > cgroup.subtree_control \
+         && touch /ready; sleep 1000",
+    );
+    bench.create("web").ok();
+    bench.call(&["start", "web"]).ok();
+    wait_until("it has handed them on", || bench.root("ready").exists());
+    assert_eq!(bench.call(&["exec", "web", "cat", "/proc/self/cgroup"]).ok(), "0::/x");
+}
+
+#[test]
+fn mounts_begin_at_the_bundle_and_at_the_root() {
+    let mut bench = Bench::new();
+    fs::create_dir(bench.path("bundle/data")).unwrap();
+    fs::write(bench.path("bundle/data/word"), "here\n").unwrap();
+    bench.config["mounts"].as_array_mut().unwrap().push(
+        json!({"destination": "below/it", "type": "bind", "source": "data", "options": ["rbind", "ro"]}),
+    );
+    assert_eq!(bench.shell("web", "cat /below/it/word").ok(), "here");
+}
+
+#[test]
+fn capabilities_that_cannot_be_had_are_told_and_left_out() {
+    let mut bench = Bench::new();
+    let sets = json!(["CAP_KILL", "CAP_FLY"]);
+    bench.config["process"]["capabilities"] = json!({"bounding": sets, "effective": sets, "permitted": sets});
+    let (log, bundle) = (bench.path("log"), bench.path("bundle"));
+    bench.save();
+    let arguments = ["--log", log.to_str().unwrap(), "run", "-d", "-b", bundle.to_str().unwrap(), "web"];
+    bench.call(&arguments).ok();
+    let told = fs::read_to_string(&log).unwrap();
+    assert!(told.contains("level=warning") && told.contains("CAP_FLY is no capability"), "{told}");
+    // Later calls read the same configuration.
+    let shown =
+        bench.call(&["exec", "web", "grep", "-h", "CapPrm", "/proc/1/status", "/proc/self/status"]).ok();
+    assert_eq!(shown.matches("0000000000000020").count(), 2, "{shown}");
+    let process = json!({"user": {"uid": 0, "gid": 0}, "args": ["true"], "cwd": "/", "env": ["PATH=/bin"],
+        "capabilities": {"bounding": sets, "permitted": sets}});
+    let file = bench.path("process.json");
+    fs::write(&file, process.to_string()).unwrap();
+    let exec = bench.call(&["exec", "--process", file.to_str().unwrap(), "web"]);
+    assert!(exec.code == Some(0) && exec.err.contains("CAP_FLY is no capability"), "{exec:?}");
+    bench.call(&["kill", "web", "KILL"]).ok();
+
+    // Not ours to give: podkeep itself has less than the container asks for.
+    let less = json!(["CAP_KILL", "CAP_SYS_BOOT"]);
+    bench.config["process"]["capabilities"] = json!({"bounding": less, "permitted": less});
+    bench.config["linux"]["cgroupsPath"] = json!("/oci-test/two");
+    bench.script("grep CapPrm /proc/self/status");
+    bench.save();
+    let mut run = bench.command(&["run", "-b", bundle.to_str().unwrap(), "less"]);
+    let bounded = std::thread::spawn(move || {
+        // A thread's own, which its children have too.
+        remove_capability_from_bounding_set(CapabilitySet::SYS_BOOT).unwrap();
+        said(run.output().unwrap())
+    });
+    let less = bounded.join().unwrap();
+    assert!(less.code == Some(0) && less.err.contains("CAP_SYS_BOOT cannot be given"), "{less:?}");
+    assert!(less.out.trim().ends_with("0000000000000020"), "{less:?}");
+}
+
+#[test]
+fn a_device_may_lie_outside_of_dev() {
+    let mut bench = Bench::new();
+    bench.config["linux"]["devices"] = json!([{"path": "/x/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o626, "uid": 3, "gid": 4}]);
+    // The host's temporary folder may be one where devices cannot be opened.
+    bench.config["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"destination": "/x", "type": "tmpfs", "source": "x"}));
+    let script = "stat -c '%t:%T %a %u:%g' /x/null && echo lost > /x/null && cat /x/null";
+    assert_eq!(bench.shell("web", script).ok(), "1:3 626 3:4");
+}
+
+/// What is for mounts that are there already is left out, and what needs maps.
+#[test]
+fn every_option_that_features_lists_can_be_had_on_a_new_file_system() {
+    let mut bench = Bench::new();
+    let features = bench.call(&["features"]).json();
+    let mut tried = Vec::new();
+    for option in features["mountOptions"].as_array().unwrap() {
+        let option = option.as_str().unwrap();
+        let of_others = ["bind", "remount", "idmap", "private", "slave", "shared", "unbindable"];
+        if !of_others.iter().any(|other| option.trim_start_matches('r') == other.trim_start_matches('r')) {
+            tried.push(option.to_owned());
+        }
+    }
+    assert!(tried.len() > 35, "{tried:?}");
+    for option in &tried {
+        let mount = json!({"destination": format!("/m/{option}"), "type": "tmpfs", "source": "x", "options": [option]});
+        bench.config["mounts"].as_array_mut().unwrap().push(mount);
+    }
+    let said = bench
+        .shell("web", "grep -c ' /m/' /proc/mounts; grep -E ' /m/(rnosuid|noexec|sync) ' /proc/mounts")
+        .ok();
+    let mut lines = said.lines();
+    assert_eq!(lines.next(), Some(tried.len().to_string().as_str()), "{said}");
+    for (line, word) in lines.zip(["noexec", "nosuid", "sync"]) {
+        assert!(line.contains(word), "{said}");
+    }
+    for option in ["silent", "iversion", "noiversion"] {
+        bench.config["mounts"].as_array_mut().unwrap().pop();
+        let mount = json!({"destination": "/m/x", "type": "tmpfs", "source": "x", "options": [option]});
+        bench.config["mounts"].as_array_mut().unwrap().push(mount);
+        bench.run("web").fails_with(1, &format!("asks for `{option}`, which is not supported"));
+    }
 }
 
 #[test]
@@ -532,7 +671,7 @@ fn stats_and_processes_are_told() {
     assert_eq!((&event["type"], &event["id"]), (&json!("stats"), &json!("web")));
     assert_eq!(event["data"]["pids"]["current"], 3);
     assert!(event["data"]["memory"]["usage"]["usage"].as_u64().unwrap() > 0, "{event}");
-    assert_eq!(bench.call(&["events", "web"]).code, Some(2), "there is only --stats");
+    assert_eq!(bench.call(&["events", "web"]).code, Some(1), "there is only --stats");
 
     let pids = bench.call(&["ps", "--format", "json", "web"]).json();
     assert_eq!(pids.as_array().unwrap().len(), 3);
@@ -578,7 +717,8 @@ fn what_goes_wrong_stands_in_the_log() {
     let line: serde_json::Value = serde_json::from_str(fs::read_to_string(&log).unwrap().trim()).unwrap();
     assert_eq!((&line["level"], &line["msg"]), (&json!("error"), &json!("container nobody does not exist")));
     bench.call(&["--systemd-cgroup", "list"]).fails_with(1, "--cgroup-manager=cgroupfs");
-    bench.call(&["state", "../etc"]).fails_with(2, "invalid container ID");
+    bench.call(&["state", "../etc"]).fails_with(1, "invalid container ID");
+    bench.call(&["exec", "--no-such-flag", "web", "true"]).fails_with(1, "--no-such-flag");
     assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o644);
 }
 

@@ -36,9 +36,16 @@ const FAILED: u8 = 1;
 /// Parses the arguments, runs the command and turns its result into an exit code.
 pub fn main() -> ExitCode {
     if oci::is_meant_by(std::env::args_os().next().as_deref()) {
-        return oci::main(oci::args::Called::parse().oci);
+        return oci::args::Called::try_parse()
+            .map_or_else(|error| oci::misunderstood(&error), |called| oci::main(called.oci));
     }
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) if std::env::args_os().nth(1).is_some_and(|word| word == "oci") => {
+            return oci::misunderstood(&error);
+        }
+        Err(error) => error.exit(),
+    };
     match dispatch(args) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

@@ -111,7 +111,7 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
     steps.extend(start.map(|from| Step::AwaitStart { from }));
     steps.extend(identity.last);
     steps.push(command::step(process, candidates)?);
-    Ok(Plan { steps, slots: mounts.slots + 3, namespaces: forks.birth, seccomp })
+    Ok(Plan { steps, slots: mounts.slots + 2, namespaces: forks.birth, seccomp })
 }
 
 /// The program of the spec's profile, compiled once for all that have the same.

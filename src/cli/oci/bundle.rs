@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{Mount, Process, Spec};
 use rustix::fs::{Mode, OFlags};
 
+use super::capabilities;
 use crate::container::user;
 use crate::sys::inroot::{self, Links};
 
@@ -20,8 +21,10 @@ pub struct Bundle {
     pub rootfs: PathBuf,
     /// Its process has a home directory in its environment.
     pub spec: Spec,
-    /// config.json as it is.
+    /// config.json, without the capabilities that nobody knows.
     pub text: Vec<u8>,
+    /// Those.
+    pub unknown_capabilities: Vec<String>,
 }
 
 impl Bundle {
@@ -29,13 +32,14 @@ impl Bundle {
     /// When there is none, or none that can be understood.
     pub fn open(dir: &Path) -> Result<Bundle> {
         let dir = fs::canonicalize(dir).with_context(|| format!("find the bundle {}", dir.display()))?;
-        let (mut spec, text) = parse(&dir.join("config.json"))?;
+        let (mut spec, text, unknown_capabilities) = parse(&dir.join("config.json"))?;
         if !spec.version().starts_with("1.") {
             bail!(
                 "config.json is of version {:?} of the specification; 1.0 to 1.2 are known",
                 spec.version()
             );
         }
+        spec.mounts_mut().iter_mut().flatten().for_each(|mount| resolve(mount, &dir));
         let root = spec.root().as_ref().context("config.json has no root")?;
         let path = dir.join(root.path());
         let rootfs = fs::canonicalize(&path).with_context(|| format!("find the root {}", path.display()))?;
@@ -46,16 +50,33 @@ impl Bundle {
             let root = root.with_context(|| format!("open the root {}", rootfs.display()))?;
             add_home(process, root.as_fd());
         }
-        Ok(Bundle { dir, rootfs, spec, text })
+        Ok(Bundle { dir, rootfs, spec, text, unknown_capabilities })
     }
 }
 
-/// # Errors
-/// When the file cannot be read or is no `Spec`.
-pub fn parse(path: &Path) -> Result<(Spec, Vec<u8>)> {
-    let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    let spec = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
-    Ok((spec, text))
+pub fn parse(path: &Path) -> Result<(Spec, Vec<u8>, Vec<String>)> {
+    let doing = || format!("read {}", path.display());
+    let text = fs::read(path).with_context(doing)?;
+    match serde_json::from_slice(&text) {
+        Ok(spec) => Ok((spec, text, Vec::new())),
+        Err(error) => {
+            let known = capabilities::only_known(&text, "/process");
+            let (text, unknown) = known.ok_or(error).with_context(doing)?;
+            Ok((serde_json::from_slice(&text).with_context(doing)?, text, unknown))
+        }
+    }
+}
+
+/// A relative source of a bind mount begins at the bundle, a relative destination at the container's root (config.md, "Mounts").
+fn resolve(mount: &mut Mount, bundle: &Path) {
+    let is_bind = |option: &String| option == "bind" || option == "rbind";
+    let binds = mount.typ().as_deref() == Some("bind") || mount.options().iter().flatten().any(is_bind);
+    if let (true, Some(source)) = (binds, mount.source()) {
+        let source = bundle.join(source);
+        mount.set_source(Some(source));
+    }
+    let destination = Path::new("/").join(mount.destination());
+    mount.set_destination(destination);
 }
 
 pub fn needs_home(process: &Process) -> bool {
@@ -107,6 +128,25 @@ mod tests {
         assert_eq!(bundle.rootfs, fs::canonicalize(dir.path()).unwrap().join("rootfs"));
         let env = bundle.spec.process().as_ref().unwrap().env().clone().unwrap();
         assert_eq!(env, ["A=B", "HOME=/home/me"]);
+    }
+
+    #[test]
+    fn relative_paths_of_mounts_begin_where_the_specification_says() {
+        let (dir, spec) = bundle(
+            r#"{"ociVersion":"1.2.0","root":{"path":"rootfs"},"process":{"user":{"uid":0,"gid":0},"cwd":"/","args":["x"]},
+                "mounts":[{"destination":"a","type":"bind","source":"data"},{"destination":"/b","options":["rbind"],"source":"/c"},
+                          {"destination":"d","type":"tmpfs","source":"tmpfs"}]}"#,
+        );
+        let spec = spec.unwrap().spec;
+        let paths = spec
+            .mounts()
+            .iter()
+            .flatten()
+            .map(|mount| (mount.destination().clone(), mount.source().clone().unwrap()));
+        let data = fs::canonicalize(dir.path()).unwrap().join("data");
+        let expected: [(PathBuf, PathBuf); 3] =
+            [("/a".into(), data), ("/b".into(), "/c".into()), ("/d".into(), "tmpfs".into())];
+        assert_eq!(paths.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! `podkeep oci exec`: one more process in a container.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -12,11 +11,10 @@ use super::args::{ExecArgs, Global};
 use super::log::{Level, say};
 use super::state::{Record, Status};
 use super::store::Store;
-use super::{bundle, console, descriptors, group, process};
-use crate::cgroup;
+use super::{bundle, capabilities, console, descriptors, group, process};
 use crate::cli::attend;
 use crate::cli::terminal::Signals;
-use crate::container::{self, ExecSetting, Parent, Plan, SpawnError, Spawned, Target, exec_plan};
+use crate::container::{Beside, ExecSetting, Parent, Target, exec_plan};
 
 pub fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode> {
     if args.cgroup.is_some() {
@@ -31,7 +29,10 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode> {
     check(Status::of(&entry, &record), args.ignore_paused)?;
     let pidfd = record.process.open()?.context("cannot exec in a stopped container")?;
     let spec = entry.spec()?;
-    let mut process = process::process(args, &spec)?;
+    let (mut process, unknown) = process::process(args, &spec)?;
+    for warning in capabilities::warnings(&unknown, Some(&process)) {
+        say(global, Level::Warning, &format!("exec in {}: {warning}", entry.id));
+    }
     if bundle::needs_home(&process) {
         bundle::add_home(&mut process, root_of(&record)?.as_fd());
     }
@@ -46,7 +47,9 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode> {
     if global.debug {
         say(global, Level::Debug, &format!("the steps of a process in {}:\n{plan}", entry.id));
     }
-    let spawned = spawn(&plan, &record)?;
+    let beside =
+        Beside::new(&group::expect(&record)?, record.process.pid).context("duplicate a descriptor")?;
+    let spawned = beside.spawn(&plan, Parent::Caller)?;
     spawned.report.next(&plan)?;
     descriptors::write_pid(args.pid_file.as_deref(), spawned.pid)?;
     let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
@@ -70,25 +73,4 @@ fn root_of(record: &Record) -> Result<OwnedFd> {
     let path = format!("/proc/{}/root", record.process.pid);
     let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     root.with_context(|| format!("open {path}"))
-}
-
-/// In the container's cgroup. If that hands its controllers on to groups below, which whoever is inside may ask for, the kernel
-/// lets no process into it any more (EBUSY): then in the first process's.
-fn spawn(plan: &Plan, record: &Record) -> Result<Spawned> {
-    let group = group::expect(record)?;
-    match container::spawn(plan, Some(group.dir()), Parent::Caller, None) {
-        Err(SpawnError::Clone(error)) if error.raw_os_error() == Some(libc::EBUSY) => {
-            let group = cgroup::open_existing(Path::new(&first_process_group(record)?))?;
-            let group = group.context("the cgroup of the container's first process is gone")?;
-            Ok(container::spawn(plan, Some(group.dir()), Parent::Caller, None)?)
-        }
-        spawned => Ok(spawned?),
-    }
-}
-
-fn first_process_group(record: &Record) -> Result<String> {
-    let path = format!("/proc/{}/cgroup", record.process.pid);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("0::"));
-    line.map(str::to_owned).with_context(|| format!("{path} has no line for cgroup v2"))
 }

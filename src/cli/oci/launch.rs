@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::args::{CreateArgs, Global};
 use super::bundle::Bundle;
+use super::capabilities;
 use super::group;
 use super::hooks;
 use super::log::{Level, say};
@@ -70,8 +71,11 @@ fn launch_in(
     entry: Entry,
     made: &mut Option<Group>,
 ) -> Result<Launched> {
-    let Bundle { dir, rootfs, spec, text } = bundle;
+    let Bundle { dir, rootfs, spec, text, unknown_capabilities } = bundle;
     entry.save_config(&text)?;
+    for warning in capabilities::warnings(&unknown_capabilities, spec.process().as_ref()) {
+        say(global, Level::Warning, &format!("{}: {warning}", entry.id));
+    }
     let (start, go) = match when {
         When::Later => (Some(entry.make_start()?), None),
         When::Now if hooks::has_start_container(&spec) => {
@@ -82,7 +86,7 @@ fn launch_in(
         }
         When::Now => (None, None),
     };
-    give_streams(&spec, &stdio)?;
+    let inherits = matches!(stdio, Stdio::Inherit);
     let mut setting = Setting::new(Root::Directory(rootfs.clone()), Namespaces::open(&spec)?, stdio);
     setting.preserve_fds = args.preserve_fds;
     setting.start = start;
@@ -92,6 +96,9 @@ fn launch_in(
     let keyring = (!args.no_new_keyring).then(|| format!("_ses.{}", entry.id));
     setting.keyring = keyring.clone();
     let plan = container::plan(&spec, setting)?;
+    if inherits {
+        give_streams(&spec)?;
+    }
     if global.debug {
         say(global, Level::Debug, &format!("the steps of {}:\n{plan}", entry.id));
     }
@@ -147,8 +154,8 @@ impl Launched {
 
 /// A container that runs as another user may open its own `/dev/stdout` again only if that belongs to the user. A terminal's
 /// other end is given to the user where it is made.
-fn give_streams(spec: &Spec, stdio: &Stdio) -> Result<()> {
-    let (Stdio::Inherit, Some(process)) = (stdio, spec.process()) else { return Ok(()) };
+fn give_streams(spec: &Spec) -> Result<()> {
+    let Some(process) = spec.process() else { return Ok(()) };
     let Some(owner) = spec.linux().as_ref().and_then(|linux| on_the_host(linux, process.user().uid())) else {
         return Ok(());
     };

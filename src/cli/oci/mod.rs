@@ -5,6 +5,7 @@
 
 pub mod args;
 mod bundle;
+mod capabilities;
 mod console;
 mod create;
 mod delete;
@@ -50,6 +51,13 @@ const EXEC_FAILED: u8 = 255;
 /// Whether the program was called by a name that means `podkeep oci`: engines know one path and no arguments of ours.
 pub fn is_meant_by(name: Option<&OsStr>) -> bool {
     name.and_then(|name| Path::new(name).file_name()).is_some_and(|name| name == "podkeep-oci")
+}
+
+/// Says what cannot be understood, or the help that was asked for. Engines know runc's code for it, which is that of any failure.
+pub fn misunderstood(error: &clap::Error) -> ExitCode {
+    // Nobody is left to be told if this fails.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
 }
 
 /// Runs the command. What goes wrong is said here: engines look for it in the log.

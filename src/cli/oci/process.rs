@@ -7,24 +7,34 @@ use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 
 use super::args::ExecArgs;
+use super::capabilities;
 
+/// With the names of capabilities that nobody knows, which it does not have.
+///
 /// # Errors
 /// When it is not said what to run, or a capability has no such name.
-pub fn process(args: &ExecArgs, spec: &Spec) -> Result<Process> {
-    let mut process = match &args.process {
+pub fn process(args: &ExecArgs, spec: &Spec) -> Result<(Process, Vec<String>)> {
+    let (mut process, unknown_capabilities) = match &args.process {
         Some(path) => read(path)?,
-        None => of_the_container(args, spec)?,
+        None => (of_the_container(args, spec)?, Vec::new()),
     };
     process.set_terminal(Some(args.tty || process.terminal().unwrap_or(false)));
     if process.args().as_ref().is_none_or(Vec::is_empty) {
         bail!("exec needs a command, or a process by --process");
     }
-    Ok(process)
+    Ok((process, unknown_capabilities))
 }
 
-fn read(path: &Path) -> Result<Process> {
-    let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))
+fn read(path: &Path) -> Result<(Process, Vec<String>)> {
+    let doing = || format!("read {}", path.display());
+    let text = fs::read(path).with_context(doing)?;
+    match serde_json::from_slice(&text) {
+        Ok(process) => Ok((process, Vec::new())),
+        Err(error) => {
+            let (text, unknown) = capabilities::only_known(&text, "").ok_or(error).with_context(doing)?;
+            Ok((serde_json::from_slice(&text).with_context(doing)?, unknown))
+        }
+    }
 }
 
 fn of_the_container(args: &ExecArgs, spec: &Spec) -> Result<Process> {
@@ -97,7 +107,7 @@ mod tests {
                 "args":["first"],"env":["A=B"],"cwd":"/w","capabilities":{"bounding":["CAP_KILL"]}}}"#,
         )
         .unwrap();
-        process(&args, &spec)
+        Ok(process(&args, &spec)?.0)
     }
 
     #[test]

@@ -49,7 +49,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let args = SpecArgs { bundle: dir.path().to_owned(), rootless: false };
         spec(&args).unwrap();
-        let (read, _) = super::super::bundle::parse(&dir.path().join("config.json")).unwrap();
+        let (read, ..) = super::super::bundle::parse(&dir.path().join("config.json")).unwrap();
         let setting = Setting::new(Root::Directory("/rootfs".into()), Namespaces::default(), Stdio::Inherit);
         container::plan(&read, setting).unwrap();
         assert!(spec(&args).is_err(), "it is there already");

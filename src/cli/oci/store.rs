@@ -167,7 +167,7 @@ impl Entry {
     /// # Errors
     /// When it cannot be read.
     pub fn spec(&self) -> Result<Spec> {
-        super::bundle::parse(&self.dir.join(CONFIG)).map(|(spec, _)| spec)
+        super::bundle::parse(&self.dir.join(CONFIG)).map(|(spec, ..)| spec)
     }
 
     /// Makes what the container's process waits at. Open for both ways, reading waits until somebody writes.

@@ -23,7 +23,9 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 pub(super) struct Device {
-    /// Below `/dev`.
+    /// Absolute.
+    pub on_host: CString,
+    /// Below the directory that it is made in.
     pub path: CString,
     pub parent: Option<CString>,
     pub node: Node,
@@ -32,11 +34,9 @@ pub(super) struct Device {
 /// The default ones that the spec does not replace, then the spec's.
 pub(super) fn devices(spec: &Spec) -> Result<Vec<Device>, PlanError> {
     let listed = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
-    let listed: Vec<(&str, &LinuxDevice)> = listed
-        .into_iter()
-        .flatten()
-        .map(|device| Ok((name(device)?, device)))
-        .collect::<Result<_, PlanError>>()?;
+    let listed = listed.into_iter().flatten().filter(|device| device.path().starts_with("/dev"));
+    let listed: Vec<(&str, &LinuxDevice)> =
+        listed.map(|device| Ok((name(device, "/dev")?, device))).collect::<Result<_, PlanError>>()?;
 
     let mut devices = Vec::new();
     for (default, major, minor) in DEFAULT_NODES {
@@ -44,11 +44,13 @@ pub(super) fn devices(spec: &Spec) -> Result<Vec<Device>, PlanError> {
             continue;
         }
         let node = Node { mode: libc::S_IFCHR | 0o666, major, minor, uid: 0, gid: 0 };
-        devices.push(Device { path: text::c_string("device", default)?, parent: None, node });
+        let on_host = text::c_string("device", &format!("/dev/{default}"))?;
+        devices.push(Device { on_host, path: text::c_string("device", default)?, parent: None, node });
     }
     for (name, device) in listed {
         let parent = name.rsplit_once('/').map(|(parent, _)| text::c_string("device", parent)).transpose()?;
-        devices.push(Device { path: text::c_string("device", name)?, parent, node: node(device)? });
+        let on_host = text::absolute("device", device.path())?;
+        devices.push(Device { on_host, path: text::c_string("device", name)?, parent, node: node(device)? });
     }
     Ok(devices)
 }
@@ -61,11 +63,29 @@ pub(super) fn links(below: Slot) -> Result<Vec<Step>, PlanError> {
     LINKS.into_iter().map(link).collect()
 }
 
-/// The path below `/dev`.
-fn name(device: &LinuxDevice) -> Result<&str, PlanError> {
-    let below = device.path().strip_prefix("/dev").ok().and_then(Path::to_str);
+/// Those of the spec that lie elsewhere, each with the directory that it lies in.
+pub(super) fn elsewhere(spec: &Spec) -> Result<Vec<(CString, Device)>, PlanError> {
+    let listed = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
+    let elsewhere = listed.into_iter().flatten().filter(|device| !device.path().starts_with("/dev"));
+    let placed = |device: &LinuxDevice| {
+        let path = name(device, "/")?;
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let directory = text::c_string("device", &format!("/{directory}"))?;
+        let path = text::c_string("device", name)?;
+        let on_host = text::absolute("device", device.path())?;
+        Ok((directory, Device { on_host, path, parent: None, node: node(device)? }))
+    };
+    elsewhere.map(placed).collect()
+}
+
+/// The path below `top`.
+fn name<'d>(device: &'d LinuxDevice, top: &str) -> Result<&'d str, PlanError> {
+    let below = device.path().strip_prefix(top).ok().and_then(Path::to_str);
     below.filter(|name| !name.is_empty() && !name.split('/').any(|part| part == "..")).ok_or_else(|| {
-        PlanError::Device { path: device.path().clone(), problem: "not below /dev, or not UTF-8" }
+        PlanError::Device {
+            path: device.path().clone(),
+            problem: "not absolute, not a plain path, or not UTF-8",
+        }
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::LinuxNamespaceType;
+use oci_spec::runtime::{LinuxNamespaceType, PosixRlimitType};
 
 use crate::container::seccomp::SeccompError;
 
@@ -47,6 +47,8 @@ pub enum PlanError {
     Sysctl { name: String, problem: &'static str },
     #[error("time offset `{0}`: only `monotonic` and `boottime` have one")]
     TimeOffset(String),
+    #[error("process.rlimits has two limits of {0}")]
+    TwoLimits(PosixRlimitType),
     #[error("{0} is out of range")]
     Range(&'static str),
     #[error("make the program of the pause process: {0}")]

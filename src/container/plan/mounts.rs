@@ -1,13 +1,13 @@
 //! Mounts of a `Spec` → steps.
 
-use std::ffi::CString;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
+use super::dev::{self, Device};
 use super::mount_options::{self, Options};
 use super::root::ImageVolume;
-use super::{PlanError, dev, duplicate, text};
+use super::{PlanError, duplicate, text};
 use crate::container::namespaces::Namespaces;
 use crate::sys::step::{Inherit, Mapping, MountOption, PropagationKind, Slot, Step};
 
@@ -71,6 +71,12 @@ pub(super) fn steps(
         if is_dev(mount) && !is_bind {
             mounts.devices(spec, in_user_namespace)?;
         }
+    }
+    // Over what is mounted, wherever they lie.
+    for (directory, device) in dev::elsewhere(spec)? {
+        let slot = mounts.next_slot();
+        mounts.inside.push(Step::OpenDirectory { at: directory, slot });
+        mounts.device(slot, device, in_user_namespace);
     }
     Ok(mounts)
 }
@@ -152,20 +158,23 @@ impl Mounts {
         let slot = self.next_slot();
         self.inside.push(Step::OpenDirectory { at: c"/dev".to_owned(), slot });
         for device in dev::devices(spec)? {
-            if in_user_namespace {
-                let node = self.next_slot();
-                let source = CString::from_vec_with_nul([b"/dev/", device.path.to_bytes_with_nul()].concat())
-                    .map_err(|_| PlanError::Missing("name of a device"))?;
-                self.sources.push(Step::OpenSource { source, recursive: false, slot: node, map: None });
-                self.inside.extend(device.parent.map(|path| Step::MakeDirectory { below: slot, path }));
-                self.inside.push(Step::BindNode { below: slot, path: device.path, node });
-            } else {
-                self.inside.extend(device.parent.map(|path| Step::MakeDirectory { below: slot, path }));
-                self.inside.push(Step::MakeNode { below: slot, path: device.path, node: device.node });
-            }
+            self.device(slot, device, in_user_namespace);
         }
         self.inside.extend(dev::links(slot)?);
         Ok(())
+    }
+
+    /// Nobody in a user namespace may make one: there it is the host's.
+    fn device(&mut self, below: Slot, device: Device, in_user_namespace: bool) {
+        let Device { on_host: source, path, parent, node } = device;
+        self.inside.extend(parent.map(|path| Step::MakeDirectory { below, path }));
+        if in_user_namespace {
+            let slot = self.next_slot();
+            self.sources.push(Step::OpenSource { source, recursive: false, slot, map: None });
+            self.inside.push(Step::BindNode { below, path, node: slot });
+        } else {
+            self.inside.push(Step::MakeNode { below, path, node });
+        }
     }
 }
 

@@ -14,7 +14,11 @@ use crate::sys::step::{ResourceLimit, SchedulerAttributes, Slot, Step, Stream, T
 /// While the process is still the host's root: in a user namespace nothing could be raised any more.
 pub(super) fn limits(process: &Process) -> Result<Vec<Step>, PlanError> {
     let mut steps = Vec::new();
-    for limit in process.rlimits().iter().flatten() {
+    let rlimits = process.rlimits().as_deref().unwrap_or_default();
+    for (place, limit) in rlimits.iter().enumerate() {
+        if rlimits[..place].iter().any(|earlier| earlier.typ() == limit.typ()) {
+            return Err(PlanError::TwoLimits(limit.typ()));
+        }
         let (soft, hard) = (limit.soft(), limit.hard());
         steps.push(Step::LimitResource(ResourceLimit { resource: number(limit.typ()), soft, hard }));
     }

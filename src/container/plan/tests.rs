@@ -2,6 +2,8 @@ use std::fs::File;
 
 use nix::errno::Errno;
 
+use oci_spec::runtime::{LinuxDeviceBuilder, LinuxDeviceType, PosixRlimitBuilder, PosixRlimitType, User};
+
 use super::*;
 use crate::container::namespaces::Namespaces;
 use crate::container::recipe::Bind;
@@ -75,12 +77,12 @@ fn a_plain_container_takes_these_steps() {
             "mount proc on /proc",
             "mount tmpfs on /dev",
             "open /dev in the container",
-            "make device /dev/null",
-            "make device /dev/zero",
-            "make device /dev/full",
-            "make device /dev/random",
-            "make device /dev/urandom",
-            "make device /dev/tty",
+            "make device null",
+            "make device zero",
+            "make device full",
+            "make device random",
+            "make device urandom",
+            "make device tty",
             "link /dev/fd to /proc/self/fd",
             "link /dev/stdin to /proc/self/fd/0",
             "link /dev/stdout to /proc/self/fd/1",
@@ -203,7 +205,7 @@ fn the_devices_of_a_spec_replace_the_defaults_of_their_name() {
     let mut ingredients = Ingredients::new();
     ingredients.container().security.privileged = true;
     let plan = plan_of(&ingredients);
-    let nulls = plan.steps.iter().filter(|step| step.to_string() == "make device /dev/null").count();
+    let nulls = plan.steps.iter().filter(|step| step.to_string() == "make device null").count();
     assert_eq!(nulls, 1);
 }
 
@@ -228,6 +230,79 @@ fn a_mount_in_place_of_the_root_and_a_zero_byte_are_refused() {
     assert!(matches!(error, PlanError::MountOnRoot));
     let error = refused(|ingredients| ingredients.container().command = vec!["a\0b".to_owned()]);
     assert_eq!(error.to_string(), r"command `/bin/a\u{0}b` holds a zero byte");
+}
+
+/// 4294967295 means "no change" to the kernel: the process would have stayed root.
+#[test]
+fn an_id_past_the_largest_makes_no_plan() {
+    type Set = fn(&mut User, u32);
+    for id in [1 << 31, u32::MAX - 1, u32::MAX] {
+        let set: [(&str, Set); 3] = [
+            ("process.user.uid", |user, id| _ = user.set_uid(id)),
+            ("process.user.gid", |user, id| _ = user.set_gid(id)),
+            ("process.user.additionalGids", |user, id| _ = user.set_additional_gids(Some(vec![0, id]))),
+        ];
+        for (field, set) in set {
+            let mut spec = spec_of(&Ingredients::new());
+            let mut process = spec.process().clone().unwrap();
+            set(process.user_mut(), id);
+            let target = Target::new(null(), &spec).unwrap();
+            let setting = ExecSetting { stdio: Stdio::Inherit, preserve_fds: 0, keyring: None };
+            let exec = exec_plan(&process, &target, setting).unwrap_err().to_string();
+            spec.set_process(Some(process));
+            let first = planned(&spec, &root()).unwrap_err().to_string();
+            assert_eq!(
+                (exec, first),
+                (format!("{field} is out of range"), format!("{field} is out of range"))
+            );
+        }
+    }
+}
+
+#[test]
+fn two_limits_of_one_kind_make_no_plan() {
+    let mut spec = spec_of(&Ingredients::new());
+    let limit =
+        PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitCore).soft(0u64).hard(0u64).build().unwrap();
+    spec.process_mut().as_mut().unwrap().set_rlimits(Some(vec![limit, limit]));
+    assert_eq!(
+        planned(&spec, &root()).unwrap_err().to_string(),
+        "process.rlimits has two limits of RLIMIT_CORE"
+    );
+}
+
+#[test]
+fn a_device_may_lie_anywhere_in_the_container() {
+    let mut spec = spec_of(&Ingredients::new());
+    let device = |path: &str| {
+        LinuxDeviceBuilder::default().path(path).typ(LinuxDeviceType::C).major(1).minor(3).build().unwrap()
+    };
+    spec.linux_mut().as_mut().unwrap().set_devices(Some(vec![device("/x/y/null")]));
+    let plan = planned(&spec, &root()).unwrap();
+    let opened = place(&plan, "open /x/y in the container");
+    assert!(matches!(&plan.steps[opened + 1], Step::MakeNode { path, .. } if path.as_c_str() == c"null"));
+    assert!(place(&plan, "mount mqueue") < opened, "a mount would hide it");
+    spec.linux_mut().as_mut().unwrap().set_devices(Some(vec![device("/x/../../null")]));
+    assert!(planned(&spec, &root()).unwrap_err().to_string().contains("not a plain path"));
+}
+
+#[test]
+fn plans_share_what_is_compiled() {
+    let spec = Ingredients::new().spec().unwrap();
+    assert!(spec.linux().as_ref().unwrap().seccomp().is_none(), "nothing is copied");
+    let filter_of = |_| {
+        let stdio = Stdio::Streams { stdin: None, stdout: null(), stderr: null() };
+        let mut setting = Setting::new(Root::Overlay(root()), Namespaces::default(), stdio);
+        setting.seccomp = Some(seccomp::default_program(0));
+        let plan = plan(&spec, setting).unwrap();
+        assert_eq!(plan.seccomp(), Some(seccomp::default_program(0).digest()));
+        let Step::InstallSeccomp(filter) = &plan.steps[place(&plan, "install the seccomp filter")] else {
+            panic!()
+        };
+        Arc::clone(filter)
+    };
+    let [first, second] = [1, 2].map(filter_of);
+    assert!(Arc::ptr_eq(&first, &second));
 }
 
 #[test]

@@ -14,11 +14,14 @@ pub(super) const KEPT: usize = 64;
 /// Default profiles by the capabilities that make a difference.
 pub(super) struct Defaults(Mutex<BTreeMap<u64, Arc<LinuxSeccomp>>>);
 
-/// Programs by their profiles, the oldest first.
-pub(super) struct Programs(Mutex<Vec<(Arc<LinuxSeccomp>, Arc<Program>)>>);
+/// The oldest first.
+type Kept<K> = Mutex<Vec<(K, Arc<Program>)>>;
 
-/// Programs by the text of the file that their profile was read from, the oldest first.
-pub(super) struct OfFiles(Mutex<Vec<(Box<[u8]>, Arc<Program>)>>);
+/// Programs by their profiles.
+pub(super) struct Programs(Kept<Arc<LinuxSeccomp>>);
+
+/// Programs by the text of the file that their profile was read from.
+pub(super) struct OfFiles(Kept<Box<[u8]>>);
 
 impl Defaults {
     pub(super) const fn new() -> Defaults {
