@@ -78,7 +78,7 @@ impl Needed {
         }
         for pod in pods::known_quietly(node)?.items {
             let name = format!("{}/{}", pod.metadata.namespace, pod.metadata.name);
-            for container in &pod.status.container_statuses {
+            for container in pod.status.all_containers() {
                 needed.add_reference(&container.image, format!("Pod {name}"));
             }
             for volume in pod.spec["volumes"].as_array().into_iter().flatten() {
