@@ -1,6 +1,6 @@
 //! The sample images, made by umoci and skopeo: what other tools write is what podkeep must read.
 //!
-//! They lie in the folder that `PODKEEP_IMAGES` names (`scripts/images` makes them).
+//! `scripts/images` makes them, in `target/images`; `PODKEEP_IMAGES` may name another folder.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -10,12 +10,11 @@ use podkeep::image::{Folder, Image};
 
 use super::builder::World;
 
-/// A store with every sample image, or `None` (and a word about it) where there are none.
-fn samples() -> Option<World> {
-    let Some(folder) = std::env::var_os("PODKEEP_IMAGES").map(PathBuf::from) else {
-        println!("did not run: PODKEEP_IMAGES is not set");
-        return None;
-    };
+/// A store with every sample image.
+fn samples() -> World {
+    let made = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/images");
+    let folder = std::env::var_os("PODKEEP_IMAGES").map_or_else(made, PathBuf::from);
+    assert!(folder.is_dir(), "there is no {}: scripts/images makes the sample images", folder.display());
     let world = World::new();
     let candidates = Folder::new(folder).candidates().unwrap();
     assert!(!candidates.is_empty());
@@ -23,12 +22,12 @@ fn samples() -> Option<World> {
         world.store.import_from_folder(&candidate).unwrap();
         assert!(world.store.is_imported_from_folder(&candidate).unwrap());
     }
-    Some(world)
+    world
 }
 
 #[test]
 fn sample_images_are_read_from_layouts_and_both_kinds_of_archive() {
-    let Some(world) = samples() else { return };
+    let world = samples();
     let read = |image: &Image, path: &str| world.store.read_file(image, path, 32 << 20).unwrap();
     let busybox = world.find("busybox:1.35").unwrap();
     assert!(read(&busybox, "/bin/sh").unwrap().starts_with(b"\x7fELF"), "through its symlink");
@@ -51,7 +50,7 @@ fn attribute(path: &Path, name: &str) -> Vec<u8> {
 
 #[test]
 fn umocis_layers_arrive_as_they_were_made() {
-    let Some(world) = samples() else { return };
+    let world = samples();
     let image = world.find("layers:1").unwrap();
     let layer = |number: usize| world.store.layers_dir().join(&image.layers[number]);
     let special = layer(1).join("special");
