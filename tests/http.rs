@@ -222,18 +222,21 @@ fn a_server_that_takes_no_connection_is_left_at_once_when_that_is_cancelled() {
 
 #[test]
 fn a_handshake_that_drips_takes_no_longer_than_a_connection_may() {
-    // The beginning of a TLS record that says it is long, byte by byte.
-    let (address, _) = serve(|stream, _| {
-        let _ = stream.write_all(&[22, 3, 3, 0x40, 0, 2]);
-        while stream.write_all(&[0]).is_ok() {
-            thread::park_timeout(Duration::from_millis(50));
-        }
-    });
-    let options = Options { connect_timeout: Some(Duration::from_millis(400)), ..Options::default() };
-    let client = Client::new(&options, &Cancel::default()).unwrap();
-    let url: Url = format!("https://{address}/").parse().unwrap();
-    let error = client.send(&Request::new(Method::Get, &url)).unwrap_err();
-    assert!(matches!(error.cause, Cause::ConnectTimeout(_)), "{error}");
+    // The time is over while a byte is waited for, and between two of them.
+    for pause in [300, 1].map(Duration::from_millis) {
+        // The beginning of a TLS record that says it is long, byte by byte.
+        let (address, _) = serve(move |stream, _| {
+            let _ = stream.write_all(&[22, 3, 3, 0x40, 0, 2]);
+            while stream.write_all(&[0]).is_ok() {
+                thread::park_timeout(pause);
+            }
+        });
+        let options = Options { connect_timeout: Some(Duration::from_millis(400)), ..Options::default() };
+        let client = Client::new(&options, &Cancel::default()).unwrap();
+        let url: Url = format!("https://{address}/").parse().unwrap();
+        let error = client.send(&Request::new(Method::Get, &url)).unwrap_err();
+        assert!(matches!(error.cause, Cause::ConnectTimeout(_)), "{error}");
+    }
 }
 
 fn status(response: Result<Response, Error>) -> u16 {

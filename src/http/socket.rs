@@ -84,6 +84,12 @@ fn left(until: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
+/// A socket that blocks says `WouldBlock` when its time is over. TLS would take it for one that does not, and for a
+/// handshake that may go on later.
+fn time_is_over(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
+}
+
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
@@ -92,7 +98,7 @@ impl Read for Socket {
             }
             match (&*self.stream).read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
+                other => return other.map_err(time_is_over),
             }
         }
     }
@@ -100,7 +106,7 @@ impl Read for Socket {
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self.stream).write(bytes)
+        (&*self.stream).write(bytes).map_err(time_is_over)
     }
 
     fn flush(&mut self) -> io::Result<()> {
