@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::state::KeeperId;
 use crate::manifest::Uid;
+use crate::order;
 use crate::pod::event::Index;
 use crate::sys::pidfd;
 use crate::sys::shared_map::SharedMap;
@@ -122,7 +123,7 @@ impl StartJournal {
     pub fn entries(&self) -> Vec<Entry> {
         let mut entries: Vec<Entry> =
             self.done.iter().filter_map(|place| entry(self.words(place.0))).collect();
-        entries.sort_by_key(|entry| entry.attempt);
+        order::sort_by_key(&mut entries, |entry| entry.attempt);
         entries
     }
 

@@ -8,6 +8,8 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
 use rustix::thread::CapabilitySet;
 use serde_json::Value;
 
+use crate::order;
+
 /// The kernel's sets, as config.json calls them.
 const SETS: [&str; 5] = ["bounding", "effective", "permitted", "inheritable", "ambient"];
 
@@ -25,7 +27,7 @@ pub fn only_known(text: &[u8], process: &str) -> Option<(Vec<u8>, Vec<String>)> 
             strange.is_none()
         });
     }
-    unknown.sort_unstable();
+    order::sort(&mut unknown);
     unknown.dedup();
     let text = serde_json::to_vec(&json).ok()?;
     (!unknown.is_empty()).then_some((text, unknown))
@@ -54,7 +56,7 @@ fn beyond(sets: &LinuxCapabilities) -> Option<String> {
         .into_iter()
         .flat_map(missing)
         .collect();
-    missing.sort_unstable();
+    order::sort(&mut missing);
     missing.dedup();
     (!missing.is_empty())
         .then(|| format!("{} cannot be given: podkeep itself has not got it", missing.join(", ")))
