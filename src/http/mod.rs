@@ -27,7 +27,7 @@ pub use client::{Client, Options};
 pub use error::{Cause, Error, TlsFault};
 pub use headers::{Headers, InvalidHeader};
 pub use incoming::{Head, Incoming, Malformed};
-pub use names::NameError;
+pub use names::{NameError, addresses};
 pub use request::{Method, Request, To};
 pub use response::{Body, Response};
 pub use roots::{Identity, RootsError};

@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::clean_images::CleanUp;
 use super::deadlines::Deadlines;
+use super::errands::Errands;
 use super::exec::Execs;
 use super::folders::{Folders, WRITABLE};
 use super::images::Images;
@@ -88,6 +89,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         begun: VecDeque::new(),
         processes: HashMap::new(),
         cgroups,
+        errands: Errands::default(),
         execs: Execs::new().context("make the tasks")?,
         images: Images::open(
             &options.folders.images(),

@@ -6,7 +6,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::pod_run::PodNumber;
 use super::worker::Worker;
 use crate::pod::event::Index;
-use crate::pod::{Command, Event, Outcome, StartFailure};
+use crate::pod::{Command, Event, StartFailure};
 use crate::sys;
 
 /// Why a start failed, and how far it came.
@@ -28,18 +28,14 @@ impl Worker {
                     self.tell(number, Event::StartFailed { container, failure, message });
                 }
             }
-            // Manifests that would ask for it are refused so far.
-            Command::RunHook { container, attempt, hook } => {
-                let error = Some("hooks are not supported yet".to_owned());
-                self.tell(number, Event::HookEnded { container, attempt, hook, error });
-            }
-            Command::Probe { container, attempt, probe } => {
-                let outcome = Outcome::Broken("probes are not supported yet".to_owned());
-                self.tell(number, Event::ProbeResult { container, attempt, probe, outcome });
-            }
+            Command::RunHook { container, attempt, hook } => self.run_hook(number, container, attempt, hook),
+            Command::Probe { container, attempt, probe } => self.probe(number, container, attempt, probe),
             Command::Signal { container } => self.signal(number, container),
             Command::Kill { container } => self.kill(number, container),
-            Command::Clear { container } => self.clear(number, container)?,
+            Command::Clear { container } => {
+                self.give_up_errands(number, container);
+                self.clear(number, container)?;
+            }
             Command::Diagnose { container } => self.diagnose(number, container),
             Command::Release => self.release(number)?,
         }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -15,6 +15,7 @@ use rustix::fs::{FileType, Mode, fchmod, fstat};
 use rustix::net::RecvFlags;
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::errands::ErrandNumber;
 use super::pod_run::{Key, PodNumber, PodRun};
 use super::poller::{Interest, Registration};
 use super::start::{self, Ingredients};
@@ -92,10 +93,16 @@ pub struct Execs {
 }
 
 struct Running {
-    pidfd: OwnedFd,
-    asker: OwnedFd,
+    /// `None` if it had ended before it was taken over.
+    pidfd: Option<OwnedFd>,
+    whose: Whose,
     watch: Option<Registration>,
-    answer: Answer,
+}
+
+/// Who wants to know what comes of a command.
+pub enum Whose {
+    Asker { asker: OwnedFd, answer: Answer },
+    Errand(ErrandNumber),
 }
 
 /// What came of cloning.
@@ -103,8 +110,7 @@ pub struct Begun {
     pod: PodNumber,
     container: Index,
     name: String,
-    asker: OwnedFd,
-    answer: Answer,
+    whose: Whose,
     result: Result<(u32, OwnedFd), ExecError>,
 }
 
@@ -128,6 +134,11 @@ impl Execs {
         }
     }
 
+    /// Nobody wants to know of its end any more.
+    pub fn forget(&mut self, pid: u32) {
+        self.running.remove(&pid);
+    }
+
     /// The end of a process that was just made known, if it came before that.
     fn claim(&mut self, pid: u32) -> Option<KeeperExit> {
         let place = self.unclaimed.iter().rposition(|exit| exit.pid == pid)?;
@@ -146,15 +157,79 @@ impl Worker {
             let ready = self.ready_to_join(number, index, command, streams).map_err(failed)?;
             Ok((number, index, name, ready))
         });
-        let (pod, container, name, ready) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => return answer(Err(error)),
-        };
+        match prepared {
+            Ok((pod, container, name, ready)) => {
+                self.join(pod, container, name, ready, Whose::Asker { asker, answer });
+            }
+            Err(error) => answer(Err(error)),
+        }
+    }
+
+    /// Begins to run one of podkeep's own commands in a container.
+    ///
+    /// # Errors
+    /// When the container does not run, or cannot be joined.
+    pub fn exec_errand(
+        &mut self,
+        pod: PodNumber,
+        container: Index,
+        command: Vec<String>,
+        streams: ExecStreams,
+        errand: ErrandNumber,
+    ) -> Result<(), ExecError> {
+        let run = self.pods.get(&pod).filter(|run| is_running(run, container));
+        let run = run.ok_or_else(|| ExecError::NotRunning(format!("{pod}/{container}")))?;
+        let name = run.name_of(container);
+        check(&command, &streams)?;
+        let ready = self.ready_to_join(pod, container, command, streams);
+        let ready = ready.map_err(|cause| ExecError::Failed { container: name.clone(), cause })?;
+        self.join(pod, container, name, ready, Whose::Errand(errand));
+        Ok(())
+    }
+
+    fn join(&mut self, pod: PodNumber, container: Index, name: String, ready: Ready, whose: Whose) {
         self.execs.starting.push((pod, container));
         self.execs.lane.add(move || {
             let result = ready.join(&name);
-            Done::Exec(Box::new(Begun { pod, container, name, asker, answer, result }))
+            Done::Exec(Box::new(Begun { pod, container, name, whose, result }))
         });
+    }
+
+    /// One of an earlier worker's that runs on, or has ended meanwhile. Where it is not the keeper's child, its pidfd tells.
+    pub fn adopt_exec(
+        &mut self,
+        pid: u32,
+        pidfd: Option<OwnedFd>,
+        errand: ErrandNumber,
+        is_child: bool,
+    ) -> Result<()> {
+        let watch = match &pidfd {
+            Some(pidfd) if !is_child => Some(
+                self.poller.add(pidfd, Interest::Readable, Key::AdoptedExec(pid)).context("watch a hook")?,
+            ),
+            _ => None,
+        };
+        self.execs.running.insert(pid, Running { pidfd, whose: Whose::Errand(errand), watch });
+        Ok(())
+    }
+
+    /// One has ended that an earlier keeper started: its exit code went to whoever inherited it.
+    pub fn adopted_exec_ended(&mut self, pid: u32) {
+        let Some(running) = self.execs.running.remove(&pid) else { return };
+        let code = running.pidfd.as_ref().and_then(|pidfd| crate::sys::pidfd::exit_status(pidfd.as_fd()));
+        self.unwatch(&running);
+        if let Whose::Errand(errand) = running.whose {
+            self.command_ended(errand, code.map(code_of));
+        }
+    }
+
+    fn unwatch(&mut self, running: &Running) {
+        let Some(watch) = running.watch else { return };
+        match (&running.whose, &running.pidfd) {
+            (Whose::Asker { asker, .. }, _) => self.poller.remove(asker, watch),
+            (Whose::Errand(_), Some(pidfd)) => self.poller.remove(pidfd, watch),
+            (Whose::Errand(_), None) => {}
+        }
     }
 
     fn running_container(&self, id: &PodId, container: &str) -> Result<(PodNumber, Index), ExecError> {
@@ -216,17 +291,27 @@ impl Worker {
 
     /// The command runs, or could not be started.
     pub fn exec_begun(&mut self, begun: Begun) -> Result<()> {
-        let Begun { pod, container, name, asker, answer, result } = begun;
+        let Begun { pod, container, name, whose, result } = begun;
         self.execs.started(pod, container);
-        match result {
-            Err(error) => answer(Err(error)),
-            Ok((pid, pidfd)) => match self.execs.claim(pid) {
-                Some(exit) => answer(Ok(exit_code(exit))),
+        match (result, whose) {
+            (Err(error), Whose::Asker { answer, .. }) => answer(Err(error)),
+            (Err(error), Whose::Errand(errand)) => self.command_failed(errand, &error),
+            (Ok((pid, pidfd)), Whose::Asker { asker, answer }) => match self.execs.claim(pid) {
+                Some(exit) => answer(Ok(code_of(exit.how))),
                 None => {
                     log::info!("{name}: a command runs as PID {pid}");
                     let watch = self.poller.add(&asker, Interest::Readable, Key::ExecAsker(pid)).ok();
-                    self.execs.running.insert(pid, Running { pidfd, asker, watch, answer });
+                    let whose = Whose::Asker { asker, answer };
+                    self.execs.running.insert(pid, Running { pidfd: Some(pidfd), whose, watch });
                 }
+            },
+            (Ok((pid, pidfd)), Whose::Errand(errand)) => match self.execs.claim(pid) {
+                Some(exit) => self.command_ended(errand, Some(code_of(exit.how))),
+                None if self.command_begun(errand, pid) => {
+                    let whose = Whose::Errand(errand);
+                    self.execs.running.insert(pid, Running { pidfd: Some(pidfd), whose, watch: None });
+                }
+                None => {}
             },
         }
         if self.execs.starting.is_empty() {
@@ -253,10 +338,11 @@ impl Worker {
     pub fn exec_ended(&mut self, exit: KeeperExit) {
         match self.execs.running.remove(&exit.pid) {
             Some(running) => {
-                if let Some(watch) = running.watch {
-                    self.poller.remove(&running.asker, watch);
+                self.unwatch(&running);
+                match running.whose {
+                    Whose::Asker { answer, .. } => answer(Ok(code_of(exit.how))),
+                    Whose::Errand(errand) => self.command_ended(errand, Some(code_of(exit.how))),
                 }
-                (running.answer)(Ok(exit_code(exit)));
             }
             None if !self.execs.starting.is_empty() => self.execs.unclaimed.push(exit),
             None => {}
@@ -266,13 +352,14 @@ impl Worker {
     /// Nobody has anything to say while the command runs: the asker has gone away, and the command is told so.
     pub fn exec_asker_spoke(&mut self, pid: u32) {
         let Some(running) = self.execs.running.get_mut(&pid) else { return };
+        let Whose::Asker { asker, .. } = &running.whose else { return };
         let Some(watch) = running.watch.take() else { return };
-        self.poller.remove(&running.asker, watch);
+        self.poller.remove(asker, watch);
         let mut byte = [0; 1];
-        let peeked = rustix::net::recv(&running.asker, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        if !matches!(peeked, Ok((1.., _))) {
+        let peeked = rustix::net::recv(asker, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        if let (false, Some(pidfd)) = (matches!(peeked, Ok((1.., _))), &running.pidfd) {
             // It may have ended just now.
-            let _ = pidfd_send_signal(&running.pidfd, Signal::HUP);
+            let _ = pidfd_send_signal(pidfd, Signal::HUP);
         }
     }
 }
@@ -283,8 +370,8 @@ fn is_running(run: &PodRun, container: Index) -> bool {
     has_process && c.starting.is_none() && c.emptying.is_none()
 }
 
-fn exit_code(exit: KeeperExit) -> u8 {
-    match exit.how {
+fn code_of(how: crate::sys::wait::Ended) -> u8 {
+    match how {
         crate::sys::wait::Ended::Code(code) => code,
         crate::sys::wait::Ended::Signal(signal) => 128 + signal,
     }

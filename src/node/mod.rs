@@ -11,6 +11,7 @@ mod clean_images;
 mod clear;
 pub mod clock;
 mod deadlines;
+mod errands;
 mod exec;
 pub mod folders;
 mod good_manifests;

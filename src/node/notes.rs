@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use super::pod_run::{PodNumber, PodRun};
 use super::worker::{Done, Worker};
 use crate::events::{self, Kind, Note, Written};
-use crate::pod::event::Index;
+use crate::pod::event::{Hook, Index};
 use crate::pod::status::ContainerState;
-use crate::pod::{Command, Event, ImageProblem};
+use crate::pod::{Command, Event, ImageProblem, Outcome};
 
 /// What is worth telling of something that happened.
 pub fn of_event(run: &PodRun, event: &Event) -> Option<Note> {
@@ -32,6 +32,19 @@ pub fn of_event(run: &PodRun, event: &Event) -> Option<Note> {
         }
         Event::PrepareFailed { message } => {
             Some(Note::new(Kind::Warning, "FailedCreatePodSandBox", message.clone()))
+        }
+        Event::HookEnded { container, hook, error: Some(error), .. } => {
+            let (reason, which) = match hook {
+                Hook::PostStart => ("FailedPostStartHook", "PostStart"),
+                Hook::PreStop => ("FailedPreStopHook", "PreStop"),
+            };
+            of(*container, Kind::Warning, reason, format!("{which}Hook failed: {error}"))
+        }
+        Event::ProbeResult { container, probe, outcome: Outcome::Failure(message), .. } => {
+            of(*container, Kind::Warning, "Unhealthy", format!("{} probe failed: {message}", probe.title()))
+        }
+        Event::ProbeResult { container, probe, outcome: Outcome::Broken(message), .. } => {
+            of(*container, Kind::Warning, "Unhealthy", format!("{} probe errored: {message}", probe.title()))
         }
         Event::ReleaseFailed { message } => Some(Note::new(Kind::Warning, "FailedKillPod", message.clone())),
         Event::Stuck { container, processes } => {

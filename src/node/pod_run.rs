@@ -5,11 +5,12 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::errands::ErrandNumber;
 use super::images::Wanted;
 use super::pause::Pause;
 use super::poller::Registration;
 use super::start_journal::Place;
-use super::state::{SavedRun, SavedState};
+use super::state::{SavedHook, SavedRun, SavedState};
 use crate::cgroup::{Group, PodLimits};
 use crate::container::{Namespaces, Plan, Report};
 use crate::image::{Digest, Image};
@@ -51,6 +52,10 @@ pub enum Key {
     Adopted(PodNumber, Index),
     /// Who asked for a command (of this PID) in a container: gone, most likely.
     ExecAsker(u32),
+    /// The pidfd of a hook that is not the keeper's child.
+    AdoptedExec(u32),
+    /// A connection of a probe or a hook, or what its command says.
+    Errand(ErrandNumber),
 }
 
 /// Events that wait to be taken in.
@@ -65,6 +70,8 @@ pub struct PodRun {
     pub pause: Option<Pause>,
     /// `cgroup.events` of the pause process, while it is being ended.
     pub pause_ending: Option<Watched<OwnedFd>>,
+    /// Hooks that are commands and under way.
+    pub hooks: Vec<SavedHook>,
     /// In the order of the Pod's containers.
     pub containers: Vec<ContainerRun>,
     pub qos: QosClass,
@@ -144,6 +151,7 @@ impl PodRun {
             group: None,
             pause: None,
             pause_ending: None,
+            hooks: Vec::new(),
             containers,
             qos,
             cpu_request_milli,
@@ -174,6 +182,7 @@ impl PodRun {
 
     pub fn saved(&self) -> SavedState {
         let run = |c: &ContainerRun| c.process.as_ref().map(|process| process.run.clone());
-        SavedState { machine: self.machine.state().clone(), runs: self.containers.iter().map(run).collect() }
+        let runs = self.containers.iter().map(run).collect();
+        SavedState { machine: self.machine.state().clone(), runs, hooks: self.hooks.clone() }
     }
 }

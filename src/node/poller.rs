@@ -24,6 +24,8 @@ pub enum Interest {
     Readable,
     /// Once for each time that something more came: what was left unread does not wake the loop again.
     NewData,
+    /// Each time that something more came, or that there is room again for what is to be sent.
+    Progress,
     /// An exceptional state: how cgroup files tell of a change.
     Priority,
 }
@@ -57,6 +59,7 @@ impl<K: Clone> Poller<K> {
         let flags = match interest {
             Interest::Readable => epoll::EventFlags::IN,
             Interest::NewData => epoll::EventFlags::IN | epoll::EventFlags::ET,
+            Interest::Progress => epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET,
             Interest::Priority => epoll::EventFlags::PRI,
         };
         epoll::add(&self.epoll, fd, epoll::EventData::new_u64(self.last), flags)?;

@@ -13,6 +13,7 @@ use super::folders::Folders;
 use crate::image::Digest;
 use crate::manifest::{Pod, Uid};
 use crate::order;
+use crate::pod::event::{Hook, Index};
 use crate::pod::machine;
 
 /// Why something could not be kept or read back.
@@ -43,6 +44,21 @@ pub struct SavedState {
     pub machine: machine::State,
     /// By container, in the Pod's order.
     pub runs: Vec<Option<SavedRun>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<SavedHook>,
+}
+
+/// A hook that is a command and under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedHook {
+    pub container: Index,
+    pub attempt: u32,
+    pub hook: Hook,
+    pub pid: u32,
+    /// Clock ticks since boot; 0 if unknown. With the PID it names a process for good.
+    pub start_time: u64,
+    /// Whose child it is.
+    pub keeper: KeeperId,
 }
 
 /// The process of a container.

@@ -69,6 +69,7 @@ impl Worker {
         for (container, saved) in run.containers.iter_mut().zip(found.state.runs) {
             container.process = saved.map(open_process);
         }
+        run.hooks = found.state.hooks;
         log::info!("{id}: taken over");
         Ok(self.add_run(run))
     }
@@ -87,6 +88,7 @@ impl Worker {
         for container in 0..pod.containers.len() {
             self.reopen_container(number, container, held)?;
         }
+        self.adopt_hooks(number, held)?;
         self.watch_processes(number)
     }
 

@@ -1,6 +1,7 @@
 //! The worker's loop and what it holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use super::begin;
 use super::clean_images::CleanUp;
 use super::clock;
 use super::deadlines::Deadlines;
+use super::errands::{ErrandNumber, Errands};
 use super::exec::{Begun, Execs};
 use super::folders::Folders;
 use super::images::Images;
@@ -102,6 +104,11 @@ pub enum Done {
     UrlAnswered(Result<Answer, UrlError>),
     /// A command was started in a container, or could not be.
     Exec(Box<Begun>),
+    /// The address of a host that is to be probed.
+    Found {
+        errand: ErrandNumber,
+        address: Result<SocketAddr, String>,
+    },
     TrashEmptied(Result<(), String>),
     /// Old logs were swept; the next sweep is due then, if one is.
     Swept {
@@ -136,6 +143,7 @@ pub struct Worker {
     pub cgroups: Tree,
     /// Commands in containers, beside their first processes.
     pub execs: Execs,
+    pub errands: Errands,
     pub images: Images,
     pub pulls: Pulls,
     pub clean_up: CleanUp,
@@ -244,6 +252,8 @@ impl Worker {
             Key::PauseEmptied(number) => self.pause_group_changed(number)?,
             Key::Adopted(number, container) => self.adopted_process_ended(number, container),
             Key::ExecAsker(pid) => self.exec_asker_spoke(pid),
+            Key::AdoptedExec(pid) => self.adopted_exec_ended(pid),
+            Key::Errand(errand) => self.errand_ready(errand),
         }
         Ok(())
     }
@@ -304,6 +314,7 @@ impl Worker {
                 Done::Released { pod, result } => self.released(pod, result),
                 Done::UrlAnswered(answer) => self.url_answered(answer),
                 Done::Exec(begun) => self.exec_begun(*begun)?,
+                Done::Found { errand, address } => self.host_found(errand, address),
                 Done::TrashEmptied(result) => self.trash_emptied(result),
                 Done::Swept { next } => self.sweep_at = next,
                 Done::EventsWritten(result) => self.events_written(result),
@@ -318,7 +329,7 @@ impl Worker {
         let url = self.url.as_ref().and_then(ManifestUrl::deadline);
         let sources = url.into_iter().chain([BootTime::from(self.source.deadline())]);
         let sources = sources.filter(|_| self.ending.is_none()).min();
-        let others = [sources, self.sweep_at, self.later_at, self.pulls.deadline()];
+        let others = [sources, self.sweep_at, self.later_at, self.errands.deadline(), self.pulls.deadline()];
         self.deadlines.first().into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -334,6 +345,7 @@ impl Worker {
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep_logs();
         }
+        self.pass_time_of_errands(now);
         self.give_up_asking(now);
         self.clean_images(now);
         if self.later_at.is_some_and(|at| at <= now) {

@@ -129,7 +129,7 @@ pub enum Command {
 }
 
 /// Which hook of a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hook {
     PostStart,
     PreStop,
@@ -146,12 +146,21 @@ pub enum ProbeKind {
 impl ProbeKind {
     pub const ALL: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness];
 
-    /// As Kubernetes' events have it.
+    /// In the middle of a sentence.
     pub fn as_str(self) -> &'static str {
         match self {
             ProbeKind::Startup => "startup",
             ProbeKind::Liveness => "liveness",
             ProbeKind::Readiness => "readiness",
+        }
+    }
+
+    /// As Kubernetes' events begin.
+    pub fn title(self) -> &'static str {
+        match self {
+            ProbeKind::Startup => "Startup",
+            ProbeKind::Liveness => "Liveness",
+            ProbeKind::Readiness => "Readiness",
         }
     }
 }

@@ -15,13 +15,20 @@ pub struct Get {
     /// In the manifest's order. One that names `Host` takes the URL's place; an empty `Accept` or `User-Agent` leaves it out.
     pub headers: Vec<(String, String)>,
     pub user_agent: &'static str,
+    /// What asks, in messages.
+    what: &'static str,
     /// How often an answer has led elsewhere.
     redirects: u8,
 }
 
 impl Get {
     pub fn new(url: Url, headers: Vec<(String, String)>, user_agent: &'static str) -> Get {
-        Get { url, headers, user_agent, redirects: 0 }
+        Get { url, headers, user_agent, what: "probe", redirects: 0 }
+    }
+
+    /// The same, for a hook.
+    pub fn of_hook(self) -> Get {
+        Get { what: "hook", ..self }
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -153,9 +160,10 @@ impl Exchange {
                     "Probe terminated redirects, Response location: {to}"
                 )))
             }
-            (Ok(None), status) => {
-                Answer::Verdict(Outcome::Failure(format!("HTTP probe failed with statuscode: {status}")))
-            }
+            (Ok(None), status) => Answer::Verdict(Outcome::Failure(format!(
+                "HTTP {} failed with statuscode: {status}",
+                self.get.what
+            ))),
         }
     }
 }

@@ -62,6 +62,12 @@ impl<'a> PodState<'a> {
         text(&self.0["status"]["phase"])
     }
 
+    /// Whether the condition of this type is `True`.
+    pub fn is(self, condition: &str) -> bool {
+        let all = self.0["status"]["conditions"].as_array().expect("conditions");
+        all.iter().any(|one| one["type"] == condition && one["status"] == "True")
+    }
+
     pub fn terminating(self) -> bool {
         self.0["podkeep"]["terminating"].as_bool().expect("whether it is being ended")
     }

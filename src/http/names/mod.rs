@@ -46,6 +46,11 @@ impl NameError {
     }
 }
 
+/// The addresses of `host`, as this machine finds them; may take as long as its DNS servers are silent.
+pub fn addresses(host: &str) -> Result<Vec<IpAddr>, NameError> {
+    Names::of_machine(Cancel::default()).addresses(host)
+}
+
 impl Names {
     pub(super) fn of_machine(cancel: Cancel) -> Names {
         Names { hosts: "/etc/hosts".into(), resolv_conf: "/etc/resolv.conf".into(), cancel }

@@ -1,0 +1,152 @@
+//! Probes and hooks of real containers: who is ready, who is started again, what comes before what.
+//!
+//! Run with `scripts/vm test guest_probes`; anywhere else these tests fail.
+
+mod harness;
+
+use std::fs;
+
+use harness::manifest::ShellPod;
+use harness::{Node, Options, process, wait_until};
+use rustix::process::Signal;
+
+fn pod(name: &str, script: &str, container: &str) -> String {
+    let spec = "terminationGracePeriodSeconds: 5";
+    ShellPod { name, script, spec, container }.yaml()
+}
+
+/// A container that serves `/www` over HTTP on port 8080 of its Pod.
+const SERVE: &str = "mkdir -p /www; echo hello >/www/index.html; exec httpd -f -p 8080 -h /www";
+
+fn has_event(node: &Node, pod: &str, reason: &str, part: &str) {
+    wait_until(reason, || {
+        let events = node.ask(&["events", pod]);
+        events.lines().any(|line| line.contains(reason) && line.contains(part)).then_some(())
+    });
+}
+
+#[test]
+fn what_is_not_alive_is_started_again() {
+    let node = Node::start(Options::default());
+    let probe =
+        "livenessProbe: {exec: {command: [test, -e, /tmp/alive]}, periodSeconds: 1, failureThreshold: 2}";
+    node.manifest(
+        "exec.yaml",
+        &pod("exec", "touch /tmp/alive; sleep 3; rm /tmp/alive; exec sleep 1000", probe),
+    );
+    let probe = "livenessProbe: {httpGet: {path: /gone, port: 8080}, periodSeconds: 1, failureThreshold: 1, initialDelaySeconds: 1}";
+    node.manifest("http.yaml", &pod("http", SERVE, probe));
+    for name in ["exec", "http"] {
+        node.wait_for("a restart", |list| (list.pod(name)?.container("main")?.restarts() > 0).then_some(()));
+    }
+    has_event(&node, "http", "Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 404");
+    has_event(&node, "exec", "Unhealthy", "Liveness probe failed");
+}
+
+#[test]
+fn ready_is_what_answers() {
+    let node = Node::start(Options::default());
+    let ports = "ports: [{name: web, containerPort: 8080}]";
+    let probes = [
+        ("http", format!("{ports}\nreadinessProbe: {{httpGet: {{path: /index.html, port: web}}, periodSeconds: 1}}")),
+        ("tcp", format!("{ports}\nreadinessProbe: {{tcpSocket: {{port: web}}, periodSeconds: 1}}")),
+        ("exec", "readinessProbe: {exec: {command: [wget, -q, -O, /dev/null, 'http://127.0.0.1:8080/']}, periodSeconds: 1}".to_owned()),
+    ];
+    for (name, probe) in &probes {
+        node.manifest(&format!("{name}.yaml"), &pod(name, &format!("sleep 2; {SERVE}"), probe));
+    }
+    let probe = "readinessProbe: {tcpSocket: {port: 9}, periodSeconds: 1}";
+    node.manifest("never.yaml", &pod("never", "exec sleep 1000", probe));
+    for (name, _) in &probes {
+        node.wait_for("it is ready", |list| list.pod(name)?.is("Ready").then_some(()));
+    }
+    has_event(
+        &node,
+        "never",
+        "Unhealthy",
+        "Readiness probe failed: dial tcp 127.0.0.1:9: Connection refused",
+    );
+    let list = node.list();
+    let never = list.pod("never").unwrap();
+    assert!(!never.is("Ready"));
+    assert_eq!(never.container("main").unwrap().restarts(), 0, "who is not ready is left alone");
+}
+
+#[test]
+fn a_probe_that_hangs_is_killed_with_all_that_it_began() {
+    let node = Node::start(Options::default());
+    let probe = "readinessProbe: {exec: {command: [sh, -c, 'sleep 777 & sleep 777']}, timeoutSeconds: 1, periodSeconds: 100}";
+    node.manifest("hang.yaml", &pod("hang", "exec sleep 1000", probe));
+    let main = node.wait_running("hang", "main");
+    has_event(&node, "hang", "Unhealthy", "timed out");
+    // The container's first process does not reap what is left to it, as most do not.
+    let runs =
+        |pid: &u32| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    wait_until("only the container is left", || {
+        let all = process::in_cgroup(&process::cgroup(main));
+        all.into_iter().filter(runs).eq([main]).then_some(())
+    });
+}
+
+#[test]
+fn a_hook_after_the_start_holds_back_the_next_container() {
+    let node = Node::start(Options::default());
+    let text = "apiVersion: v1
+kind: Pod
+metadata: {name: pair}
+spec:
+  terminationGracePeriodSeconds: 5
+  volumes: [{name: shared, emptyDir: {}}]
+  containers:
+  - name: proxy
+    image: busybox:1.35
+    command: [sleep, '1000']
+    volumeMounts: [{name: shared, mountPath: /shared}]
+    lifecycle: {postStart: {exec: {command: [sh, -c, 'sleep 2; touch /shared/proxied']}}}
+  - name: main
+    image: busybox:1.35
+    command: [sh, -c, 'ls /shared; exec sleep 1000']
+    volumeMounts: [{name: shared, mountPath: /shared}]
+";
+    node.manifest("pair.yaml", text);
+    node.wait_running("pair", "main");
+    wait_until("its output", || (node.ask(&["logs", "pair", "-c", "main"]) == "proxied\n").then_some(()));
+    // One that fails ends its container, which is started again.
+    let hook = "lifecycle: {postStart: {exec: {command: [sh, -c, 'echo no luck; exit 3']}}}";
+    node.manifest("bad.yaml", &pod("bad", "exec sleep 1000", hook));
+    has_event(&node, "bad", "FailedPostStartHook", "exited with 3: no luck");
+    node.wait_for("a restart", |list| (list.pod("bad")?.container("main")?.restarts() > 0).then_some(()));
+}
+
+#[test]
+fn a_hook_before_the_stop_comes_before_the_signal() {
+    let node = Node::start(Options::default());
+    let hook = "lifecycle: {preStop: {exec: {command: [sh, -c, 'echo preStop >/proc/1/fd/1; sleep 1']}}}";
+    let script = "trap 'echo SIGTERM; exit 0' TERM; echo ready; while :; do sleep 1000 & wait $!; done";
+    node.manifest("polite.yaml", &pod("polite", script, hook));
+    wait_until("it is ready", || (node.try_ask(&["logs", "polite"]).stdout == b"ready\n").then_some(()));
+    node.remove("polite.yaml");
+    node.wait_gone("polite");
+    assert_eq!(node.ask(&["logs", "polite"]), "ready\npreStop\nSIGTERM\n");
+}
+
+#[test]
+fn a_hook_goes_on_over_the_end_of_the_worker_and_runs_once() {
+    let node = Node::start(Options::default());
+    let spec = "terminationGracePeriodSeconds: 5\nvolumes: [{name: shared, emptyDir: {}}]";
+    let container = "volumeMounts: [{name: shared, mountPath: /shared}]
+lifecycle: {postStart: {exec: {command: [sh, -c, 'echo begun >>/shared/hook; until [ -e /shared/go ]; do sleep 0.1; done; echo said; echo ended >>/shared/hook']}}}";
+    let text = ShellPod { name: "hook", script: "exec sleep 1000", spec, container }.yaml();
+    node.manifest("hook.yaml", &text);
+    let main = node.wait_running("hook", "main");
+    let shared = format!("/proc/{main}/root/shared");
+    let said = || fs::read_to_string(format!("{shared}/hook")).unwrap_or_default();
+    wait_until("the hook runs", || (said() == "begun\n").then_some(()));
+    harness::kill(node.worker().expect("a worker"), Signal::KILL);
+    node.wait_for("the next worker", |list| list.pod("hook").map(drop));
+    assert!(!node.list().pod("hook").unwrap().is("Ready"), "its hook has not ended");
+    fs::write(format!("{shared}/go"), "").unwrap();
+    node.wait_for("it is ready", |list| list.pod("hook")?.is("Ready").then_some(()));
+    assert_eq!(said(), "begun\nended\n");
+    assert_eq!(node.wait_running("hook", "main"), main);
+}
