@@ -73,9 +73,12 @@ fn a_child_that_has_not_executed_yet_is_closed_to_who_sees_the_hosts_processes()
     hold.expect("asked\n");
 
     // It has the attacker's user and capabilities by now, so nothing else stands between the two.
-    let victim = wait_until("the victim's process is there", || {
-        process::children(node.keeper()).into_iter().find(|pid| process::cgroup(*pid).contains("victim"))
-    });
+    // Its parent is not the keeper yet.
+    let is_the_victim = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains("victim"))
+    };
+    let victim =
+        wait_until("the victim's process is there", || process::all().into_iter().find(is_the_victim));
     let of_the_victim = |field| process::status(victim, field).unwrap();
     assert_eq!(
         of_the_victim("CapPrm"),
