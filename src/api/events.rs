@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::net::{RecvFlags, recv};
 
 use super::EVENTS;
-use crate::events::{Record, Recorder};
+use crate::events::{Recorder, lines};
 
 /// How long an asker that has hung up may go unnoticed.
 const LOOK_AFTER: Duration = Duration::from_secs(30);
@@ -59,11 +59,6 @@ pub(super) fn answer(mut stream: UnixStream, path: Path, recorder: &Recorder) ->
         }
         patience = LOOK_AFTER;
     }
-}
-
-fn lines(records: &[Record]) -> String {
-    // Strings and numbers always become JSON.
-    records.iter().map(|record| serde_json::to_string(record).unwrap_or_default() + "\n").collect()
 }
 
 fn has_hung_up(stream: &UnixStream) -> bool {

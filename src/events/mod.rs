@@ -10,5 +10,5 @@ mod record;
 mod recorder;
 
 pub use file::{Error, Fresh, append, read, replace};
-pub use record::{Kind, Note, Record};
+pub use record::{Kind, Note, Record, lines};
 pub use recorder::{MAX_RECORDS, Recorder, Written};

@@ -52,15 +52,35 @@ pub struct Record {
     pub last_timestamp: Timestamp,
 }
 
+/// What makes two of them one that happened twice.
+type Identity<'a> = (&'a str, Kind, &'a str, Option<&'a str>, &'a str);
+
 impl Record {
     /// Whether this is one more of the same.
     pub fn is_of(&self, uid: &str, note: &Note) -> bool {
-        self.uid == uid
-            && self.reason == note.reason
-            && self.container == note.container
-            && self.r#type == note.kind
-            && self.message == shortened(&note.message)
+        let container = note.container.as_deref();
+        self.identity() == (uid, note.kind, note.reason, container, shortened(&note.message))
     }
+
+    /// Whether both are states of one record.
+    pub fn is_same(&self, other: &Record) -> bool {
+        self.identity() == other.identity()
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        (&self.uid, self.r#type, &self.reason, self.container.as_deref(), &self.message)
+    }
+}
+
+/// Records as the file and the socket have them: a line of JSON for each.
+pub fn lines<'a>(records: impl IntoIterator<Item = &'a Record>) -> String {
+    let mut text = String::new();
+    for record in records {
+        // Strings and numbers always become JSON.
+        text.push_str(&serde_json::to_string(record).unwrap_or_default());
+        text.push('\n');
+    }
+    text
 }
 
 /// As much of a message as a record keeps.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::record::{Note, Record, shortened};
+use super::record::{Note, Record, lines, shortened};
 use crate::order;
 
 /// How many records are kept: 25 for each of 40 Pods.
@@ -47,7 +47,7 @@ impl Recorder {
         let mut book = Book { lines: on_disk.len(), ..Book::default() };
         book.written = on_disk.iter().map(|record| record.sequence).max().unwrap_or(0);
         for record in on_disk.into_iter().chain(fresh) {
-            book.records.retain(|known| !is_same(known, &record));
+            book.records.retain(|known| !known.is_same(&record));
             book.sequence = book.sequence.max(record.sequence);
             book.records.push_back(record);
         }
@@ -117,7 +117,7 @@ impl Recorder {
         book.written = book.sequence;
         let written = if book.lines + new > MAX_LINES {
             book.lines = book.records.len();
-            Written::Replace(lines(book.records.iter()))
+            Written::Replace(lines(&book.records))
         } else {
             book.lines += new;
             Written::Append(lines(book.records.iter().rev().take(new).rev()))
@@ -152,25 +152,6 @@ impl Book {
         let too_many = self.records.len().saturating_sub(MAX_RECORDS);
         self.records.drain(..too_many);
     }
-}
-
-/// Two states of one record: a later line of the file stands for an earlier one.
-fn is_same(one: &Record, other: &Record) -> bool {
-    one.uid == other.uid
-        && one.reason == other.reason
-        && one.container == other.container
-        && one.message == other.message
-        && one.r#type == other.r#type
-}
-
-fn lines<'a>(records: impl Iterator<Item = &'a Record>) -> String {
-    let mut text = String::new();
-    for record in records {
-        // Strings and numbers always become JSON.
-        text.push_str(&serde_json::to_string(record).unwrap_or_default());
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]
