@@ -46,9 +46,11 @@ impl Group {
         &self.path
     }
 
-    /// Makes a container's group and writes its limits, before any process is in it.
+    /// Makes a group for processes and writes its limits, before any process is in it.
     ///
-    /// One that is left from an earlier start is removed and made anew, so that its counters start at zero.
+    /// One that is left from an earlier start is removed and made anew, so that its counters start at zero; and because some
+    /// kernels (seen on 6.12) kill whatever is cloned into a group that was killed before: they compare its count of kills with
+    /// that of the cloning process' own group.
     ///
     /// # Errors
     /// [`Error::Populated`] if a group of that name still has processes.

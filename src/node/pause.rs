@@ -16,7 +16,7 @@ use super::pod_run::{Key, PodNumber, PodRun, Watched};
 use super::poller::Interest;
 use super::start::lowest_oom_score_adj;
 use super::worker::Worker;
-use crate::cgroup::{self, Group};
+use crate::cgroup::{self, Group, Settings};
 use crate::container::{self, Parent};
 use crate::pod::Event;
 
@@ -168,13 +168,7 @@ fn group_of(run: &PodRun) -> Result<Option<Group>, cgroup::Error> {
 
 /// Makes a pause process, and waits until it is nothing but that.
 fn make(run: &PodRun, root: &Path) -> Result<Pause> {
-    let pod_group = run.group.as_ref().context("the Pod has no cgroup")?;
-    // Never in one that was killed before: some kernels (seen on 6.12) kill whatever is cloned into such a cgroup from another
-    // one, because they compare its count of kills with that of the cloning process' own cgroup.
-    if let Some(before) = pod_group.existing_child(GROUP)? {
-        before.remove()?;
-    }
-    let group = pod_group.ensure(GROUP)?;
+    let group = run.group.as_ref().context("the Pod has no cgroup")?.child(GROUP, &Settings::default())?;
     let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
     let score = OOM_SCORE_ADJ.max(lowest_oom_score_adj());
     let plan = container::pause_plan(&run.pod().id.to_string(), root, namespaces, score)?;
