@@ -109,12 +109,15 @@ impl Errands {
         self.in_order.first().map(|(at, _)| *at)
     }
 
-    fn insert(&mut self, errand: Errand) -> ErrandNumber {
+    /// A number for one that is watched before it is inserted.
+    fn next_number(&mut self) -> ErrandNumber {
         self.last += 1;
-        let number = ErrandNumber(self.last);
+        ErrandNumber(self.last)
+    }
+
+    fn insert(&mut self, number: ErrandNumber, errand: Errand) {
         self.in_order.extend(errand.due.map(|due| (due, number)));
         self.all.insert(number, errand);
-        number
     }
 
     fn remove(&mut self, number: ErrandNumber) -> Option<Errand> {
@@ -152,7 +155,8 @@ impl Worker {
             None => self.tell(pod, Event::HookEnded { container, attempt, hook, error: None }),
             Some(HookAction::Sleep(time)) => {
                 let due = Some(clock::now() + time);
-                self.errands.insert(Errand { place, purpose, due, way: Running::Sleep });
+                let number = self.errands.next_number();
+                self.errands.insert(number, Errand { place, purpose, due, way: Running::Sleep });
             }
             Some(HookAction::Exec(command)) => self.run_command(place, purpose, command, None),
             Some(HookAction::HttpGet(get)) => {
@@ -196,7 +200,8 @@ impl Worker {
         let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() else {
             let due = Some(clock::now() + timeout);
             let way = Running::LookUp(way, timeout);
-            let number = self.errands.insert(Errand { place, purpose, due, way });
+            let number = self.errands.next_number();
+            self.errands.insert(number, Errand { place, purpose, due, way });
             let (host, port) = (host.to_owned(), asked.port);
             return self.execs.lane.add(move || {
                 let found = http::addresses(&host).map_err(|error| error.to_string());
@@ -244,12 +249,12 @@ impl Worker {
             Step::Verdict(outcome) => return self.conclude(place, purpose, outcome),
             Step::Elsewhere(get) => return self.follow(place, purpose, question, get, due, own),
         }
-        let number = ErrandNumber(self.errands.last + 1);
+        let number = self.errands.next_number();
         match self.poller.add(&attempt, Interest::Progress, Key::Errand(number)) {
             Ok(registration) => {
                 let attempt = Box::new(Watched { inner: attempt, registration });
                 let way = Running::Connection { attempt, question: question.clone(), own };
-                self.errands.insert(Errand { place, purpose, due: Some(due), way });
+                self.errands.insert(number, Errand { place, purpose, due: Some(due), way });
             }
             Err(error) => {
                 self.conclude(place, purpose, Outcome::NotAsked(format!("watch a connection: {error}")));
@@ -311,7 +316,7 @@ impl Worker {
         }
     }
 
-    /// Ends what has taken its time; says how far the others may go on.
+    /// Ends what has taken its time.
     pub fn pass_time_of_errands(&mut self, now: BootTime) {
         while let Some((at, number)) = self.errands.in_order.first().copied()
             && at <= now
@@ -406,7 +411,7 @@ impl Worker {
         command: Vec<String>,
         timeout: Option<Duration>,
     ) {
-        let number = ErrandNumber(self.errands.last + 1);
+        let number = self.errands.next_number();
         let (output, streams) = match self.output_of(number, place, purpose) {
             Ok(both) => both,
             Err(error) => return self.conclude(place, purpose, Outcome::NotAsked(format!("{error:#}"))),
@@ -414,7 +419,7 @@ impl Worker {
         let words = format!("{command:?}");
         let way = Running::Command { words, output: Some(output), said: Vec::new(), pid: None };
         let due = timeout.map(|timeout| clock::now() + timeout);
-        let number = self.errands.insert(Errand { place, purpose, due, way });
+        self.errands.insert(number, Errand { place, purpose, due, way });
         if let Err(error) = self.exec_errand(place.pod, place.container, command, streams, number) {
             self.command_failed(number, &error);
         }
@@ -511,7 +516,7 @@ impl Worker {
                 // It ended unseen, and so well or not at all: it runs again.
                 continue;
             }
-            let number = ErrandNumber(self.errands.last + 1);
+            let number = self.errands.next_number();
             let watch = |pipe: OwnedFd| {
                 let registration = self.poller.add(&pipe, Interest::Readable, Key::Errand(number))?;
                 std::io::Result::Ok(Watched { inner: pipe, registration })
@@ -520,8 +525,7 @@ impl Worker {
             let words = "of an earlier podkeep".to_owned();
             let way = Running::Command { words, output, said: Vec::new(), pid: Some(hook.pid) };
             run.hooks.push(hook.clone());
-            let number =
-                self.errands.insert(Errand { place, purpose: Purpose::Hook(hook.hook), due: None, way });
+            self.errands.insert(number, Errand { place, purpose: Purpose::Hook(hook.hook), due: None, way });
             self.adopt_exec(hook.pid, pidfd, number, is_child)?;
         }
         Ok(())
