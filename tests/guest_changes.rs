@@ -156,3 +156,92 @@ fn a_pod_that_is_removed_before_it_runs_leaves_nothing() {
     node.wait_gone("web");
     before.assert_again(|| Census::take_with(&node));
 }
+
+/// A Pod that sleeps, with further lines for its metadata, its spec and its container.
+fn sleeper(name: &str, metadata: &str, spec: &str, container: &str) -> String {
+    let yaml = ShellPod { name, script: SLEEP, spec, container }.yaml();
+    yaml.replace(&format!("{{name: {name}}}"), &format!("{{name: {name}{metadata}}}"))
+}
+
+fn wait_problem(node: &Node, part: &str) {
+    let has =
+        |list: &harness::List| list.problems().iter().any(|problem| problem.contains(part)).then_some(());
+    node.wait_for(part, has);
+}
+
+#[test]
+fn what_runs_is_replaced_only_by_what_can_be_prepared() {
+    let host = tempfile::tempdir().unwrap();
+    let data = host.path().join("data");
+    let node = Node::start(Options::default());
+    node.manifest("web.yaml", &shell_pod("web", SLEEP));
+    let first = node.wait_running("web", "main");
+
+    // The image is nowhere.
+    let no_image = shell_pod("web", SLEEP).replace("busybox:1.35", "nowhere:1\n    imagePullPolicy: Never");
+    node.manifest("web.yaml", &no_image);
+    wait_problem(&node, "image nowhere:1 is not in the store");
+    let message = node.list().pod("web").unwrap().0["status"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("its new version cannot be prepared"), "{message}");
+    assert_eq!(node.list().pods().count(), 1);
+
+    // A hostPath of the wrong type.
+    let spec = format!("volumes: [{{name: data, hostPath: {{path: {}, type: Directory}}}}]", data.display());
+    let mounts = "volumeMounts: [{name: data, mountPath: /data}]";
+    node.manifest("web.yaml", &sleeper("web", "", &spec, mounts));
+    wait_problem(&node, data.to_str().unwrap());
+
+    // What is running is the same all the while, also for a new worker, which finds out anew what is wrong.
+    harness::kill(node.worker().unwrap(), rustix::process::Signal::KILL);
+    wait_problem(&node, data.to_str().unwrap());
+    assert_eq!(node.wait_running("web", "main"), first);
+
+    fs::create_dir(&data).unwrap();
+    node.wait_for("the new version runs", |list| {
+        list.pod("web")?.container("main")?.running_pid().filter(|pid| *pid != first)
+    });
+    assert_eq!(node.list().problems(), [""; 0]);
+    assert!(node.list().pod("web").unwrap().0["status"]["message"].is_null());
+}
+
+#[test]
+fn recreate_stops_the_old_version_whatever_becomes_of_the_new_one() {
+    let node = Node::start(Options::default());
+    node.manifest("web.yaml", &shell_pod("web", SLEEP));
+    let first = node.wait_running("web", "main");
+    let container = "imagePullPolicy: Never";
+    let manifest = sleeper("web", ", annotations: {podkeep.io/update: recreate}", "", container);
+    node.manifest("web.yaml", &manifest.replace("busybox:1.35", "nowhere:1"));
+    node.wait_for("it waits for its image", |list| {
+        (list.pod("web")?.container("main")?.waiting()? == "ErrImageNeverPull").then_some(())
+    });
+    assert_eq!(process::status(first, "PPid"), None);
+}
+
+#[test]
+fn a_pod_comes_after_those_it_names_and_ends_before_them() {
+    let node = Node::start(Options::default());
+    let script = "trap 'exit 0' TERM; echo up; while :; do sleep 1000 & wait $!; done";
+    let probe = "readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1}";
+    let spec = "terminationGracePeriodSeconds: 20";
+    let first = ShellPod { name: "db", script, spec, container: probe }.yaml();
+    let second =
+        sleeper("web", ", annotations: {podkeep.io/after: db}", "terminationGracePeriodSeconds: 1", "");
+    node.manifest("all.yaml", &format!("{second}---\n{first}"));
+    let db = node.wait_running("db", "main");
+    wait_problem(&node, "it starts after default/db");
+    assert!(node.list().pod("web").is_none());
+    node.ask(&["exec", "db", "--", "touch", "/tmp/ready"]);
+    node.wait_running("web", "main");
+    assert_eq!(node.list().problems(), [""; 0]);
+
+    // It does not heed the stop signal, and takes its second; the other one runs on until it is gone.
+    node.remove("all.yaml");
+    node.wait_for("the one that came second is gone first", |list| {
+        let db_ends = list.pod("db").is_none_or(|pod| pod.terminating());
+        assert!(list.pod("web").is_none() || !db_ends, "the one that came first ends first");
+        list.pod("web").is_none().then_some(())
+    });
+    node.wait_gone("db");
+    assert_eq!(process::status(db, "PPid"), None);
+}

@@ -13,14 +13,29 @@ use proptest::prelude::*;
 const FOLDER: SourceId = SourceId(0);
 const URL: SourceId = SourceId(1);
 
-/// `web1` is the Pod `web` with the content `1`.
+/// `web1` is the Pod `web` with the content `1`, which takes the place of another one the kubelet's way.
 fn pod(text: &str) -> Arc<Pod> {
+    Arc::new(Pod { recreate: true, ..plain(text) })
+}
+
+/// The same, and first it must be known that it can be prepared.
+fn careful(text: &str) -> Arc<Pod> {
+    Arc::new(plain(text))
+}
+
+/// The same, and it comes after others.
+fn after(text: &str, others: &[&str]) -> Arc<Pod> {
+    let after = others.iter().map(|name| id(name)).collect();
+    Arc::new(Pod { recreate: true, after, ..plain(text) })
+}
+
+fn plain(text: &str) -> Pod {
     let (name, _) = text.split_at(text.len() - 1);
-    Arc::new(Pod {
+    Pod {
         termination_grace: Duration::ZERO,
         node_name: "node".to_owned(),
         ..Pod::plain(id(name), uid(text), Vec::new())
-    })
+    }
 }
 
 fn id(name: &str) -> PodId {
@@ -47,7 +62,23 @@ fn pods(texts: &[&str]) -> Vec<Arc<Pod>> {
 }
 
 fn read(file: &str, texts: &[&str]) -> SetEvent {
-    SetEvent::FileRead { origin: origin(file), pods: pods(texts), secrets: Vec::new() }
+    holding(file, pods(texts))
+}
+
+fn holding(file: &str, pods: Vec<Arc<Pod>>) -> SetEvent {
+    SetEvent::FileRead { origin: origin(file), pods, secrets: Vec::new() }
+}
+
+fn rehearsed(text: &str) -> SetEvent {
+    SetEvent::Rehearsed { uid: uid(text) }
+}
+
+fn rehearsal_failed(text: &str, why: &str) -> SetEvent {
+    SetEvent::RehearsalFailed { uid: uid(text), message: why.to_owned() }
+}
+
+fn is_ready(text: &str, ready: bool) -> SetEvent {
+    SetEvent::Readiness { uid: uid(text), id: pod(text).id.clone(), ready }
 }
 
 /// `key1` is the Secret `key` with the content `1`.
@@ -83,7 +114,7 @@ fn listed(files: &[&str]) -> SetEvent {
 }
 
 fn adopted(text: &str) -> SetEvent {
-    SetEvent::Adopted { pod: pod(text), stopping: false }
+    SetEvent::Adopted { pod: pod(text), stopping: false, ready: false }
 }
 
 fn pod_gone(text: &str) -> SetEvent {
@@ -111,6 +142,8 @@ fn words(commands: Vec<SetCommand>) -> Vec<String> {
 fn in_a_word(command: &SetCommand) -> Option<String> {
     match command {
         SetCommand::Start(pod) => Some(format!("start {}", word(&pod.uid))),
+        SetCommand::Rehearse(pod) => Some(format!("rehearse {}", word(&pod.uid))),
+        SetCommand::Proceed { uid } => Some(format!("proceed {}", word(uid))),
         SetCommand::Stop { uid, why: StopReason::Removed } => Some(format!("remove {}", word(uid))),
         SetCommand::Stop { uid, why: StopReason::Replaced } => Some(format!("replace {}", word(uid))),
         SetCommand::SaveGood { .. } | SetCommand::ForgetGood { .. } => None,
@@ -125,7 +158,18 @@ fn in_a_word(command: &SetCommand) -> Option<String> {
             Some(format!("duplicate secret {} of {}", origin.file.display(), kept.file.display()))
         }
         SetCommand::Report(Problem::OutOfPods { id, .. }) => Some(format!("waits {}", id.name)),
+        SetCommand::Report(Problem::NotReplaced { id, message, .. }) => {
+            Some(format!("keeps {}: {message}", id.name))
+        }
+        SetCommand::Report(Problem::Waits { id, after, .. }) => {
+            Some(format!("{} waits for {}", id.name, names(after)))
+        }
+        SetCommand::Report(Problem::Circle { ids }) => Some(format!("circle {}", names(ids))),
     }
+}
+
+fn names(ids: &[PodId]) -> String {
+    ids.iter().map(|id| id.name.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs a story: each event with what it leads to.
@@ -424,13 +468,168 @@ fn the_last_good_version_is_saved_once_and_forgotten_with_its_file() {
     assert_eq!(words(set.step(read("b", &["db1"]))), ["start db1"]);
 }
 
+#[test]
+fn what_runs_is_replaced_first_when_its_new_version_can_be_prepared() {
+    story(
+        set(),
+        vec![
+            (read("a", &["web1"]), &["start web1"]),
+            (holding("a", vec![careful("web2")]), &["rehearse web2"]),
+            (rehearsal_failed("web2", "no image"), &["keeps web: no image"]),
+            (rehearsal_failed("web2", "no image"), &[]),
+            (rehearsed("web2"), &["replace web1"]),
+            (pod_gone("web1"), &["proceed web2"]),
+            (holding("a", vec![careful("web2")]), &[]),
+        ],
+    );
+}
+
+#[test]
+fn of_several_edits_only_the_last_is_rehearsed_to_its_end() {
+    story(
+        set(),
+        vec![
+            (read("a", &["web1"]), &["start web1"]),
+            (holding("a", vec![careful("web2")]), &["rehearse web2"]),
+            (holding("a", vec![careful("web3")]), &["replace web2"]),
+            (rehearsed("web2"), &[]),
+            (holding("a", vec![careful("web2")]), &[]),
+            (pod_gone("web2"), &["rehearse web2"]),
+            // Back to what runs.
+            (read("a", &["web1"]), &["replace web2"]),
+            (pod_gone("web2"), &[]),
+        ],
+    );
+}
+
+#[test]
+fn an_edit_while_the_old_version_ends_counts() {
+    story(
+        set(),
+        vec![
+            (read("a", &["web1"]), &["start web1"]),
+            (holding("a", vec![careful("web2")]), &["rehearse web2"]),
+            (rehearsed("web2"), &["replace web1"]),
+            (holding("a", vec![careful("web3")]), &["replace web2"]),
+            (holding("a", vec![careful("web2")]), &[]),
+            (pod_gone("web1"), &[]),
+            (pod_gone("web2"), &["start web2"]),
+        ],
+    );
+}
+
+#[test]
+fn a_pod_that_goes_takes_its_new_version_with_it() {
+    story(
+        set(),
+        vec![
+            (read("a", &["web1"]), &["start web1"]),
+            (holding("a", vec![careful("web2")]), &["rehearse web2"]),
+            (gone("a"), &["remove web2", "remove web1"]),
+            (pod_gone("web2"), &[]),
+            (pod_gone("web1"), &[]),
+            (holding("a", vec![careful("web2")]), &["start web2"]),
+        ],
+    );
+}
+
+#[test]
+fn a_pod_starts_when_those_are_ready_that_it_comes_after() {
+    let set = story(
+        set(),
+        vec![
+            (holding("a", vec![after("web1", &["db", "log"])]), &["web waits for db log"]),
+            (read("b", &["db1", "log1"]), &["start db1", "start log1"]),
+            (is_ready("log1", true), &["web waits for db"]),
+            (is_ready("log1", false), &["web waits for db log"]),
+            (is_ready("db1", true), &["web waits for log"]),
+            (is_ready("log1", true), &["start web1"]),
+            // From then on it runs, whatever becomes of them.
+            (is_ready("log1", false), &[]),
+            (gone("b"), &["remove db1", "remove log1"]),
+        ],
+    );
+    assert_eq!(set.problems(), []);
+}
+
+#[test]
+fn those_that_end_together_end_in_reverse() {
+    story(
+        set(),
+        vec![
+            (
+                holding("a", vec![pod("db1"), after("app1", &["db"]), after("web1", &["app", "db"])]),
+                &["start db1", "app waits for db", "web waits for app db"],
+            ),
+            (is_ready("db1", true), &["start app1", "web waits for app"]),
+            (is_ready("app1", true), &["start web1"]),
+            (gone("a"), &["remove web1"]),
+            (pod_gone("web1"), &["remove app1"]),
+            (pod_gone("app1"), &["remove db1"]),
+            (pod_gone("db1"), &[]),
+        ],
+    );
+}
+
+#[test]
+fn a_circle_starts_nothing_and_is_named() {
+    let set = story(
+        set(),
+        vec![
+            (holding("a", vec![after("web1", &["db"])]), &["web waits for db"]),
+            (holding("b", vec![after("db1", &["log"]), pod("zoo1")]), &["start zoo1", "db waits for log"]),
+            (holding("c", vec![after("log1", &["zoo", "web"])]), &["circle db log web"]),
+            (holding("c", vec![pod("log1")]), &["start log1", "db waits for log", "web waits for db"]),
+        ],
+    );
+    assert_eq!(set.problems().len(), 2);
+}
+
+#[test]
+fn an_edit_that_closes_a_circle_leaves_what_runs() {
+    story(
+        set(),
+        vec![
+            (read("a", &["db1"]), &["start db1"]),
+            (is_ready("db1", true), &[]),
+            (holding("b", vec![after("web1", &["db"])]), &["start web1"]),
+            (holding("a", vec![after("db2", &["web"])]), &["circle db web"]),
+            // Its new version still comes after one that is not there.
+            (gone("b"), &["remove web1", "db waits for web"]),
+            (holding("a", vec![pod("db3")]), &[]),
+            (pod_gone("web1"), &["replace db1"]),
+        ],
+    );
+}
+
+#[test]
+fn what_runs_is_not_replaced_before_its_new_version_may_start() {
+    story(
+        set(),
+        vec![
+            (read("a", &["db1"]), &["start db1"]),
+            (read("b", &["web1"]), &["start web1"]),
+            (holding("b", vec![after("web2", &["db"])]), &["web waits for db"]),
+            (is_ready("db1", true), &["replace web1"]),
+            (pod_gone("web1"), &["start web2"]),
+        ],
+    );
+}
+
 /// The machine that carries out the commands, and the folder as far as it was told.
 struct Machine {
     set: Set,
     max: usize,
-    /// Each name's Pod, and whether it is being stopped.
-    running: BTreeMap<PodId, (Uid, bool)>,
+    pods: Vec<OnMachine>,
     files: BTreeMap<usize, Vec<Arc<Pod>>>,
+}
+
+struct OnMachine {
+    pod: Arc<Pod>,
+    /// It is not there yet, but for a rehearsal.
+    rehearses: bool,
+    ready: bool,
+    stopping: bool,
 }
 
 impl Machine {
@@ -439,15 +638,21 @@ impl Machine {
         for command in &commands {
             match command {
                 SetCommand::Start(pod) => {
-                    let before = self.running.insert(pod.id.clone(), (pod.uid.clone(), false));
-                    assert_eq!(before, None, "two of {}", pod.id);
-                    assert!(self.running.len() <= self.max, "more than {}", self.max);
+                    self.add(pod, false);
+                    self.check_start(pod);
+                }
+                SetCommand::Rehearse(pod) => self.add(pod, true),
+                SetCommand::Proceed { uid } => {
+                    let one = self.find(uid);
+                    assert!(one.rehearses && !one.stopping, "proceeds with what was not rehearsed");
+                    one.rehearses = false;
+                    let pod = Arc::clone(&one.pod);
+                    self.check_start(&pod);
                 }
                 SetCommand::Stop { uid, .. } => {
-                    let found = self.running.values_mut().find(|(running, _)| running == uid);
-                    let (_, stopping) = found.expect("stops what runs");
-                    assert!(!*stopping, "stopped twice");
-                    *stopping = true;
+                    let one = self.find(uid);
+                    assert!(!one.stopping, "stopped twice");
+                    one.stopping = true;
                 }
                 SetCommand::SaveGood { .. }
                 | SetCommand::ForgetGood { .. }
@@ -456,6 +661,29 @@ impl Machine {
             }
         }
         commands
+    }
+
+    fn add(&mut self, pod: &Arc<Pod>, rehearses: bool) {
+        assert!(self.pods.iter().all(|one| one.pod.uid != pod.uid), "two of {}", word(&pod.uid));
+        let is_twin = |one: &&OnMachine| one.pod.id == pod.id && one.rehearses == rehearses;
+        assert_eq!(self.pods.iter().filter(is_twin).count(), 0, "two of {}", pod.id);
+        self.pods.push(OnMachine { pod: Arc::clone(pod), rehearses, ready: false, stopping: false });
+    }
+
+    fn check_start(&self, pod: &Pod) {
+        let running = || self.pods.iter().filter(|one| !one.rehearses);
+        assert_eq!(running().filter(|one| one.pod.id == pod.id).count(), 1, "two of {}", pod.id);
+        assert!(running().count() <= self.max, "more than {}", self.max);
+        let is_ready = |id: &PodId| running().any(|one| one.pod.id == *id && one.ready);
+        assert!(pod.after.iter().all(is_ready), "{} starts too early", pod.id);
+    }
+
+    fn find(&mut self, uid: &Uid) -> &mut OnMachine {
+        self.pods.iter_mut().find(|one| one.pod.uid == *uid).expect("stops or starts what is there")
+    }
+
+    fn running(&self, id: &PodId) -> Option<&OnMachine> {
+        self.pods.iter().find(|one| one.pod.id == *id && !one.rehearses)
     }
 
     fn file_is(&mut self, file: usize, pods: Vec<Arc<Pod>>) -> Vec<SetCommand> {
@@ -468,17 +696,55 @@ impl Machine {
         self.tell(gone(&file.to_string()))
     }
 
-    fn one_is_gone(&mut self, which: usize) -> bool {
-        let stopping: Vec<_> = self.running.iter().filter(|(_, (_, stopping))| *stopping).collect();
-        let Some((id, (uid, _))) = stopping.get(which % stopping.len().max(1)) else { return false };
-        let (id, uid) = ((*id).clone(), uid.clone());
-        self.running.remove(&id);
+    /// One of those for which `which` holds.
+    fn choose(&self, number: usize, which: impl Fn(&OnMachine) -> bool) -> Option<usize> {
+        let chosen: Vec<_> = (0..self.pods.len()).filter(|at| which(&self.pods[*at])).collect();
+        chosen.get(number % chosen.len().max(1)).copied()
+    }
+
+    fn one_is_gone(&mut self, number: usize) -> bool {
+        let Some(at) = self.choose(number, |one| one.stopping) else { return false };
+        let uid = self.pods.remove(at).pod.uid.clone();
         self.tell(SetEvent::PodGone { uid });
         true
     }
 
-    fn claimed(&self, id: &PodId) -> BTreeSet<Uid> {
-        self.files.values().flatten().filter(|pod| pod.id == *id).map(|pod| pod.uid.clone()).collect()
+    fn one_is_rehearsed(&mut self, number: usize, fails: bool) -> bool {
+        let Some(at) = self.choose(number, |one| one.rehearses && !one.stopping) else { return false };
+        let uid = self.pods[at].pod.uid.clone();
+        !self
+            .tell(match fails {
+                true => SetEvent::RehearsalFailed { uid, message: "no image".to_owned() },
+                false => SetEvent::Rehearsed { uid },
+            })
+            .is_empty()
+    }
+
+    fn one_is_ready(&mut self, number: usize, ready: bool) -> bool {
+        let changes = |one: &OnMachine| !one.rehearses && !one.stopping && one.ready != ready;
+        let Some(at) = self.choose(number, changes) else { return false };
+        self.pods[at].ready = ready;
+        let pod = Arc::clone(&self.pods[at].pod);
+        self.tell(SetEvent::Readiness { uid: pod.uid.clone(), id: pod.id.clone(), ready });
+        true
+    }
+
+    /// Everything goes well and to its end.
+    fn come_to_rest(&mut self) {
+        loop {
+            let goes_on = self.one_is_gone(0) || self.one_is_ready(0, true);
+            let rehearsals = (0..self.pods.len()).any(|number| self.one_is_rehearsed(number, false));
+            if !goes_on && !rehearsals {
+                return;
+            }
+        }
+    }
+
+    /// What the owner of a name asks for.
+    fn wanted(&self, id: &PodId) -> &Arc<Pod> {
+        let owner = self.set.origin(id).expect("owned");
+        let file: usize = owner.file.to_str().unwrap().parse().unwrap();
+        self.files[&file].iter().find(|pod| pod.id == *id).expect("asked for by its owner")
     }
 
     /// Does nothing when another file holds something under the new name.
@@ -487,11 +753,14 @@ impl Machine {
             return;
         }
         let Some(pods) = self.files.get(&from).cloned() else { return };
+        // The name of what waits or is rehearsed goes to the next file that asks for it.
+        let runs = |pod: &Arc<Pod>| self.running(&pod.id).is_some_and(|one| one.pod.uid == pod.uid);
+        let all_run = pods.iter().all(runs);
         let mut commands = self.file_is(to, pods);
         commands.extend(self.file_goes(from));
         let touched =
             commands.iter().any(|command| matches!(command, SetCommand::Start(_) | SetCommand::Stop { .. }));
-        assert!(!touched, "a rename leads to {commands:?}");
+        assert!(!touched || !all_run, "a rename leads to {:?}", words(commands));
     }
 }
 
@@ -502,26 +771,40 @@ enum Deed {
     Remove(usize),
     Rename(usize, usize),
     PodGone(usize),
+    Rehearsal(usize, bool),
+    Ready(usize, bool),
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
-    let asked = prop::collection::vec((0..4usize, 0..3usize), 0..4);
+    let asked = prop::collection::vec((0..4usize, 0..5usize), 0..4);
     prop_oneof![
         4 => (0..4usize, asked).prop_map(|(file, asked)| Deed::Read(file, asked)),
         1 => (0..4usize).prop_map(Deed::Break),
         2 => (0..4usize).prop_map(Deed::Remove),
         2 => (0..4usize, 0..4usize).prop_map(|(from, to)| Deed::Rename(from, to)),
         3 => (0..4usize).prop_map(Deed::PodGone),
+        3 => (0..4usize, prop::bool::ANY).prop_map(|(which, fails)| Deed::Rehearsal(which, fails)),
+        3 => (0..4usize, prop::bool::weighted(0.7)).prop_map(|(which, ready)| Deed::Ready(which, ready)),
     ]
+}
+
+const NAMES: [&str; 4] = ["web", "db", "log", "zoo"];
+
+/// Some versions come after the next Pod in a ring, so that there are chains and circles; some after the first one.
+fn version(name: usize, content: usize) -> Arc<Pod> {
+    let others: &[&str] = match (name, content) {
+        (_, 3) => &[NAMES[(name + 1) % NAMES.len()]],
+        (1.., 4) => &[NAMES[0]],
+        _ => &[],
+    };
+    let after = others.iter().map(|name| id(name)).collect();
+    Arc::new(Pod { recreate: content.is_multiple_of(2), after, ..plain(&format!("{}{content}", NAMES[name])) })
 }
 
 /// No name twice in one file, as the manifest promises.
 fn asked(asked: &[(usize, usize)]) -> Vec<Arc<Pod>> {
     let by_name: BTreeMap<_, _> = asked.iter().copied().collect();
-    by_name
-        .iter()
-        .map(|(name, content)| pod(&format!("{}{content}", ["web", "db", "log", "zoo"][*name])))
-        .collect()
+    by_name.iter().map(|(name, content)| version(*name, *content)).collect()
 }
 
 proptest! {
@@ -535,7 +818,7 @@ proptest! {
         let mut machine = Machine {
             set: Set::new(&[FOLDER], max),
             max: max.map_or(usize::MAX, |max| max as usize),
-            running: BTreeMap::new(),
+            pods: Vec::new(),
             files: BTreeMap::new(),
         };
         for deed in &deeds {
@@ -549,16 +832,33 @@ proptest! {
                 Deed::Remove(file) => drop(machine.file_goes(*file)),
                 Deed::Rename(from, to) => machine.rename(*from, *to),
                 Deed::PodGone(which) => drop(machine.one_is_gone(*which)),
+                Deed::Rehearsal(which, fails) => drop(machine.one_is_rehearsed(*which, *fails)),
+                Deed::Ready(which, ready) => drop(machine.one_is_ready(*which, *ready)),
             }
         }
-        while machine.one_is_gone(0) {}
+        machine.come_to_rest();
         let names: BTreeSet<_> = machine.files.values().flatten().map(|pod| pod.id.clone()).collect();
-        prop_assert_eq!(machine.running.len(), names.len().min(machine.max));
-        for (id, (uid, stopping)) in &machine.running {
-            prop_assert!(machine.claimed(id).contains(uid) && !stopping);
-            let owner = machine.set.origin(id).expect("owned");
-            let file: usize = owner.file.to_str().unwrap().parse().unwrap();
-            prop_assert!(machine.files[&file].iter().any(|pod| pod.uid == *uid), "{id} is not what its owner asks for");
+        for one in &machine.pods {
+            prop_assert!(!one.stopping, "{} does not end", one.pod.id);
+            prop_assert!(names.contains(&one.pod.id), "{} stays without a file", one.pod.id);
+        }
+        let running = machine.pods.iter().filter(|one| !one.rehearses).count();
+        let is_full = running == machine.max;
+        for id in &names {
+            let wanted = machine.wanted(id);
+            let may_start = wanted.after.iter().all(|id| machine.running(id).is_some());
+            let circle = machine.set.problems().into_iter().find_map(|problem| match problem {
+                Problem::Circle { ids } if ids.contains(id) => Some(ids),
+                _ => None,
+            });
+            if may_start && circle.is_none() {
+                let is_there = |one: &OnMachine| one.pod.uid == wanted.uid;
+                prop_assert!(machine.running(id).is_some_and(is_there) || is_full && machine.running(id).is_none(),
+                    "{id} is not what its owner asks for");
+            }
+            if let Some(ids) = circle {
+                prop_assert!(ids.iter().all(|id| !machine.wanted(id).after.is_empty()), "{ids:?} is no circle");
+            }
         }
     }
 }

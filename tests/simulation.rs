@@ -20,6 +20,8 @@ mod manifest;
 mod processes;
 #[path = "simulation/random.rs"]
 mod random;
+#[path = "simulation/rehearsal.rs"]
+mod rehearsal;
 #[path = "simulation/successor.rs"]
 mod successor;
 #[path = "simulation/worker.rs"]

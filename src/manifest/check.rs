@@ -10,7 +10,10 @@ use super::findings::Findings;
 use super::names::{self, Verdict};
 use super::pod::{Pod, PodId};
 use super::tree::{Node, Path};
-use super::{check_container, check_resources, check_restart, check_security, check_volume, defaults, uid};
+use super::{
+    check_annotations, check_container, check_resources, check_restart, check_security, check_volume,
+    defaults, uid,
+};
 
 /// All annotations of one object together, as in Kubernetes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
@@ -92,7 +95,10 @@ pub(super) fn pod(
     check_restart::of_pod(spec, &mut checker);
     let termination_grace = check_restart::termination_grace(spec, &mut checker);
     let active_deadline = check_restart::active_deadline(spec, &mut checker);
-    let max_restart_period = check_restart::max_restart_period(&annotations, &mut checker);
+    let max_restart_period = check_annotations::max_restart_period(&annotations, &mut checker);
+    let recreate = check_annotations::recreate(&annotations, &mut checker);
+    let after = check_annotations::after(&annotations, &id, node_name, &mut checker);
+    check_annotations::known(&annotations, &mut checker);
     let host_network = spec.host_network.unwrap_or_default();
     let hostname = hostname(spec, &id, &mut checker);
     let image_pull_secrets = image_pull_secrets(spec, &mut checker);
@@ -120,6 +126,8 @@ pub(super) fn pod(
         termination_grace,
         active_deadline,
         max_restart_period,
+        recreate,
+        after,
         host_network,
         host_pid: spec.host_pid.unwrap_or_default(),
         host_ipc: spec.host_ipc.unwrap_or_default(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as api;
 
-use super::check::{Checker, Pairs};
+use super::check::Checker;
 use super::pod::{Restart, RestartAction, RestartPolicy, RestartRule, Role};
 use super::tree::Path;
 use super::{defaults, names};
@@ -12,8 +12,6 @@ use super::{defaults, names};
 /// `VAL:validateContainerRestartPolicy`.
 const MAX_RULES: usize = 20;
 const MAX_CODES: usize = 255;
-/// Ours, for one Pod: what `crashLoopBackOff.maxContainerRestartPeriod` is for the node.
-const MAX_RESTART_PERIOD: &str = "podkeep.io/max-container-restart-period";
 /// The two classes that every cluster has (`pkg/apis/scheduling`); no other can be looked up here.
 const SYSTEM_CLASSES: [(&str, i32); 2] =
     [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
@@ -123,15 +121,4 @@ pub(super) fn priority(spec: &api::PodSpec) -> i32 {
     let class = spec.priority_class_name.as_deref();
     let of_class = SYSTEM_CLASSES.iter().find(|(name, _)| Some(*name) == class);
     spec.priority.or(of_class.map(|(_, priority)| *priority)).unwrap_or(0)
-}
-
-pub(super) fn max_restart_period(annotations: &Pairs, checker: &mut Checker<'_>) -> Option<Duration> {
-    let text = annotations.get(MAX_RESTART_PERIOD)?;
-    match super::duration::max_restart_period(text) {
-        Ok(period) => Some(period),
-        Err(reason) => {
-            checker.invalid(&Path::of("metadata.annotations").key(MAX_RESTART_PERIOD), text, reason);
-            None
-        }
-    }
 }

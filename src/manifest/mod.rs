@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod check_annotations;
 mod check_container;
 mod check_lifecycle;
 mod check_profiles;

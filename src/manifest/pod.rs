@@ -37,6 +37,10 @@ pub struct Pod {
     pub active_deadline: Option<Duration>,
     /// Instead of the node's [`max_container_restart_period`](crate::config::Config): 1 s to 300 s.
     pub max_restart_period: Option<Duration>,
+    /// An edit replaces it the kubelet's way: the old version is stopped, whether or not this one can be prepared.
+    pub recreate: bool,
+    /// It starts when these are Ready, and ends before they do.
+    pub after: Vec<PodId>,
     pub host_network: bool,
     /// The host's PID namespace; never together with `share_process_namespace`.
     pub host_pid: bool,
@@ -84,6 +88,8 @@ impl Pod {
             termination_grace: Duration::from_secs(30),
             active_deadline: None,
             max_restart_period: None,
+            recreate: false,
+            after: Vec::new(),
             host_network: false,
             host_pid: false,
             host_ipc: false,

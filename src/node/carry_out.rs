@@ -16,6 +16,7 @@ impl Worker {
     /// Does what a machine asks for. What comes of it goes into the queue of events.
     pub fn carry_out(&mut self, number: PodNumber, command: Command) -> Result<()> {
         match command {
+            Command::Rehearse => self.rehearse(number),
             Command::Prepare => self.prepare(number)?,
             Command::FindImage { container } => self.find_image(number, container),
             // The command of a machine that was saved while it started, and is stopping by now.

@@ -233,7 +233,8 @@ impl Worker {
     }
 
     fn running_container(&self, id: &PodId, container: &str) -> Result<(PodNumber, Index), ExecError> {
-        let found = self.pods.iter().find(|(_, run)| run.pod().id == *id);
+        let is_it = |run: &PodRun| run.pod().id == *id && run.machine.rehearsal().is_none();
+        let found = self.pods.iter().find(|(_, run)| is_it(run));
         let (number, run) = found.ok_or_else(|| ExecError::NoPod(id.clone()))?;
         let index = run.pod().containers.iter().position(|one| one.name == container);
         let missing = || ExecError::NoContainer { pod: id.clone(), container: container.to_owned() };

@@ -78,25 +78,45 @@ impl Worker {
         Ok(())
     }
 
+    /// Finds out whether a Pod could be prepared, and changes nothing.
+    pub fn rehearse(&mut self, number: PodNumber) {
+        let Some(run) = self.pods.get(&number) else { return };
+        let pod = run.pod().clone();
+        if let Err(message) = self.has_controllers(&pod) {
+            return self.rehearsed(number, Err(message));
+        }
+        let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
+        let at_once = is_quick(&pod);
+        let job = move || {
+            let admitted = admission::admit(&pod, &allowed_sysctls, Lsm::of_this_host());
+            let result = admitted.map_err(anyhow::Error::from).and_then(|()| Ok(volume::check(&pod)?));
+            result.map_err(|error| format!("{error:#}"))
+        };
+        if at_once {
+            return self.rehearsed(number, job());
+        }
+        self.work.add(move || Done::Rehearsed { pod: number, result: job() });
+    }
+
+    pub fn rehearsed(&mut self, number: PodNumber, result: Result<(), String>) {
+        let event = match result {
+            Ok(()) => Event::Rehearsed,
+            Err(message) => Event::RehearsalFailed { message },
+        };
+        self.tell(number, event);
+    }
+
     /// Takes over what [`prepare`](Self::prepare) made, and makes the cgroup.
     pub fn pod_prepared(
         &mut self,
         number: PodNumber,
         result: Result<Option<Namespaces>, String>,
     ) -> Result<()> {
-        let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
+        let Some(run) = self.pods.get(&number) else { return Ok(()) };
+        let result = result.and_then(|namespaces| self.has_controllers(run.pod()).map(|()| namespaces));
         let pids_max = self.options.config.pod_pids_limit;
-        let refused = match self.options.config.require_cgroup_controllers {
-            true => unmet_wishes(run.pod(), self.cgroups.missing_controllers(), pids_max),
-            false => Vec::new(),
-        };
+        let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let made = result.and_then(|namespaces| {
-            if !refused.is_empty() {
-                return Err(format!(
-                    "requireCgroupControllers: this host has no cgroup v2 controller for its limits of {}",
-                    refused.join(", ")
-                ));
-            }
             if let Some(namespaces) = namespaces {
                 run.namespaces = namespaces;
             }
@@ -116,6 +136,22 @@ impl Worker {
         };
         self.tell(number, event);
         Ok(())
+    }
+
+    /// Whether the host can enforce what the Pod asks for, where that is demanded.
+    fn has_controllers(&self, pod: &Pod) -> Result<(), String> {
+        if !self.options.config.require_cgroup_controllers {
+            return Ok(());
+        }
+        let missing = self.cgroups.missing_controllers();
+        let refused = unmet_wishes(pod, missing, self.options.config.pod_pids_limit);
+        match refused.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "requireCgroupControllers: this host has no cgroup v2 controller for its limits of {}",
+                refused.join(", ")
+            )),
+        }
     }
 
     /// Gives a QoS class its share of the processor: what the Pods in it ask for together.

@@ -9,7 +9,7 @@ use super::pod_run::{PodNumber, PodRun};
 use super::secrets;
 use super::state;
 use super::worker::{Ending, Worker};
-use crate::manifest::{Diagnostic, Pod};
+use crate::manifest::{Diagnostic, Pod, PodId, Uid};
 use crate::pod::set::{Origin, Problem, SetCommand, SetEvent, SourceId, StopReason};
 use crate::pod::{Event, Machine};
 use crate::source::{Change, UrlError};
@@ -91,8 +91,11 @@ impl Worker {
         for command in commands {
             match command {
                 // Its name is free because podkeep stops: nothing new is wanted.
-                SetCommand::Start(_) if self.ending == Some(Ending::Stop) => {}
+                SetCommand::Start(_) | SetCommand::Rehearse(_) | SetCommand::Proceed { .. }
+                    if self.ending == Some(Ending::Stop) => {}
                 SetCommand::Start(pod) => self.take_on(pod),
+                SetCommand::Rehearse(pod) => self.rehearse_new_version(pod),
+                SetCommand::Proceed { uid } => self.let_proceed(&uid),
                 SetCommand::Stop { uid, why } => {
                     let Some(&number) = self.numbers.get(&uid) else { continue };
                     log::info!("{}: stopping, its manifest was {}", self.pods[&number].pod().id, word(why));
@@ -105,6 +108,8 @@ impl Worker {
                     self.on_disk(move |dir| good_manifests::forget(dir, &origin.file));
                 }
                 SetCommand::SecretChanged(id) => self.secret_changed(&id),
+                // Nothing is wrong with it.
+                SetCommand::Report(problem @ Problem::Waits { .. }) => log::info!("{}", describe(&problem)),
                 SetCommand::Report(problem) => log::warn!("{}", describe(&problem)),
             }
         }
@@ -113,16 +118,41 @@ impl Worker {
     /// A Pod that shall run from now on.
     fn take_on(&mut self, pod: Arc<Pod>) {
         log::info!("{}: new (uid {})", pod.id, pod.uid);
+        self.save_pod(&pod);
         let folders = &self.options.folders;
-        if let Err(error) = state::save_pod(folders, &pod) {
-            log::error!("{}: a new worker could not take it over: {error}", pod.id);
-        }
         let now = clock::now();
         let machine = match state::load_survival(folders, &pod.uid) {
             Some(survival) => Machine::after_reboot(pod, survival, self.settings, now),
             None => Machine::new(pod, self.settings, now),
         };
+        // It had run to a good end on an earlier boot.
+        let done = machine.is_ready().then(|| (machine.pod().uid.clone(), machine.pod().id.clone()));
         self.add_run(PodRun::new(machine));
+        if let Some((uid, id)) = done {
+            let commands = self.set.step(SetEvent::Readiness { uid, id, ready: true });
+            self.heed_set(commands);
+        }
+    }
+
+    fn save_pod(&self, pod: &Pod) {
+        if let Err(error) = state::save_pod(&self.options.folders, pod) {
+            log::error!("{}: a new worker could not take it over: {error}", pod.id);
+        }
+    }
+
+    /// A new worker would not take it over, but rehearse it anew: nothing of it is saved.
+    fn rehearse_new_version(&mut self, pod: Arc<Pod>) {
+        log::info!("{}: its manifest was changed; seeing whether uid {} can be prepared", pod.id, pod.uid);
+        self.add_run(PodRun::new(Machine::rehearsing(pod, self.settings, clock::now())));
+    }
+
+    /// Its predecessor is gone.
+    fn let_proceed(&mut self, uid: &Uid) {
+        let Some(&number) = self.numbers.get(uid) else { return };
+        let pod = Arc::clone(self.pods[&number].pod());
+        log::info!("{}: new (uid {uid})", pod.id);
+        self.save_pod(&pod);
+        self.tell(number, Event::Proceed);
     }
 
     /// Gives a Pod its number and sets its machine going.
@@ -158,14 +188,17 @@ fn in_words(diagnostics: &[Diagnostic]) -> String {
     lines.join("\n")
 }
 
+fn listed(ids: &[PodId]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// A problem as a person reads it.
 pub fn describe(problem: &Problem) -> String {
     let shown = |path: &Path| path.display().to_string();
     match problem {
         Problem::Broken { origin: _, message, keeps } if keeps.is_empty() => message.clone(),
         Problem::Broken { origin, message, keeps } => {
-            let ids = keeps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            format!("{message}\n{}: its last good version stays: {ids}", shown(&origin.file))
+            format!("{message}\n{}: its last good version stays: {}", shown(&origin.file), listed(keeps))
         }
         Problem::Duplicate { id, origin, kept } => {
             format!(
@@ -184,6 +217,20 @@ pub fn describe(problem: &Problem) -> String {
         Problem::OutOfPods { id, origin, max } => format!(
             "{}: Pod {id} waits: OutOfpods, maxPods allows {max}; it starts when another one is gone",
             shown(&origin.file)
+        ),
+        Problem::NotReplaced { id, origin, message } => format!(
+            "{}: Pod {id} runs on as it was, for its new version cannot be prepared: {message}",
+            shown(&origin.file)
+        ),
+        Problem::Waits { id, origin, after } => format!(
+            "{}: Pod {id} waits: it starts after {}, which podkeep.io/after names, when Ready",
+            shown(&origin.file),
+            listed(after)
+        ),
+        Problem::Circle { ids } => format!(
+            "podkeep.io/after goes round in a circle: {}, {}: none of them starts, or is replaced",
+            ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" after "),
+            format_args!("which is after {}", ids.first().map_or_else(String::new, ToString::to_string))
         ),
     }
 }

@@ -201,8 +201,9 @@ impl Worker {
 
     fn announce(&mut self, number: PodNumber) {
         let Some(run) = self.pods.get(&number) else { return };
-        let (pod, stopping) = (Arc::clone(run.pod()), run.machine.status().terminating);
-        let commands = self.set.step(SetEvent::Adopted { pod, stopping });
+        let (pod, machine) = (Arc::clone(run.pod()), &run.machine);
+        let (stopping, ready) = (machine.is_terminating(), machine.is_ready());
+        let commands = self.set.step(SetEvent::Adopted { pod, stopping, ready });
         self.heed_set(commands);
     }
 

@@ -41,7 +41,7 @@ use crate::order;
 use crate::pod::event::Index;
 use crate::pod::machine::Settings;
 use crate::pod::set::{Set, SetEvent};
-use crate::pod::{BootTime, Command, Event};
+use crate::pod::{BootTime, Command, Event, Machine, PodStatus, Rehearsal};
 use crate::source::{Answer, Source, UrlError};
 use crate::sys::spawner::Spawner;
 
@@ -73,6 +73,11 @@ pub enum Done {
     Prepared {
         pod: PodNumber,
         result: Result<Option<Namespaces>, String>,
+    },
+    /// Whether a new version of a Pod could be prepared.
+    Rehearsed {
+        pod: PodNumber,
+        result: Result<(), String>,
     },
     /// `changed_at`: when the file had last been changed, before it was read.
     Imported {
@@ -306,6 +311,7 @@ impl Worker {
         for done in results {
             match done {
                 Done::Prepared { pod, result } => self.pod_prepared(pod, result)?,
+                Done::Rehearsed { pod, result } => self.rehearsed(pod, result),
                 Done::Imported { source, changed_at, result } => self.imported(&source, changed_at, result),
                 Done::Mended { reference, result } => self.image_mended(reference, result),
                 Done::Asked { pull, result } => self.registry_asked(pull, result),
@@ -371,6 +377,7 @@ impl Worker {
         }
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let before = run.machine.survival();
+        let (was_ready, rehearsal) = (run.machine.is_ready(), run.machine.rehearsal());
         let note = notes::of_event(run, &event);
         let ends = matches!(event, Event::Cleared { .. });
         let commands = run.machine.step(event, clock::now());
@@ -380,6 +387,7 @@ impl Worker {
         self.deadlines.set(number, run.machine.deadline());
         let after = run.machine.survival();
         let gone = run.machine.is_gone();
+        let news = news_for_set(&run.machine, was_ready, rehearsal);
         if before != after && !gone {
             self.save_survival(number, after);
         }
@@ -389,6 +397,9 @@ impl Worker {
         }
         if gone {
             self.forget(number);
+        } else if let Some(news) = news {
+            let commands = self.set.step(news);
+            self.heed_set(commands);
         }
         Ok(())
     }
@@ -450,6 +461,11 @@ impl Worker {
     /// Writes down how one Pod stands; says whether that is done.
     pub fn save_state_of(&mut self, number: PodNumber) -> bool {
         let Some(run) = self.pods.get(&number) else { return false };
+        // A new worker rehearses it anew.
+        if run.machine.rehearsal().is_some() {
+            self.unsaved.remove(&number);
+            return true;
+        }
         match state::save_state(&self.options.folders, run.uid(), &run.saved()) {
             Ok(()) => {
                 self.unsaved.remove(&number);
@@ -499,12 +515,21 @@ impl Worker {
         Ok(ExitCode::SUCCESS)
     }
 
+    fn status_of(&self, run: &PodRun) -> PodStatus {
+        let mut status = run.machine.status();
+        let why = self.set.not_replaced(&run.pod().id).filter(|_| status.message.is_none());
+        status.message =
+            why.map(|why| format!("its new version cannot be prepared: {why}")).or(status.message);
+        status
+    }
+
     pub fn snapshot(&self) -> Snapshot {
-        let pods = self.pods.values().map(|run| {
+        // What is only rehearsed is no Pod yet.
+        let pods = self.pods.values().filter(|run| run.machine.rehearsal().is_none()).map(|run| {
             let file = self.set.origin(&run.pod().id).map(|origin| origin.file.clone());
             let pod = super::snapshot::pod_snapshot(
                 Arc::clone(run.pod()),
-                run.machine.status(),
+                self.status_of(run),
                 file,
                 &self.options.folders,
                 run.group.as_ref().map(|group| group.path().to_owned()),
@@ -525,4 +550,17 @@ impl Worker {
             taken_at_wall: std::time::SystemTime::now(),
         }
     }
+}
+
+/// What a step of one Pod means to the set of them.
+fn news_for_set(machine: &Machine, was_ready: bool, before: Option<Rehearsal>) -> Option<SetEvent> {
+    let uid = machine.pod().uid.clone();
+    match machine.rehearsal() {
+        now if now == before => {}
+        Some(Rehearsal::Passed) => return Some(SetEvent::Rehearsed { uid }),
+        Some(Rehearsal::Failed(message)) => return Some(SetEvent::RehearsalFailed { uid, message }),
+        Some(Rehearsal::Open) | None => {}
+    }
+    let ready = machine.is_ready();
+    (ready != was_ready).then(|| SetEvent::Readiness { uid, id: machine.pod().id.clone(), ready })
 }

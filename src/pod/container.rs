@@ -167,6 +167,15 @@ impl Container {
         }
     }
 
+    /// It runs, its postStart hook is done, and its startup probe has succeeded.
+    pub fn has_started(&self, spec: &Spec) -> bool {
+        self.run().is_some_and(|run| !run.post_start && run.probing.has_started(&spec.probes))
+    }
+
+    pub fn is_ready(&self, spec: &Spec) -> bool {
+        self.has_started(spec) && self.run().is_some_and(|run| run.probing.is_ready(&spec.probes))
+    }
+
     /// Something of it is on the machine, or is being made.
     pub fn is_alive(&self) -> bool {
         matches!(self.stage, Stage::Starting | Stage::Running(_) | Stage::Clearing { .. })
@@ -327,6 +336,14 @@ impl Container {
 
     pub fn pid(&self) -> Option<u32> {
         self.run().map(|run| run.pid)
+    }
+
+    /// Why its image could not be had, while that is waited for.
+    pub fn missing_image(&self) -> Option<&str> {
+        match &self.stage {
+            Stage::ImageBackOff { message, .. } => Some(message),
+            _ => None,
+        }
     }
 
     /// Processes that SIGKILL has not ended, in words.

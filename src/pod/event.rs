@@ -14,6 +14,14 @@ pub type Index = usize;
 /// Something that happened to a Pod.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// The Pod could be prepared here.
+    Rehearsed,
+    /// It could not, as things are.
+    RehearsalFailed {
+        message: String,
+    },
+    /// The Pod whose place this one takes is gone.
+    Proceed,
     /// Folders, volumes, namespaces and the Pod's cgroup are there.
     Prepared,
     /// They could not be made; it will be tried again.
@@ -103,6 +111,8 @@ pub enum Event {
 /// Something to be done to the machine for a Pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// Find out whether the Pod could be prepared, and change nothing. Answer: [`Event::Rehearsed`] or [`Event::RehearsalFailed`].
+    Rehearse,
     /// Make folders, volumes, namespaces and the Pod's cgroup. Answer: [`Event::Prepared`] or [`Event::PrepareFailed`].
     Prepare,
     /// Find the container's image, wherever `imagePullPolicy` lets it come from. Answer: [`Event::ImageReady`] or [`Event::ImageMissing`].

@@ -11,6 +11,8 @@ use super::container::{After, Container, Stage};
 use super::event::{Command, Event, Exit, Hook, Index, Outcome, ProbeKind, StartFailure};
 use super::probe;
 use super::run::{Ending, Fault, Place, Run};
+pub use rehearsal::Rehearsal;
+
 use crate::manifest::Pod;
 use crate::manifest::pod::Role;
 
@@ -51,6 +53,14 @@ pub struct State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum PodStage {
+    /// The new version of a Pod that runs: whether it could be prepared is being found out, and nothing is changed for it.
+    Rehearsing,
+    /// It could not.
+    RehearsalBackOff {
+        until: BootTime,
+    },
+    /// It could: its images are being found. With all of them it waits until its predecessor is gone.
+    Rehearsed,
     Preparing,
     PrepareBackOff {
         until: BootTime,
@@ -117,6 +127,14 @@ impl Machine {
             prepare: BackOff::default(),
         };
         Self { pod, settings, state, adopting: false }
+    }
+
+    /// A Pod that shall take the place of one that runs, if it can: it waits for [`Event::Proceed`] when it is
+    /// [rehearsed](Self::rehearsal).
+    pub fn rehearsing(pod: Arc<Pod>, settings: Settings, now: BootTime) -> Self {
+        let mut machine = Self::new(pod, settings, now);
+        machine.state.stage = PodStage::Rehearsing;
+        machine
     }
 
     /// A Pod that ran on an earlier boot: each container that ran counts one restart more, back-off starts afresh,
@@ -212,12 +230,15 @@ impl Machine {
     /// The commands that were under way when this state was saved. They can be carried out twice without harm.
     pub fn begin(&self) -> Vec<Command> {
         match self.state.stage {
+            PodStage::Rehearsing => vec![Command::Rehearse],
             PodStage::Preparing | PodStage::StoppingEarly { .. } => vec![Command::Prepare],
             PodStage::Releasing { .. } => vec![Command::Release],
-            PodStage::Active | PodStage::Restarting { .. } | PodStage::Stopping { .. } => {
-                self.containers_under_way()
-            }
-            PodStage::PrepareBackOff { .. }
+            PodStage::Rehearsed
+            | PodStage::Active
+            | PodStage::Restarting { .. }
+            | PodStage::Stopping { .. } => self.containers_under_way(),
+            PodStage::RehearsalBackOff { .. }
+            | PodStage::PrepareBackOff { .. }
             | PodStage::ReleaseBackOff { .. }
             | PodStage::Finished
             | PodStage::Gone => Vec::new(),
@@ -246,8 +267,10 @@ impl Machine {
     pub fn deadline(&self) -> Option<BootTime> {
         let of_containers = || self.state.containers.iter().filter_map(Container::deadline).min();
         let of_stage = match self.state.stage {
-            PodStage::PrepareBackOff { until } | PodStage::ReleaseBackOff { until, .. } => Some(until),
-            PodStage::Active | PodStage::Stopping { .. } => of_containers(),
+            PodStage::RehearsalBackOff { until }
+            | PodStage::PrepareBackOff { until }
+            | PodStage::ReleaseBackOff { until, .. } => Some(until),
+            PodStage::Rehearsed | PodStage::Active | PodStage::Stopping { .. } => of_containers(),
             PodStage::Restarting { until } if self.nothing_is_alive() => Some(until),
             PodStage::Restarting { .. } => of_containers(),
             _ => None,
@@ -277,6 +300,9 @@ impl Machine {
 
     fn take_in(&mut self, event: Event, now: BootTime, todo: &mut Vec<Command>) {
         match event {
+            Event::Rehearsed => self.rehearsed(),
+            Event::RehearsalFailed { message } => self.rehearsal_failed(message, now),
+            Event::Proceed => self.proceed(now, todo),
             Event::Prepared => self.prepared(now, todo),
             Event::PrepareFailed { message } => self.prepare_failed(message, now, todo),
             Event::ImageReady { container, image_id } => {
@@ -342,7 +368,7 @@ impl Machine {
     }
 
     fn image_arrived(&mut self, container: Index, todo: &mut Vec<Command>) {
-        if self.state.stage != PodStage::Active {
+        if !matches!(self.state.stage, PodStage::Rehearsed | PodStage::Active) {
             return;
         }
         let Some(c) = self.container_in(container, |s| matches!(s, Stage::ImageBackOff { .. })) else {
@@ -608,6 +634,10 @@ impl Machine {
     fn stop_within(&mut self, grace: Duration, then: Rest, now: BootTime, todo: &mut Vec<Command>) {
         let by = now + grace;
         match self.state.stage {
+            PodStage::Rehearsing | PodStage::RehearsalBackOff { .. } | PodStage::Rehearsed => {
+                self.state.stage = PodStage::Releasing { then };
+                todo.push(Command::Release);
+            }
             PodStage::Preparing => self.state.stage = PodStage::StoppingEarly { then, kill_at: by },
             PodStage::PrepareBackOff { .. } | PodStage::Active | PodStage::Restarting { .. } => {
                 self.stop_containers(then, by, now, todo);
@@ -653,7 +683,10 @@ impl Machine {
 fn is_ending(stage: PodStage) -> bool {
     !matches!(
         stage,
-        PodStage::Preparing
+        PodStage::Rehearsing
+            | PodStage::RehearsalBackOff { .. }
+            | PodStage::Rehearsed
+            | PodStage::Preparing
             | PodStage::PrepareBackOff { .. }
             | PodStage::Active
             | PodStage::Restarting { .. }
@@ -661,6 +694,7 @@ fn is_ending(stage: PodStage) -> bool {
 }
 
 mod order;
+mod rehearsal;
 mod status;
 #[cfg(test)]
 mod tests;

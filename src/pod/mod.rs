@@ -17,6 +17,6 @@ pub mod status;
 pub mod time;
 
 pub use event::{Command, Event, Exit, Hook, ImageProblem, Outcome, ProbeKind, StartFailure};
-pub use machine::Machine;
+pub use machine::{Machine, Rehearsal};
 pub use status::{Condition, ContainerStatus, Phase, PodStatus};
 pub use time::BootTime;

@@ -8,6 +8,9 @@ use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use precedence::Precedence;
+pub use problems::Problem;
+
 use super::secrets::Secrets;
 use crate::manifest::{ObjectId, Pod, PodId, Secret, Uid};
 use crate::order;
@@ -36,6 +39,7 @@ pub enum SetEvent {
     Adopted {
         pod: Arc<Pod>,
         stopping: bool,
+        ready: bool,
     },
     /// The file was read and every document in it is sound.
     FileRead {
@@ -60,6 +64,21 @@ pub enum SetEvent {
     Unlistable {
         source: SourceId,
     },
+    /// The new version of a Pod could be prepared, and its images are there.
+    Rehearsed {
+        uid: Uid,
+    },
+    /// It could not, as things are; the node tries again by itself.
+    RehearsalFailed {
+        uid: Uid,
+        message: String,
+    },
+    /// A Pod has become Ready (or succeeded), or is so no more.
+    Readiness {
+        uid: Uid,
+        id: PodId,
+        ready: bool,
+    },
     /// Everything of this Pod is off the machine: its name and its place are free.
     PodGone {
         uid: Uid,
@@ -70,6 +89,13 @@ pub enum SetEvent {
 #[derive(Clone, Debug, PartialEq)]
 pub enum SetCommand {
     Start(Arc<Pod>),
+    /// Find out whether this new version of a Pod that runs could take its place: again and again, until it could
+    /// ([`SetEvent::Rehearsed`]) or is stopped.
+    Rehearse(Arc<Pod>),
+    /// The way is free for a version that was rehearsed: start it.
+    Proceed {
+        uid: Uid,
+    },
     /// Ends with [`SetEvent::PodGone`]. Given once for each start.
     Stop {
         uid: Uid,
@@ -100,19 +126,6 @@ pub enum StopReason {
     Replaced,
 }
 
-/// What stands in the way of a file or a Pod right now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// `keeps`: the Pods of the last good version, which stay.
-    Broken { origin: Origin, message: String, keeps: Vec<PodId> },
-    /// `origin` asks for a Pod whose name `kept` has.
-    Duplicate { id: PodId, origin: Origin, kept: Origin },
-    /// `origin` holds a Secret whose name `kept` has.
-    DuplicateSecret { id: ObjectId, origin: Origin, kept: Origin },
-    /// `maxPods` Pods are there already; it is started when one of them is gone.
-    OutOfPods { id: PodId, origin: Origin, max: u32 },
-}
-
 /// The wanted Pods of all sources, and those on the machine.
 #[derive(Debug)]
 pub struct Set {
@@ -121,6 +134,7 @@ pub struct Set {
     unlisted: BTreeSet<SourceId>,
     files: BTreeMap<Origin, File>,
     names: BTreeMap<PodId, Name>,
+    precedence: Precedence,
     secrets: Secrets,
     /// Counts names up, so that those that wait for a place are served in order.
     next_turn: u64,
@@ -147,15 +161,61 @@ struct Name {
     /// The first one owns the name, the others wait for it. In order of their coming.
     claimants: Vec<Origin>,
     instance: Option<Instance>,
+    /// What shall take its place.
+    next: Option<Next>,
 }
 
 /// A Pod on the machine, or on its way there or off it.
 #[derive(Debug)]
 struct Instance {
     pod: Arc<Pod>,
-    stopping: bool,
+    course: Course,
+    /// Ready in Kubernetes' sense, or run to a good end.
+    ready: bool,
     /// Adopted, and no file has asked for it so far.
     orphan: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    Stays,
+    /// It stops when those are gone that come after it and stop too.
+    Ends(StopReason),
+    Stops,
+}
+
+/// A Pod that is being rehearsed beside the instance of its name, or was.
+#[derive(Debug)]
+struct Next {
+    pod: Arc<Pod>,
+    stage: NextStage,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum NextStage {
+    /// Why it cannot be prepared, if that is so.
+    Rehearsing(Option<String>),
+    /// It waits until the instance is gone.
+    Ready,
+    /// Nobody wants it any more, and it is on its way off.
+    Dropped,
+}
+
+impl Instance {
+    fn new(pod: Arc<Pod>) -> Instance {
+        Instance { pod, course: Course::Stays, ready: false, orphan: false }
+    }
+
+    fn stays(&self) -> bool {
+        self.course == Course::Stays
+    }
+}
+
+impl Name {
+    fn has(&self, uid: &Uid) -> bool {
+        let instance = self.instance.iter().map(|instance| &instance.pod);
+        instance.chain(self.next.iter().map(|next| &next.pod)).any(|pod| pod.uid == *uid)
+    }
 }
 
 /// The names that are asked whether their Pods are still wanted.
@@ -174,6 +234,7 @@ impl Set {
             unlisted: order::set(sources.iter().copied()),
             files: BTreeMap::new(),
             names: BTreeMap::new(),
+            precedence: Precedence::default(),
             secrets: Secrets::default(),
             next_turn: 0,
             reported: Vec::new(),
@@ -183,10 +244,23 @@ impl Set {
     /// Takes one event and says what follows from it, in order.
     pub fn step(&mut self, event: SetEvent) -> Vec<SetCommand> {
         let mut commands = Vec::new();
-        let touched = self.touched(&event);
+        let changes_precedence = self.precedence.may_change_by(&event);
+        // Who comes after whom is everybody's business: a circle that is open again holds up nobody any more.
+        let touched = if changes_precedence { Touched::All } else { self.touched(&event) };
         match event {
+            SetEvent::Readiness { uid, id, ready } => {
+                self.note_readiness(&uid, &id, ready);
+                // With a thousand Pods, not each one's step is everyone's business.
+                if !self.precedence.is_awaited(&id) {
+                    return commands;
+                }
+            }
+            SetEvent::Rehearsed { uid } => self.rehearsed(&uid, NextStage::Ready),
+            SetEvent::RehearsalFailed { uid, message } => {
+                self.rehearsed(&uid, NextStage::Rehearsing(Some(message)));
+            }
             SetEvent::Restored { origin, pods } => self.restored(origin, pods),
-            SetEvent::Adopted { pod, stopping } => self.adopted(pod, stopping),
+            SetEvent::Adopted { pod, stopping, ready } => self.adopted(pod, stopping, ready),
             SetEvent::FileRead { origin, pods, secrets } => {
                 self.hold_secrets(&origin, secrets, &mut commands);
                 self.file_read(origin, pods, &mut commands);
@@ -197,9 +271,14 @@ impl Set {
             SetEvent::Unlistable { source } => self.release(source),
             SetEvent::PodGone { uid } => self.pod_gone(&uid, &mut commands),
         }
-        self.stop_unwanted(touched, &mut commands);
+        if changes_precedence {
+            self.precedence = self.precedence_now();
+        }
+        self.heed_wishes(touched, &mut commands);
+        self.stop_those_that_may(&mut commands);
         self.start_wanted(&mut commands);
-        self.names.retain(|_, name| !name.claimants.is_empty() || name.instance.is_some());
+        self.names
+            .retain(|_, name| !name.claimants.is_empty() || name.instance.is_some() || name.next.is_some());
         self.report_new(&mut commands);
         commands
     }
@@ -214,7 +293,16 @@ impl Set {
             }
             SetEvent::FileBroken { origin, .. } | SetEvent::FileGone { origin } => asked_by(origin),
             SetEvent::Adopted { pod, .. } => vec![pod.id.clone()],
-            SetEvent::PodGone { .. } => Vec::new(),
+            SetEvent::PodGone { uid }
+            | SetEvent::Rehearsed { uid }
+            | SetEvent::RehearsalFailed { uid, .. } => self
+                .names
+                .iter()
+                .find(|(_, name)| name.has(uid))
+                .map(|(id, _)| id.clone())
+                .into_iter()
+                .collect(),
+            SetEvent::Readiness { id, .. } => self.those_after(id),
             SetEvent::Listed { .. } | SetEvent::Unlistable { .. } => return Touched::All,
         })
     }
@@ -222,15 +310,6 @@ impl Set {
     /// Whether each source has been listed: only then is what nobody asks for unwanted.
     pub fn is_listed(&self) -> bool {
         self.unlisted.is_empty()
-    }
-
-    /// Every problem there is now.
-    pub fn problems(&self) -> Vec<Problem> {
-        let mut problems = self.broken_files();
-        problems.extend(self.duplicates(|_, _| true));
-        problems.extend(self.secrets.duplicates(|_, _| true));
-        problems.extend(self.waiting());
-        problems
     }
 
     pub fn secrets(&self) -> &Secrets {
@@ -255,11 +334,12 @@ impl Set {
     }
 
     /// A second Pod of one name cannot be: the first is the one that counts.
-    fn adopted(&mut self, pod: Arc<Pod>, stopping: bool) {
+    fn adopted(&mut self, pod: Arc<Pod>, stopping: bool, ready: bool) {
         let id = pod.id.clone();
         let name = self.name(&id);
         let orphan = name.claimants.is_empty();
-        name.instance.get_or_insert(Instance { pod, stopping, orphan });
+        let course = if stopping { Course::Stops } else { Course::Stays };
+        name.instance.get_or_insert(Instance { course, ready, orphan, ..Instance::new(pod) });
         self.prefer_the_running(&id);
     }
 
@@ -316,11 +396,29 @@ impl Set {
 
     /// What comes next under the same name has the place before all that wait.
     fn pod_gone(&mut self, uid: &Uid, commands: &mut Vec<SetCommand>) {
-        let with_uid = |name: &Name| name.instance.as_ref().is_some_and(|instance| instance.pod.uid == *uid);
-        let Some((id, name)) = self.names.iter_mut().find(|(_, name)| with_uid(name)) else { return };
-        name.instance = None;
-        let id = id.clone();
-        self.start(&id, commands);
+        let Some((id, name)) = self.names.iter_mut().find(|(_, name)| name.has(uid)) else { return };
+        name.instance.take_if(|instance| instance.pod.uid == *uid);
+        name.next.take_if(|next| next.pod.uid == *uid);
+        if name.instance.is_none() {
+            let id = id.clone();
+            self.start(&id, commands);
+        }
+    }
+
+    fn rehearsed(&mut self, uid: &Uid, stage: NextStage) {
+        let next = self.names.values_mut().filter_map(|name| name.next.as_mut());
+        let mut next =
+            next.filter(|next| next.pod.uid == *uid && matches!(next.stage, NextStage::Rehearsing(_)));
+        if let Some(next) = next.next() {
+            next.stage = stage;
+        }
+    }
+
+    fn note_readiness(&mut self, uid: &Uid, id: &PodId, ready: bool) {
+        let instance = self.names.get_mut(id).and_then(|name| name.instance.as_mut());
+        if let Some(instance) = instance.filter(|instance| instance.pod.uid == *uid) {
+            instance.ready = ready;
+        }
     }
 
     /// Makes `pods` what the file asks for, instead of what it asked for before.
@@ -353,7 +451,7 @@ impl Set {
         let next_turn = &mut self.next_turn;
         self.names.entry(id.clone()).or_insert_with(|| {
             *next_turn += 1;
-            Name { turn: *next_turn, claimants: Vec::new(), instance: None }
+            Name { turn: *next_turn, claimants: Vec::new(), instance: None, next: None }
         })
     }
 
@@ -361,7 +459,7 @@ impl Set {
     /// times the owner decides, or an edit would lose against a copy of the file that was made before it.
     fn prefer_the_running(&mut self, id: &PodId) {
         let Some(name) = self.names.get(id) else { return };
-        let Some(instance) = name.instance.as_ref().filter(|instance| !instance.stopping) else { return };
+        let Some(instance) = name.instance.as_ref().filter(|instance| instance.stays()) else { return };
         let asks_for_it =
             |origin: &Origin| self.asked(origin, id).is_some_and(|pod| pod.uid == instance.pod.uid);
         let better = name.claimants.iter().position(asks_for_it);
@@ -382,28 +480,62 @@ impl Set {
         (!file.held).then_some((origin, pod))
     }
 
-    fn stop_unwanted(&mut self, touched: Touched, commands: &mut Vec<SetCommand>) {
+    /// Stops what is not wanted any more, and has new versions rehearsed.
+    fn heed_wishes(&mut self, touched: Touched, commands: &mut Vec<SetCommand>) {
         let touched = match touched {
             Touched::All => self.names.keys().cloned().collect(),
             Touched::These(ids) => ids,
         };
         for id in touched {
+            self.drop_next(&id, commands);
+            self.rehearse(&id, commands);
             let Some(why) = self.names.get(&id).and_then(|name| self.why_stop(&id, name)) else { continue };
             if let Some(instance) = self.names.get_mut(&id).and_then(|name| name.instance.as_mut()) {
-                instance.stopping = true;
-                commands.push(SetCommand::Stop { uid: instance.pod.uid.clone(), why });
+                instance.course = Course::Ends(why);
             }
         }
     }
 
     fn why_stop(&self, id: &PodId, name: &Name) -> Option<StopReason> {
-        let instance = name.instance.as_ref().filter(|instance| !instance.stopping)?;
+        let instance = name.instance.as_ref().filter(|instance| instance.stays())?;
         if name.claimants.is_empty() {
             let may_be_asked_for_yet = instance.orphan && !self.is_listed();
             return (!may_be_asked_for_yet).then_some(StopReason::Removed);
         }
         let (_, wanted) = self.wanted(id, name)?;
-        (wanted.uid != instance.pod.uid).then_some(StopReason::Replaced)
+        let is_ready = |next: &Next| next.stage == NextStage::Ready && next.pod.uid == wanted.uid;
+        let may_come = wanted.recreate || name.next.as_ref().is_some_and(is_ready);
+        (wanted.uid != instance.pod.uid && may_come && self.is_its_turn(wanted))
+            .then_some(StopReason::Replaced)
+    }
+
+    /// Gives up a new version that is not the one that is wanted now.
+    fn drop_next(&mut self, id: &PodId, commands: &mut Vec<SetCommand>) {
+        let Some(name) = self.names.get(id) else { return };
+        let why = match self.wanted(id, name) {
+            Some((_, wanted)) if name.next.as_ref().is_some_and(|next| next.pod.uid == wanted.uid) => return,
+            Some(_) => StopReason::Replaced,
+            None if name.claimants.is_empty() => StopReason::Removed,
+            None => return,
+        };
+        let next = self.names.get_mut(id).and_then(|name| name.next.as_mut());
+        if let Some(next) = next.filter(|next| next.stage != NextStage::Dropped) {
+            next.stage = NextStage::Dropped;
+            commands.push(SetCommand::Stop { uid: next.pod.uid.clone(), why });
+        }
+    }
+
+    /// A Pod that runs goes on running until it is known that what is wanted instead could be prepared.
+    fn rehearse(&mut self, id: &PodId, commands: &mut Vec<SetCommand>) {
+        let Some(name) = self.names.get(id).filter(|name| name.next.is_none()) else { return };
+        let Some(instance) = name.instance.as_ref().filter(|instance| instance.stays()) else { return };
+        let Some((_, wanted)) = self.wanted(id, name) else { return };
+        if wanted.uid == instance.pod.uid || wanted.recreate || self.precedence.is_in_circle(id) {
+            return;
+        }
+        let pod = Arc::clone(wanted);
+        self.name(id).next = Some(Next { pod: Arc::clone(&pod), stage: NextStage::Rehearsing(None) });
+        commands.push(SetCommand::Rehearse(pod));
     }
 
     fn start_wanted(&mut self, commands: &mut Vec<SetCommand>) {
@@ -419,13 +551,27 @@ impl Set {
         }
     }
 
-    /// Starts what is wanted under a name that has nothing on the machine, if there is a place for it.
+    /// Starts what is wanted under a name that has nothing on the machine, if there is a place for it and those it comes after are
+    /// Ready.
     fn start(&mut self, id: &PodId, commands: &mut Vec<SetCommand>) {
         let wanted = self.names.get(id).and_then(|name| self.wanted(id, name));
-        let Some((_, pod)) = wanted.filter(|_| self.has_place()) else { return };
+        let Some((_, pod)) = wanted.filter(|(_, pod)| self.has_place() && self.is_its_turn(pod)) else {
+            return;
+        };
         let pod = Arc::clone(pod);
-        self.name(id).instance = Some(Instance { pod: Arc::clone(&pod), stopping: false, orphan: false });
-        commands.push(SetCommand::Start(pod));
+        let name = self.name(id);
+        // A dropped version of the same uid has to be gone, or there would be two of it.
+        let is_rehearsed =
+            match name.next.take_if(|next| next.stage != NextStage::Dropped && next.pod.uid == pod.uid) {
+                Some(_) => true,
+                None if name.next.is_some() => return,
+                None => false,
+            };
+        name.instance = Some(Instance::new(Arc::clone(&pod)));
+        commands.push(match is_rehearsed {
+            true => SetCommand::Proceed { uid: pod.uid.clone() },
+            false => SetCommand::Start(pod),
+        });
     }
 
     /// A Pod that is being stopped still has its place.
@@ -433,55 +579,11 @@ impl Set {
         let taken = || self.names.values().filter(|name| name.instance.is_some()).count();
         self.max_pods.is_none_or(|max| taken() < max as usize)
     }
-
-    fn broken_files(&self) -> Vec<Problem> {
-        let broken = |(origin, file): (&Origin, &File)| {
-            let message = file.broken.clone()?;
-            let keeps = file.pods.iter().map(|pod| pod.id.clone()).collect();
-            Some(Problem::Broken { origin: origin.clone(), message, keeps })
-        };
-        self.files.iter().filter_map(broken).collect()
-    }
-
-    /// Files that ask for a name that another one has; `which` is asked about the owner's Pod and the other one.
-    fn duplicates(&self, which: impl Fn(&Pod, &Pod) -> bool) -> Vec<Problem> {
-        let mut duplicates = Vec::new();
-        for (id, name) in &self.names {
-            let Some((kept, others)) = name.claimants.split_first() else { continue };
-            let loses = |origin: &&Origin| match (self.asked(kept, id), self.asked(origin, id)) {
-                (Some(kept), Some(other)) => which(kept, other),
-                _ => false,
-            };
-            duplicates.extend(others.iter().filter(loses).map(|origin| Problem::Duplicate {
-                id: id.clone(),
-                origin: origin.clone(),
-                kept: kept.clone(),
-            }));
-        }
-        duplicates
-    }
-
-    fn waiting(&self) -> Vec<Problem> {
-        let Some(max) = self.max_pods else { return Vec::new() };
-        let waits = |(id, name): (&PodId, &Name)| {
-            let (origin, _) = self.wanted(id, name).filter(|_| name.instance.is_none())?;
-            Some(Problem::OutOfPods { id: id.clone(), origin: origin.clone(), max })
-        };
-        self.names.iter().filter_map(waits).collect()
-    }
-
-    /// Equal Pods or Secrets in two files are no news: a renamed file is there under both names for a moment.
-    fn report_new(&mut self, commands: &mut Vec<SetCommand>) {
-        let mut now = self.broken_files();
-        now.extend(self.duplicates(|kept, other| kept.uid != other.uid));
-        now.extend(self.secrets.duplicates(|kept, other| kept != other));
-        now.extend(self.waiting());
-        let new = now.iter().filter(|problem| !self.reported.contains(problem));
-        commands.extend(new.cloned().map(SetCommand::Report));
-        self.reported = now;
-    }
 }
 
 fn uids(pods: &[Arc<Pod>]) -> Vec<Uid> {
     pods.iter().map(|pod| pod.uid.clone()).collect()
 }
+
+mod precedence;
+mod problems;

@@ -11,17 +11,40 @@ use crate::manifest::pod::{HostPathKind, Volume};
 const DIRECTORY_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o644;
 
-pub(super) fn check(volume: &Volume, path: &Path, kind: HostPathKind) -> Result<(), Error> {
-    let error =
-        |doing| move |cause| Error::Io { volume: volume.name.clone(), doing, path: path.to_owned(), cause };
+/// Makes what its type lets be made, and checks it.
+pub(super) fn prepare(volume: &Volume, path: &Path, kind: HostPathKind) -> Result<(), Error> {
     match kind {
         HostPathKind::Unchecked | HostPathKind::DirectoryOrCreate => {
-            make_directory(path).map_err(error("make the hostPath directory"))?;
+            make_directory(path).map_err(error(volume, path, "make the hostPath directory"))?;
         }
-        HostPathKind::FileOrCreate => make_file(path).map_err(error("make the hostPath file"))?,
+        HostPathKind::FileOrCreate => {
+            make_file(path).map_err(error(volume, path, "make the hostPath file"))?
+        }
         _ => {}
     }
-    let found = fs::metadata(path).map_err(error("find the hostPath"))?.file_type();
+    check_type(volume, path, kind)
+}
+
+/// Checks what is there. What [`prepare`] would make may be missing.
+pub(super) fn check(volume: &Volume, path: &Path, kind: HostPathKind) -> Result<(), Error> {
+    use HostPathKind::{DirectoryOrCreate, FileOrCreate, Unchecked};
+    let is_made = matches!(kind, Unchecked | DirectoryOrCreate | FileOrCreate);
+    if is_made && path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    check_type(volume, path, kind)
+}
+
+fn error<'a>(
+    volume: &'a Volume,
+    path: &'a Path,
+    doing: &'static str,
+) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |cause| Error::Io { volume: volume.name.clone(), doing, path: path.to_owned(), cause }
+}
+
+fn check_type(volume: &Volume, path: &Path, kind: HostPathKind) -> Result<(), Error> {
+    let found = fs::metadata(path).map_err(error(volume, path, "find the hostPath"))?.file_type();
     match wanted(kind) {
         Some((wanted, fits)) if !fits(&found) => Err(Error::WrongType {
             volume: volume.name.clone(),
@@ -82,7 +105,7 @@ mod tests {
     fn checked(path: &Path, kind: HostPathKind) -> Result<(), String> {
         let kind_of = VolumeKind::HostPath { path: path.to_str().unwrap().to_owned(), kind };
         let volume = Volume { name: "v".to_owned(), kind: kind_of };
-        check(&volume, path, kind).map_err(|error| error.to_string())
+        prepare(&volume, path, kind).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -115,5 +138,22 @@ mod tests {
         checked(&file, HostPathKind::FileOrCreate).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
         assert!(checked(&dir.path().join("none/f"), HostPathKind::FileOrCreate).is_err());
+    }
+
+    #[test]
+    fn a_check_makes_nothing_and_finds_what_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let only_checked = |path: &Path, kind| {
+            let kind_of = VolumeKind::HostPath { path: path.to_str().unwrap().to_owned(), kind };
+            check(&Volume { name: "v".to_owned(), kind: kind_of }, path, kind)
+        };
+        let none = dir.path().join("none");
+        use HostPathKind::*;
+        for kind in [Unchecked, DirectoryOrCreate, FileOrCreate] {
+            only_checked(&none, kind).unwrap();
+        }
+        assert!(!none.exists());
+        assert!(only_checked(&none, Directory).is_err());
+        assert!(only_checked(dir.path(), FileOrCreate).is_err());
     }
 }

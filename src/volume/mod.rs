@@ -34,9 +34,19 @@ pub fn prepare(pod: &Pod, folder: &Path, owner: u32) -> Result<(), Error> {
             VolumeKind::EmptyDir { medium, size_limit } => {
                 empty_dir::prepare(volume, *medium, *size_limit, &empty_dir_of(volume, folder), owner)?;
             }
-            VolumeKind::HostPath { path, kind } => host_path::check(volume, Path::new(path), *kind)?,
+            VolumeKind::HostPath { path, kind } => host_path::prepare(volume, Path::new(path), *kind)?,
             // Shown by each container's own steps.
             VolumeKind::Image { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether [`prepare`] would find what it needs, as far as that can be told without making anything.
+pub fn check(pod: &Pod) -> Result<(), Error> {
+    for volume in &pod.volumes {
+        if let VolumeKind::HostPath { path, kind } = &volume.kind {
+            host_path::check(volume, Path::new(path), *kind)?;
         }
     }
     Ok(())

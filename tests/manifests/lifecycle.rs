@@ -186,3 +186,29 @@ fn the_pods_own_numbers() {
         annotated("5m1s")[0].ends_with("Invalid value: \"5m1s\": expected a duration between 1s and 300s")
     );
 }
+
+#[test]
+fn podkeeps_own_annotations() {
+    let annotated = |annotation: &str| {
+        errors(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: a, annotations: {{{annotation}}}}}, \
+             spec: {{containers: [{{name: c, image: i:1}}]}}}}\n"
+        ))
+    };
+    for sound in ["podkeep.io/update: recreate", "podkeep.io/after: \"b, other/c\"", "example.com/after: a"] {
+        assert_eq!(annotated(sound), [""; 0], "{sound}");
+    }
+    for (wrong, end) in [
+        (
+            "podkeep.io/update: maybe",
+            "the only value is \"recreate\"; without the annotation a Pod is replaced when its new version can be prepared",
+        ),
+        ("podkeep.io/after: \"b,\"", "Invalid value: \"\": "),
+        ("podkeep.io/after: a", "a Pod cannot come after itself"),
+        ("podkeep.io/upate: recreate", "did you mean podkeep.io/update?"),
+        ("podkeep.io/frobnicate: a", "there are max-container-restart-period, update, after"),
+    ] {
+        let errors = annotated(wrong);
+        assert!(errors.len() == 1 && errors[0].contains(end), "{wrong}: {errors:?}");
+    }
+}

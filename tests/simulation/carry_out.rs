@@ -11,6 +11,7 @@ impl World {
     /// Says whether the worker is still alive.
     pub fn carry_out_one(&mut self, command: Command) -> bool {
         match command {
+            Command::Rehearse => self.find_out(),
             Command::Prepare => self.prepare(),
             Command::FindImage { container } => self.find_image(container),
             Command::Start { container, attempt } => return self.start(container, attempt),
@@ -28,6 +29,13 @@ impl World {
     fn answer(&mut self, seconds: u64, event: Event) {
         let at = self.soon(seconds);
         self.answers.push((at, event));
+    }
+
+    /// Whether the Pod could be prepared.
+    fn find_out(&mut self) {
+        let message = "no such directory".into();
+        let fails = self.goes_wrong(2);
+        self.answer(2, if fails { Event::RehearsalFailed { message } } else { Event::Rehearsed });
     }
 
     fn prepare(&mut self) {

@@ -12,6 +12,9 @@ use super::world::{Run, Whole, World};
 impl World {
     /// The worker dies, and so may the next one while it takes over.
     pub fn take_over(&mut self) {
+        if self.rehearsing {
+            return self.begin_rehearsal();
+        }
         while !self.resume() {}
     }
 

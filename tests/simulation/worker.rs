@@ -121,7 +121,7 @@ impl World {
 
     pub fn deadline_is_over(&self) -> bool {
         let is_over = |deadline| self.now >= self.began_at + deadline;
-        self.pod.active_deadline.is_some_and(is_over) && !self.machine.is_finished()
+        self.pod.active_deadline.is_some_and(is_over) && !self.machine.is_finished() && !self.rehearsing
     }
 
     fn stops_by(&mut self, by: BootTime) {

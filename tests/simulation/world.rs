@@ -44,6 +44,8 @@ pub struct World {
     pub records: Vec<Option<Run>>,
     /// This machine was told to stop.
     pub stopping: bool,
+    /// It is not yet its Pod's turn.
+    pub rehearsing: bool,
     pub whole: Whole,
     /// Answers under way, which die with the worker.
     pub answers: Vec<(BootTime, Event)>,
@@ -105,6 +107,7 @@ impl World {
             ledgers,
             records: vec![None; count],
             stopping: false,
+            rehearsing: false,
             whole: Whole::default(),
             adopting: false,
             worker: 0,
@@ -130,9 +133,13 @@ impl World {
 
     /// One Pod's life, from its manifest's coming to some time after the manifest has gone. Says how many steps it had.
     pub fn live(mut self) -> u64 {
-        let commands = self.machine.begin();
-        if !self.carry_out(commands) {
-            self.take_over();
+        if self.random.one_in(4) {
+            self.rehearse();
+        } else {
+            let commands = self.machine.begin();
+            if !self.carry_out(commands) {
+                self.take_over();
+            }
         }
         for _ in 0..self.random.below(200) {
             match self.random.below(100) {
@@ -195,7 +202,7 @@ impl World {
         self.calm = false;
     }
 
-    fn image_arrives(&mut self) {
+    pub fn image_arrives(&mut self) {
         let container = self.random.below(self.ledgers.len() as u64) as usize;
         self.happens(Event::ImageArrived { container });
     }
@@ -219,12 +226,12 @@ impl World {
     }
 
     /// Goes on to whatever comes first: an answer, the end of a process, or a deadline.
-    fn pass_time(&mut self) {
+    pub fn pass_time(&mut self) {
         let answer = self.answers.iter().map(|(at, _)| *at).min();
         let end = self.ends.iter().map(|(at, ..)| *at).min();
         let deadline = self.machine.deadline();
         let Some(next) = [answer, end, deadline].into_iter().flatten().min() else {
-            return self.check_rest();
+            return if self.rehearsing { self.check_rehearsal() } else { self.check_rest() };
         };
         if next > self.now {
             // A worker writes everything down before it waits.

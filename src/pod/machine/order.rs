@@ -50,7 +50,7 @@ impl Machine {
     pub(super) fn active_deadline(&self) -> Option<BootTime> {
         self.pod
             .active_deadline
-            .filter(|_| !is_ending(self.state.stage))
+            .filter(|_| !is_ending(self.state.stage) && self.rehearsal().is_none())
             .map(|deadline| self.state.started_at + deadline)
     }
 
@@ -61,6 +61,10 @@ impl Machine {
             self.stop_within(self.pod.termination_grace, Rest::Finished, now, todo);
         }
         match self.state.stage {
+            PodStage::RehearsalBackOff { until } if until <= now => {
+                self.state.stage = PodStage::Rehearsing;
+                todo.push(Command::Rehearse);
+            }
             PodStage::PrepareBackOff { until } if until <= now => {
                 self.state.stage = PodStage::Preparing;
                 todo.push(Command::Prepare);
@@ -69,9 +73,10 @@ impl Machine {
                 self.state.stage = PodStage::Releasing { then };
                 todo.push(Command::Release);
             }
-            PodStage::Active | PodStage::Restarting { .. } | PodStage::Stopping { .. } => {
-                self.pass_container_time(now, todo);
-            }
+            PodStage::Rehearsed
+            | PodStage::Active
+            | PodStage::Restarting { .. }
+            | PodStage::Stopping { .. } => self.pass_container_time(now, todo),
             _ => {}
         }
     }
@@ -102,12 +107,13 @@ impl Machine {
     }
 
     /// Images are looked for side by side; containers start in the order of the spec, each first when those before it are
-    /// [passed](Container::passed). What runs again waits for nobody.
+    /// [passed](Container::passed). What runs again waits for nobody. What is only rehearsed does not start.
     pub(super) fn start(&mut self, todo: &mut Vec<Command>) {
-        if self.state.stage != PodStage::Active {
-            return;
-        }
-        let mut is_its_turn = true;
+        let mut is_its_turn = match self.state.stage {
+            PodStage::Active => true,
+            PodStage::Rehearsed => false,
+            _ => return,
+        };
         for (container, c) in self.state.containers.iter_mut().enumerate() {
             match c.stage {
                 Stage::Waiting => {

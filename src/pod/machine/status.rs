@@ -2,6 +2,7 @@
 
 use super::super::status::{Condition, ContainerState, ContainerStatus, Phase, PodStatus};
 use super::*;
+use crate::manifest::Container as Spec;
 
 impl Machine {
     /// The Pod's status as it stands.
@@ -24,8 +25,6 @@ impl Machine {
         let (spec, c) = (&self.pod.containers[index], &self.state.containers[index]);
         let has_init = self.pod.containers.iter().any(|spec| spec.role != Role::Main);
         let creating = if has_init { "PodInitializing" } else { "ContainerCreating" };
-        let started = c.run().is_some_and(|run| !run.post_start && run.probing.has_started(&spec.probes));
-        let is_ready = |run: &Run| run.probing.is_ready(&spec.probes);
         ContainerStatus {
             name: spec.name.clone(),
             role: spec.role,
@@ -34,10 +33,10 @@ impl Machine {
             restart_count: c.restarts,
             image_id: c.image_id.clone(),
             pid: c.pid(),
-            started,
+            started: c.has_started(spec),
             ready: match spec.role {
                 Role::Init => c.passed,
-                Role::Sidecar | Role::Main => started && c.run().is_some_and(is_ready),
+                Role::Sidecar | Role::Main => c.is_ready(spec),
             },
         }
     }
@@ -101,6 +100,19 @@ impl Machine {
                 let what = "containers with incomplete status";
                 unless_all("Initialized", "ContainersNotInitialized", what, containers, passed)
             }
+        }
+    }
+
+    /// Whether those that come after it may start: it is Ready, or has run to a good end.
+    pub fn is_ready(&self) -> bool {
+        let is_ready = |(c, spec): (&Container, &Spec)| match spec.role {
+            Role::Init => c.passed,
+            Role::Sidecar | Role::Main => c.is_ready(spec),
+        };
+        match self.state.stage {
+            PodStage::Active => self.state.containers.iter().zip(&self.pod.containers).all(is_ready),
+            PodStage::Finished => self.phase() == Phase::Succeeded,
+            _ => false,
         }
     }
 

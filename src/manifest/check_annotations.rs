@@ -1,0 +1,80 @@
+//! podkeep's own annotations: what Kubernetes has no field for.
+
+use std::time::Duration;
+
+use super::check::{Checker, Pairs};
+use super::names;
+use super::pod::PodId;
+use super::tree::Path;
+
+const PREFIX: &str = "podkeep.io/";
+/// What `crashLoopBackOff.maxContainerRestartPeriod` is for the node.
+const MAX_RESTART_PERIOD: &str = "podkeep.io/max-container-restart-period";
+const UPDATE: &str = "podkeep.io/update";
+const AFTER: &str = "podkeep.io/after";
+/// All of them, without the prefix.
+const NAMES: [&str; 3] = ["max-container-restart-period", "update", "after"];
+
+fn path(key: &str) -> Path {
+    Path::of("metadata.annotations").key(key)
+}
+
+/// A misspelt one would do nothing, silently.
+pub(super) fn known(annotations: &Pairs, checker: &mut Checker<'_>) {
+    let ours = annotations.keys().filter_map(|key| key.strip_prefix(PREFIX));
+    for name in ours.filter(|name| !NAMES.contains(name)) {
+        let hint = match names::nearest(name, &NAMES) {
+            Some(nearest) => format!("; did you mean {PREFIX}{nearest}?"),
+            None => format!(": there are {}", NAMES.join(", ")),
+        };
+        checker
+            .error(&path(&format!("{PREFIX}{name}")), format!("no annotation of podkeep is called so{hint}"));
+    }
+}
+
+pub(super) fn max_restart_period(annotations: &Pairs, checker: &mut Checker<'_>) -> Option<Duration> {
+    let text = annotations.get(MAX_RESTART_PERIOD)?;
+    match super::duration::max_restart_period(text) {
+        Ok(period) => Some(period),
+        Err(reason) => {
+            checker.invalid(&path(MAX_RESTART_PERIOD), text, reason);
+            None
+        }
+    }
+}
+
+/// Whether an edit of the Pod shall not wait until the new version can be prepared.
+pub(super) fn recreate(annotations: &Pairs, checker: &mut Checker<'_>) -> bool {
+    let Some(text) = annotations.get(UPDATE) else { return false };
+    if text != "recreate" {
+        let reason = "the only value is \"recreate\"; without the annotation a Pod is replaced when its new version can be prepared";
+        checker.invalid(&path(UPDATE), text, reason);
+    }
+    true
+}
+
+/// Pods as their manifests name them, of the Pod's own namespace or as `namespace/name`.
+pub(super) fn after(
+    annotations: &Pairs,
+    own: &PodId,
+    node_name: &str,
+    checker: &mut Checker<'_>,
+) -> Vec<PodId> {
+    let Some(text) = annotations.get(AFTER) else { return Vec::new() };
+    let mut after = Vec::new();
+    for written in text.split(',').map(str::trim) {
+        let (namespace, name) = written.split_once('/').unwrap_or((&own.namespace, written));
+        let whole = format!("{name}-{}", node_name.to_lowercase());
+        if let Err(reason) = names::dns_label(namespace).and_then(|()| names::dns_subdomain(&whole)) {
+            checker.invalid(&path(AFTER), written, reason);
+            continue;
+        }
+        let id = PodId { namespace: namespace.to_owned(), name: whole };
+        if id == *own {
+            checker.invalid(&path(AFTER), written, "a Pod cannot come after itself");
+        } else if !after.contains(&id) {
+            after.push(id);
+        }
+    }
+    after
+}
