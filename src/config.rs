@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod images;
+mod shutdown;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use images::ImageConfig;
+pub use shutdown::ShutdownConfig;
 
 use crate::http::{Headers, Url};
 use crate::manifest::findings::Findings;
@@ -48,6 +50,7 @@ pub struct Config {
     /// (`crashLoopBackOff.maxContainerRestartPeriod`). A Pod's annotation goes before it.
     pub max_container_restart_period: Duration,
     pub images: ImageConfig,
+    pub shutdown: ShutdownConfig,
     /// Ours: refuse a Pod whose limits this host cannot enforce.
     pub require_cgroup_controllers: bool,
 }
@@ -74,6 +77,7 @@ impl Default for Config {
             user_ids_per_pod: USER_IDS,
             max_container_restart_period: Duration::from_secs(300),
             images: ImageConfig::default(),
+            shutdown: ShutdownConfig::default(),
             require_cgroup_controllers: false,
         }
     }
@@ -128,8 +132,7 @@ const KNOWN: &[&str] = &[
     "protectKernelDefaults", "providerID", "qosReserved", "readOnlyPort", "registerNode", "registerWithTaints",
     "reservedMemory", "reservedSystemCPUs", "resolvConf", "rotateCertificates",
     "runOnce", "runtimeRequestTimeout", "serverTLSBootstrap",
-    "showHiddenMetricsForVersion", "shutdownGracePeriod", "shutdownGracePeriodByPodPriority",
-    "shutdownGracePeriodCriticalPods", "singleProcessOOMKill",
+    "showHiddenMetricsForVersion", "singleProcessOOMKill",
     "streamingConnectionIdleTimeout", "syncFrequency", "systemCgroups", "systemReserved", "systemReservedCgroup",
     "tlsCertFile", "tlsCipherSuites", "tlsCurvePreferences", "tlsMinVersion", "tlsPrivateKeyFile",
     "topologyManagerPolicy", "topologyManagerPolicyOptions", "topologyManagerScope", "tracing",
@@ -167,13 +170,13 @@ fn read(document: &Node, findings: &mut Findings) -> Decoded {
             findings.error(document.place_of(&path), Some(&path), format!("{key}: must be {expected:?}"));
         }
     }
+    let others = [HONOURED, images::FIELDS, shutdown::FIELDS].concat();
     for entry in document.entries() {
         let key = entry.key.as_str();
         if KNOWN.contains(&key) {
             decoded.no_effect.push(key.to_owned());
-        } else if !HONOURED.contains(&key) && !images::FIELDS.contains(&key) {
-            let all: Vec<&'static str> =
-                HONOURED.iter().chain(images::FIELDS).chain(KNOWN).copied().collect();
+        } else if !others.contains(&key) {
+            let all = [&others[..], KNOWN].concat();
             let hint = crate::manifest::nearest(key, &all).map(|name| format!("; did you mean `{name}`?"));
             let message = format!("unknown field: {key}{}", hint.unwrap_or_default());
             findings.error(entry.place, Some(&Field::of(key)), message);
@@ -183,7 +186,8 @@ fn read(document: &Node, findings: &mut Findings) -> Decoded {
             findings.error(entry.value.place, Some(&Field::of(key)), format!("{key}: {reason}"));
         }
     }
-    if let Err((key, reason)) = decoded.config.images.verify() {
+    let wrong = [decoded.config.images.verify(), decoded.config.shutdown.verify()];
+    for (key, reason) in wrong.into_iter().filter_map(Result::err) {
         let field = Field::of(key);
         findings.error(document.place_of(&field), Some(&field), format!("{key}: {reason}"));
     }
@@ -225,6 +229,7 @@ fn set(config: &mut Config, key: &str, value: &Node) -> Result<(), String> {
         "crashLoopBackOff" => config.max_container_restart_period = max_restart_period(value)?,
         "requireCgroupControllers" => config.require_cgroup_controllers = switch(value)?,
         _ if images::FIELDS.contains(&key) => config.images.set(key, value)?,
+        _ if shutdown::FIELDS.contains(&key) => config.shutdown.set(key, value)?,
         _ => {}
     }
     Ok(())
@@ -354,6 +359,31 @@ mod tests {
 
         let default = decode("userNamespaces: {}\nseccompDefault: null\n").unwrap();
         assert_eq!(default, Decoded::default());
+    }
+
+    #[test]
+    fn pods_have_time_by_their_priority() {
+        let periods = |text: &str| {
+            let periods = decode(text).unwrap().config.shutdown.periods();
+            periods.into_iter().map(|period| (period.priority, period.within)).collect::<Vec<_>>()
+        };
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(periods(""), [(0, None), (2_000_000_000, None)]);
+        assert_eq!(
+            periods("shutdownGracePeriod: 1m\nshutdownGracePeriodCriticalPods: 10s\n"),
+            [(0, seconds(50)), (2_000_000_000, seconds(10))]
+        );
+        let listed = "shutdownGracePeriodByPodPriority: [{priority: 1000, shutdownGracePeriodSeconds: 5}, \
+                      {priority: -1, shutdownGracePeriodSeconds: 0}]\n";
+        assert_eq!(periods(listed), [(-1, seconds(0)), (1000, seconds(5))]);
+        for (text, reason) in [
+            ("shutdownGracePeriodCriticalPods: 1s", "must not be longer than shutdownGracePeriod"),
+            (&*format!("shutdownGracePeriod: 9s\n{listed}"), "cannot stand beside shutdownGracePeriod"),
+            ("shutdownGracePeriodByPodPriority: [{prio: 1}]", "unknown field: prio"),
+        ] {
+            let errors = decode(text).unwrap_err();
+            assert!(errors.len() == 1 && errors[0].contains(reason), "{text}: {errors:?}");
+        }
     }
 
     #[test]

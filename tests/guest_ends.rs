@@ -108,3 +108,33 @@ fn what_a_container_left_in_the_background_is_gone_before_its_successor_starts()
     let survivors: Vec<_> = of_first.iter().filter(|pid| process::in_cgroup(&cgroup).contains(pid)).collect();
     assert_eq!(survivors, [&0; 0]);
 }
+
+/// A Pod that writes down in `diary` what happens to it when it is told to end.
+fn diarist(name: &str, on_term: &str, spec: &str, diary: &std::path::Path) -> String {
+    let script = format!("trap '{on_term}' TERM; while :; do sleep 1000 & wait $!; done");
+    let volume = format!("{spec}\nvolumes: [{{name: diary, hostPath: {{path: {}}}}}]", diary.display());
+    let container = "volumeMounts: [{name: diary, mountPath: /diary}]";
+    ShellPod { name, script: &script, spec: &volume, container }.yaml()
+}
+
+#[test]
+fn a_node_that_ends_stops_critical_pods_last_and_keeps_to_its_time() {
+    let site = harness::Site::new(Options::default());
+    site.configure("shutdownGracePeriod: 7s\nshutdownGracePeriodCriticalPods: 4s\n");
+    let diary = tempfile::tempdir().unwrap();
+    let node = Node::start_in(site);
+    let told =
+        |word: &str| format!("echo {word} >>/diary/all; sleep 1; echo {word} ends >>/diary/all; exit 0");
+    let critical = "priorityClassName: system-node-critical";
+    node.manifest("critical.yaml", &diarist("critical", &told("critical"), critical, diary.path()));
+    node.manifest("plain.yaml", &diarist("plain", &told("plain"), "", diary.path()));
+    // It would take forever, and be waited for as long.
+    let deaf = "terminationGracePeriodSeconds: 3600";
+    node.manifest("deaf.yaml", &diarist("deaf", "", deaf, diary.path()));
+    for pod in ["critical", "plain", "deaf"] {
+        node.wait_running(pod, "main");
+    }
+    node.stop();
+    let written = std::fs::read_to_string(diary.path().join("all")).unwrap();
+    assert_eq!(written, "plain\nplain ends\ncritical\ncritical ends\n");
+}

@@ -798,7 +798,11 @@ fn version(name: usize, content: usize) -> Arc<Pod> {
         _ => &[],
     };
     let after = others.iter().map(|name| id(name)).collect();
-    Arc::new(Pod { recreate: content.is_multiple_of(2), after, ..plain(&format!("{}{content}", NAMES[name])) })
+    Arc::new(Pod {
+        recreate: content.is_multiple_of(2),
+        after,
+        ..plain(&format!("{}{content}", NAMES[name]))
+    })
 }
 
 /// No name twice in one file, as the manifest promises.

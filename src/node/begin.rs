@@ -123,6 +123,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         unacknowledged: None,
         sweep_at: None,
         ending: None,
+        shutdown: None,
         _only_one: only_one,
         options,
     };

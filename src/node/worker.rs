@@ -41,6 +41,7 @@ use crate::order;
 use crate::pod::event::Index;
 use crate::pod::machine::Settings;
 use crate::pod::set::{Set, SetEvent};
+use crate::pod::shutdown::Shutdown;
 use crate::pod::{BootTime, Command, Event, Machine, PodStatus, Rehearsal};
 use crate::source::{Answer, Source, UrlError};
 use crate::sys::spawner::Spawner;
@@ -182,6 +183,8 @@ pub struct Worker {
     pub unacknowledged: Option<u64>,
     pub sweep_at: Option<BootTime>,
     pub ending: Option<Ending>,
+    /// The order in which all Pods end, once they shall.
+    pub shutdown: Option<Shutdown>,
     /// Locked: the next worker waits for the end of this one.
     pub _only_one: std::fs::File,
 }
@@ -278,7 +281,23 @@ impl Worker {
     fn stop_everything(&mut self) {
         log::info!("stopping all Pods");
         self.ending = Some(Ending::Stop);
-        self.events.extend(self.pods.keys().map(|number| (*number, Event::Stop { within: None })));
+        // What is only rehearsed has nothing that could be ended.
+        let (rehearsed, others): (Vec<_>, Vec<_>) =
+            self.pods.iter().partition(|(_, run)| run.machine.rehearsal().is_some());
+        self.events.extend(rehearsed.iter().map(|(number, _)| (**number, Event::Stop { within: None })));
+        let pods = others.iter().map(|(_, run)| Arc::clone(run.pod())).collect();
+        self.shutdown = Some(Shutdown::new(pods, &self.options.config.shutdown.periods()));
+        self.go_on_shutting_down(None);
+    }
+
+    /// Stops the Pods whose turn it is.
+    fn go_on_shutting_down(&mut self, gone: Option<&Uid>) {
+        let Some(shutdown) = &mut self.shutdown else { return };
+        for (uid, within) in shutdown.step(gone, clock::now()) {
+            if let Some(&number) = self.numbers.get(&uid) {
+                self.tell(number, Event::Stop { within });
+            }
+        }
     }
 
     /// A new worker reads everything anew; but not one that could not start.
@@ -335,7 +354,9 @@ impl Worker {
         let url = self.url.as_ref().and_then(ManifestUrl::deadline);
         let sources = url.into_iter().chain([BootTime::from(self.source.deadline())]);
         let sources = sources.filter(|_| self.ending.is_none()).min();
-        let others = [sources, self.sweep_at, self.later_at, self.errands.deadline(), self.pulls.deadline()];
+        let shutdown = self.shutdown.as_ref().and_then(Shutdown::deadline);
+        let others =
+            [sources, shutdown, self.sweep_at, self.later_at, self.errands.deadline(), self.pulls.deadline()];
         self.deadlines.first().into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -350,6 +371,9 @@ impl Worker {
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep_logs();
+        }
+        if self.shutdown.as_ref().and_then(Shutdown::deadline).is_some_and(|at| at <= now) {
+            self.go_on_shutting_down(None);
         }
         self.pass_time_of_errands(now);
         self.give_up_asking(now);
@@ -415,6 +439,7 @@ impl Worker {
         self.unsaved.remove(&number);
         self.weigh_class(run.qos);
         self.sweep_logs();
+        self.go_on_shutting_down(Some(&uid));
         let commands = self.set.step(SetEvent::PodGone { uid });
         // Its manifest still asks for a Pod that is stopped with all others.
         if self.ending != Some(Ending::Stop) {

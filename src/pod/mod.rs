@@ -13,6 +13,7 @@ mod probe;
 mod run;
 pub mod secrets;
 pub mod set;
+pub mod shutdown;
 pub mod status;
 pub mod time;
 

@@ -1,0 +1,238 @@
+//! The end of all Pods: those of low priority first, and of two that come after each other (`podkeep.io/after`) the later one
+//! first, within the time that the node has (`K/nodeshutdown/`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::BootTime;
+use crate::manifest::{Pod, PodId, Uid};
+
+/// From this priority on Pods are critical (`system-cluster-critical`).
+pub const CRITICAL: i32 = 2_000_000_000;
+
+/// What Pods of one range of priorities get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// The least priority of the range; the next period begins the next range. What lies below all is of the first one.
+    pub priority: i32,
+    /// From the end of those before them; `None`: as long as their own grace periods say.
+    pub within: Option<Duration>,
+}
+
+/// All Pods on their way off the node.
+#[derive(Debug)]
+pub struct Shutdown {
+    groups: VecDeque<Group>,
+}
+
+#[derive(Debug)]
+struct Group {
+    within: Option<Duration>,
+    /// Once it is this group's turn.
+    until: Option<BootTime>,
+    pods: Vec<Ending>,
+}
+
+#[derive(Debug)]
+struct Ending {
+    pod: Arc<Pod>,
+    course: Course,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    Runs,
+    Stops,
+    /// Its group's time is over: it is being killed.
+    Late,
+}
+
+impl Shutdown {
+    /// `periods`: by ascending priority, at least one.
+    pub fn new(pods: Vec<Arc<Pod>>, periods: &[Period]) -> Shutdown {
+        let mut groups: VecDeque<Group> = periods
+            .iter()
+            .map(|period| Group { within: period.within, until: None, pods: Vec::new() })
+            .collect();
+        for (pod, group) in pods.iter().zip(group_of_each(&pods, periods)) {
+            groups[group].pods.push(Ending { pod: Arc::clone(pod), course: Course::Runs });
+        }
+        Shutdown { groups }
+    }
+
+    /// Which Pods are to be stopped now, and within what time if not within their own grace period.
+    pub fn step(&mut self, gone: Option<&Uid>, now: BootTime) -> Vec<(Uid, Option<Duration>)> {
+        for group in &mut self.groups {
+            group.pods.retain(|ending| Some(&ending.pod.uid) != gone);
+        }
+        let mut stops = Vec::new();
+        while let Some(group) = self.groups.front_mut() {
+            let within = group.within;
+            group.until = group.until.or_else(|| within.map(|within| now + within));
+            stops.extend(group.stop_those_that_may(now));
+            let nobody_is_left = group.pods.iter().all(|ending| ending.course == Course::Late);
+            let is_over = nobody_is_left || group.until.is_some_and(|until| until <= now);
+            if !is_over || self.groups.len() == 1 {
+                break;
+            }
+            // Nobody waits for those that have not ended in time, but those that they come after.
+            let late = self.groups.pop_front().map(|group| group.pods);
+            let late = late.into_iter().flatten().map(|ending| Ending { course: Course::Late, ..ending });
+            if let Some(next) = self.groups.front_mut() {
+                next.pods.extend(late);
+            }
+        }
+        stops
+    }
+
+    /// When a group's time is over.
+    pub fn deadline(&self) -> Option<BootTime> {
+        let group = self.groups.front()?;
+        group.until.filter(|_| {
+            group.pods.iter().any(|ending| ending.course == Course::Runs) || self.groups.len() > 1
+        })
+    }
+}
+
+impl Group {
+    fn stop_those_that_may(&mut self, now: BootTime) -> Vec<(Uid, Option<Duration>)> {
+        let is_late = self.until.is_some_and(|until| until <= now);
+        let waits = |id: &PodId| self.pods.iter().any(|other| other.pod.after.contains(id));
+        let may: Vec<bool> = self.pods.iter().map(|ending| is_late || !waits(&ending.pod.id)).collect();
+        // Edits may leave versions on the machine that come after each other: nobody is left to wait for then.
+        let nothing_moves =
+            !self.pods.iter().zip(&may).any(|(ending, may)| ending.course != Course::Runs || *may);
+        let left = self.until.map(|until| until.max(now) - now);
+        let untold = self
+            .pods
+            .iter_mut()
+            .zip(may)
+            .filter(|(ending, may)| ending.course == Course::Runs && (*may || nothing_moves));
+        untold
+            .map(|(ending, _)| {
+                ending.course = Course::Stops;
+                (ending.pod.uid.clone(), left)
+            })
+            .collect()
+    }
+}
+
+/// The group of each Pod's priority; or that of a Pod which comes after it, where that is a later one.
+fn group_of_each(pods: &[Arc<Pod>], periods: &[Period]) -> Vec<usize> {
+    let by_priority =
+        |pod: &Arc<Pod>| periods.iter().rposition(|period| period.priority <= pod.priority).unwrap_or(0);
+    let mut groups: Vec<usize> = pods.iter().map(by_priority).collect();
+    loop {
+        let before = groups.clone();
+        for (later, pod) in pods.iter().enumerate() {
+            for (earlier, other) in pods.iter().enumerate() {
+                if pod.after.contains(&other.id) {
+                    groups[earlier] = groups[earlier].max(groups[later]);
+                }
+            }
+        }
+        if groups == before {
+            return groups;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str, priority: i32, after: &[&str]) -> Arc<Pod> {
+        let id = |name: &str| PodId { namespace: "default".to_owned(), name: name.to_owned() };
+        let hex: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let uid = Uid::parse(&format!("{hex:0>32}")).unwrap();
+        let after = after.iter().map(|name| id(name)).collect();
+        Arc::new(Pod { priority, after, ..Pod::plain(id(name), uid, Vec::new()) })
+    }
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::from(Duration::from_secs(1000 + seconds))
+    }
+
+    struct Story {
+        shutdown: Shutdown,
+        pods: Vec<Arc<Pod>>,
+    }
+
+    impl Story {
+        fn new(pods: Vec<Arc<Pod>>, periods: &[(i32, Option<u64>)]) -> Story {
+            let period = |(priority, within): &(i32, Option<u64>)| Period {
+                priority: *priority,
+                within: within.map(Duration::from_secs),
+            };
+            let periods: Vec<_> = periods.iter().map(period).collect();
+            Story { shutdown: Shutdown::new(pods.clone(), &periods), pods }
+        }
+
+        /// Who is stopped when this one is gone (or nobody), with the seconds it has.
+        fn stops(&mut self, gone: &str, seconds: u64) -> String {
+            let gone = self.pods.iter().find(|pod| pod.id.name == gone).map(|pod| pod.uid.clone());
+            let stops = self.shutdown.step(gone.as_ref(), at(seconds));
+            let told = |(uid, within): &(Uid, Option<Duration>)| {
+                let pod = self.pods.iter().find(|pod| pod.uid == *uid).unwrap();
+                let within = within.map(|within| format!(" {}", within.as_secs())).unwrap_or_default();
+                format!("{}{within}", pod.id.name)
+            };
+            stops.iter().map(told).collect::<Vec<_>>().join(", ")
+        }
+    }
+
+    #[test]
+    fn the_critical_ones_end_last() {
+        let pods =
+            vec![pod("dns", CRITICAL, &[]), pod("a", 0, &[]), pod("b", 1000, &[]), pod("low", -5, &[])];
+        let mut story = Story::new(pods, &[(0, None), (CRITICAL, None)]);
+        assert_eq!(story.stops("", 0), "a, b, low");
+        assert_eq!(story.shutdown.deadline(), None);
+        assert_eq!(story.stops("a", 1), "");
+        assert_eq!(story.stops("low", 1), "");
+        assert_eq!(story.stops("b", 100), "dns");
+    }
+
+    #[test]
+    fn a_group_has_its_time_and_no_more() {
+        let pods = vec![
+            pod("a", 0, &[]),
+            pod("b", 0, &["a"]),
+            pod("dns", CRITICAL, &[]),
+            pod("net", CRITICAL, &["a"]),
+        ];
+        let mut story = Story::new(pods, &[(0, Some(20)), (1000, Some(7)), (CRITICAL, Some(10))]);
+        // `a` goes with the later one of those that come after it.
+        assert_eq!(story.stops("", 0), "b 20");
+        assert_eq!(story.shutdown.deadline(), Some(at(20)));
+        assert_eq!(story.stops("", 19), "");
+        // A group without Pods takes no time.
+        assert_eq!(story.stops("", 20), "dns 10, net 10");
+        assert_eq!(story.stops("net", 25), "");
+        assert_eq!(story.stops("b", 26), "a 4");
+        assert_eq!(story.shutdown.deadline(), None);
+    }
+
+    #[test]
+    fn whom_nobody_stopped_in_time_is_stopped_at_its_end() {
+        let pods = vec![pod("a", 0, &[]), pod("b", 0, &["a"])];
+        let mut story = Story::new(pods, &[(0, Some(20)), (CRITICAL, Some(10))]);
+        assert_eq!(story.stops("", 0), "b 20");
+        assert_eq!(story.stops("", 20), "a 0");
+    }
+
+    #[test]
+    fn versions_that_come_after_each_other_end_all_the_same() {
+        let pods = vec![pod("a", 0, &["b"]), pod("b", 0, &["a"])];
+        let mut story = Story::new(pods, &[(0, None)]);
+        assert_eq!(story.stops("", 0), "a, b");
+    }
+
+    #[test]
+    fn time_runs_from_the_end_of_those_before() {
+        let mut story = Story::new(vec![pod("a", 0, &[]), pod("z", 10, &[])], &[(0, Some(5)), (10, Some(5))]);
+        assert_eq!(story.stops("", 0), "a 5");
+        assert_eq!(story.stops("a", 1), "z 5");
+    }
+}
