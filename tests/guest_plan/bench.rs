@@ -44,6 +44,8 @@ pub struct Waits {
 pub struct Outcome {
     pub output: String,
     pub status: Option<i32>,
+    /// What has ended it, where that was a signal.
+    pub signal: Option<i32>,
 }
 
 impl Outcome {
@@ -58,7 +60,7 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Running {
     spawned: Spawned,
-    /// Until it is at its end: it holds copies of the streams.
+    /// Until it has executed: it holds copies of the streams, and nobody would see the end of the output.
     plan: Option<Plan>,
     output: File,
     heard: std::cell::RefCell<String>,
@@ -203,8 +205,8 @@ impl Bench {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let root = Root::Directory(self.rootfs());
         let mut running = self.launch(root, Some(theirs.into())).unwrap_or_else(|error| panic!("{error}"));
-        running.output = receive_descriptor(&ours).into();
         assert_eq!(running.next(), Progress::Executed);
+        running.output = receive_descriptor(&ours).into();
         running.finish()
     }
 
@@ -319,18 +321,24 @@ impl Running {
     }
 
     pub fn try_next(&mut self) -> Result<Progress, String> {
-        self.spawned.report.next(self.plan.as_ref().unwrap()).map_err(|error| error.to_string())
+        let progress = self.spawned.report.next(self.plan.as_ref().expect("it is still on its way"));
+        if progress == Ok(Progress::Executed) {
+            self.plan = None;
+        }
+        progress.map_err(|error| error.to_string())
     }
 
     pub fn go_on(&self) {
         self.spawned.report.go_on().unwrap();
     }
 
-    /// Reads until the output ends with this line.
+    /// Reads until the output ends with this line. Panics if the process ends first, be it between clone and exec, which its
+    /// report cannot tell from exec.
     pub fn wait_for(&self, line: &str) {
         let mut byte = [0];
         while !self.heard.borrow().ends_with(&format!("{line}\n")) {
-            assert_eq!((&self.output).read(&mut byte).unwrap(), 1, "{}", self.heard.borrow());
+            let read = (&self.output).read(&mut byte).unwrap();
+            assert_eq!(read, 1, "it has ended and never said {line}: {}", self.heard.borrow());
             self.heard.borrow_mut().push(char::from(byte[0]));
         }
     }
@@ -353,9 +361,10 @@ impl Running {
                 Err(error) => panic!("{error}"),
             }
         }
-        let status = waitid(WaitId::PidFd(self.spawned.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        let status =
+            waitid(WaitId::PidFd(self.spawned.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
         let output = String::from_utf8_lossy(&output).into_owned();
-        Outcome { output, status: status.and_then(|status| status.exit_status()) }
+        Outcome { output, status: status.exit_status(), signal: status.terminating_signal() }
     }
 }
 
