@@ -174,6 +174,42 @@ fn a_start_in_a_frozen_pod_can_be_given_up() {
     before.assert_again(|| Census::take_with(&node));
 }
 
+/// The least that a Pod may have of the CPU is 1 ms in 100, and a process on its way takes more than that. It comes to its program
+/// when it comes: nobody waits for it.
+#[test]
+fn a_start_in_a_throttled_pod_holds_up_no_other() {
+    let node = Node::start(Options::default());
+    let spec = "terminationGracePeriodSeconds: 1";
+    let container = "resources: {limits: {cpu: 1m}}";
+    let slow = ShellPod { name: "slow", script: "exec sleep 1000", spec, container };
+    node.manifest("web.yaml", &shell_pod("web", "exec sleep 1000"));
+    let web = node.wait_running("web", "main");
+    node.manifest("slow.yaml", &slow.yaml());
+    let born = wait_until("it is born", || process::in_cgroup("/podkeep/burstable").first().copied());
+    let container = process::cgroup(born);
+    let pod = container.strip_suffix("/main").unwrap();
+    let limit = |text: &str| {
+        for group in [pod, &container] {
+            let dir = Path::new("/sys/fs/cgroup").join(group.trim_start_matches('/'));
+            fs::write(dir.join("cpu.max"), text).unwrap();
+        }
+    };
+    assert_eq!([pod, &container].map(|group| interface_file(group, "cpu.max")), ["1000 100000\n"; 2]);
+    // A tenth of that, so that it cannot be there before the others, however slow they are.
+    limit("1000 1000000");
+    wait_until("it is throttled", || (keyed(pod, "cpu.stat", "nr_throttled") > 0).then_some(()));
+
+    kill(web, Signal::KILL);
+    wait_until("the other Pod runs again", || (node.wait_running("web", "main") != web).then_some(()));
+    node.manifest("new.yaml", &shell_pod("new", "exec sleep 1000"));
+    node.wait_running("new", "main");
+    assert_eq!(node.list().pod("slow").unwrap().container("main").unwrap().running_pid(), None);
+    assert_eq!(process::in_cgroup(&container), [born]);
+
+    limit("max");
+    assert_eq!(node.wait_running("slow", "main"), born);
+}
+
 #[test]
 fn a_container_of_which_a_neighbour_was_oom_killed_runs_on() {
     let node = Node::start(Options::default());
