@@ -1,4 +1,4 @@
-//! One `Spec`, two runtimes: what podkeep makes of a Pod, run by crun, looks the same from inside as when podkeep runs it.
+//! One `Spec`, two runtimes: what the node makes of a Pod, run by crun, looks the same from inside as when podkeep runs it.
 //!
 //! What the two may do in different ways is named in `guest_same_view/view.rs`; everything else has to be equal.
 //!
@@ -10,18 +10,13 @@ mod harness;
 mod view;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
-use podkeep::container::{self, Bind, ImageConfig, Recipe, ResolvedUser, resources, seccomp, user};
-use podkeep::manifest::pod::SeccompProfile;
-use podkeep::manifest::{self, Pod};
-use podkeep::volume;
 use serde_json::{Value, json};
 
 use harness::manifest::ShellPod;
-use harness::{NODE_NAME, Node, Options};
+use harness::{Node, Options};
 use view::View;
 
 /// Its output is a [`View`]; the Pod then stays, so that its volumes do.
@@ -31,10 +26,9 @@ const LOOK_AND_STAY: &str = concat!(include_str!("guest_same_view/look.sh"), "\n
 const NO_MKDIR: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
     "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}"#;
 
-/// What both containers are made from: a node on which the Pod `view` runs.
+/// Where both containers come from: a node on which the Pod `view` runs.
 struct Bench {
     node: Node,
-    pod: Arc<Pod>,
 }
 
 impl Bench {
@@ -45,9 +39,7 @@ impl Bench {
         fs::write(node.root().join("seccomp/no-mkdir.json"), NO_MKDIR).unwrap();
         let manifest = ShellPod { name: "view", script: LOOK_AND_STAY, spec, container }.yaml() + others;
         node.manifest("view.yaml", &manifest);
-        let decoded = manifest::decode(Path::new("view.yaml"), manifest.as_bytes(), NODE_NAME).unwrap();
-        let pod = Arc::new(decoded.pods.into_iter().next().unwrap());
-        Bench { node, pod }
+        Bench { node }
     }
 
     /// What the Pod's container sees, as podkeep runs it.
@@ -97,65 +89,10 @@ impl Bench {
         View::parse(text, &paths("maskedPaths"), &paths("readonlyPaths"))
     }
 
-    /// The node's word, from the same ingredients.
+    /// The node's own.
     fn spec(&self) -> Value {
-        let container = &self.pod.containers[0];
-        let folder = self.node.root().join("pods").join(self.pod.uid.as_str());
-        let image = ImageConfig {
-            env: vec!["PATH=/bin".to_owned()],
-            cmd: vec!["sh".to_owned()],
-            ..Default::default()
-        };
-        let permitted = container::permitted_capabilities(&container.security).unwrap();
-        let recipe = Recipe {
-            pod: &self.pod,
-            container,
-            image: &image,
-            user: &self.user(),
-            hostname: self.pod.hostname.as_deref().unwrap_or(NODE_NAME),
-            binds: self.binds(&folder),
-            open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
-            cgroup: PathBuf::from("/replaced"),
-            resources: resources::of_container(&self.pod, container, true),
-            oom_score_adj: Some(resources::oom_score_adj(
-                &self.pod,
-                container,
-                rustix::system::sysinfo().totalram,
-            )),
-            ids: None,
-            shm: volume::shared_memory(&folder),
-            lsm: container::Lsm::of_this_host(),
-        };
-        let mut spec = container::spec(&recipe).unwrap();
-        // podkeep hands itself the compiled program beside it.
-        let profile = match container.security.seccomp_profile(true) {
-            SeccompProfile::Unconfined => None,
-            SeccompProfile::RuntimeDefault => Some(seccomp::default_profile(permitted)),
-            SeccompProfile::Localhost(_) => Some(Arc::new(seccomp::load(NO_MKDIR.as_bytes()).unwrap())),
-        };
-        spec.linux_mut().as_mut().unwrap().set_seccomp(profile.as_deref().cloned());
-        serde_json::to_value(spec).unwrap()
-    }
-
-    fn user(&self) -> ResolvedUser {
-        let security = &self.pod.containers[0].security;
-        let read = |name: &str| fs::read(self.only_layer().join("etc").join(name)).ok();
-        let (passwd, group) = (read("passwd"), read("group"));
-        user::resolve("", security.run_as_user, security.run_as_group, passwd.as_deref(), group.as_deref())
-            .unwrap()
-    }
-
-    fn binds(&self, folder: &Path) -> Vec<Bind> {
-        let bind = |mount: &manifest::pod::VolumeMount| {
-            let volume = self.pod.volumes.iter().find(|volume| volume.name == mount.volume).unwrap();
-            Bind {
-                source: volume::host_source(volume, folder).unwrap(),
-                destination: mount.mount_path.clone(),
-                read_only: mount.read_only,
-                mapped: false,
-            }
-        };
-        self.pod.containers[0].mounts.iter().map(bind).collect()
+        let spec = self.node.ask(&["inspect", "view", "-c", "main", "--spec"]);
+        serde_json::from_str(&spec).expect("a config.json")
     }
 }
 
@@ -216,4 +153,30 @@ fn of_two_containers_under_a_profile_of_the_nodes() {
         "  - {name: side, image: 'busybox:1.35', command: [sleep, '1000']}\n",
     );
     assert!(view.section("profile")[0].contains("not supported"), "{view:?}");
+}
+
+#[test]
+fn the_plan_is_that_of_the_container_that_runs() {
+    let bench = Bench::new(
+        "terminationGracePeriodSeconds: 1\nshareProcessNamespace: true",
+        "securityContext: {runAsUser: 1000}\nworkingDir: /tmp",
+        "  - {name: side, image: 'busybox:1.35', command: [sleep, '1000']}\n",
+    );
+    bench.node.wait_running("view", "main");
+    bench.node.wait_running("view", "side");
+    let plan = |container: &str| bench.node.ask(&["inspect", "view", "-c", container, "--plan"]);
+    let (main, side) = (plan("main"), plan("side"));
+    for step in ["join the pid namespace", "enter working directory /tmp", "set uid 1000", "pivot root"] {
+        assert!(main.lines().any(|line| line == step), "{step} is missing:\n{main}");
+    }
+    assert_eq!((main.lines().last(), side.lines().last()), (Some("execute sh"), Some("execute sleep")));
+
+    // Where it cannot be told, it is said why.
+    let refused = |args: &[&str]| {
+        let output = bench.node.try_ask(&[&["inspect"], args].concat());
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(refused(&["view", "--plan"]).contains("choose one with -c: main, side"));
+    assert!(refused(&["nobody", "--spec"]).contains("there is no Pod default/nobody"));
 }

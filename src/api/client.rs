@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::exec::Refused;
 use super::view::PodList;
 use super::{PODS, descriptors, events};
 use crate::events::Record;
@@ -22,8 +23,8 @@ pub enum Error {
     Down(PathBuf),
     #[error("ask the node on {socket}: {cause}")]
     Io { socket: PathBuf, cause: io::Error },
-    #[error("the node on {socket} answers {status}: {body}")]
-    Refused { socket: PathBuf, status: u16, body: String },
+    #[error("the node on {socket} answers {status}: {why}")]
+    Refused { socket: PathBuf, status: u16, why: String },
     #[error("the node on {socket} answers what this podkeep does not understand: {cause}")]
     Unreadable { socket: PathBuf, cause: String },
 }
@@ -33,18 +34,29 @@ pub enum Error {
 /// # Errors
 /// When the node is down, or answers anything else.
 pub fn pods(socket: &Path) -> Result<PodList, Error> {
+    let unreadable =
+        |error: serde_json::Error| Error::Unreadable { socket: socket.to_owned(), cause: error.to_string() };
+    serde_json::from_slice(&get(socket, PODS)?).map_err(unreadable)
+}
+
+/// The body of what is at the path.
+///
+/// # Errors
+/// When the node is down, or does not answer 200.
+pub fn get(socket: &Path, path: &str) -> Result<Vec<u8>, Error> {
     let mut stream = connect(socket)?;
     let failed = |cause| Error::Io { socket: socket.to_owned(), cause };
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-    write!(stream, "GET {PODS} HTTP/1.1\r\nHost: podkeep\r\nConnection: close\r\n\r\n").map_err(failed)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: podkeep\r\nConnection: close\r\n\r\n").map_err(failed)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).map_err(failed)?;
     let unreadable = |cause: String| Error::Unreadable { socket: socket.to_owned(), cause };
     match parse(&answer).map_err(unreadable)? {
-        (200, body) => serde_json::from_slice(body).map_err(|error| unreadable(error.to_string())),
+        (200, body) => Ok(body.to_vec()),
         (status, body) => {
-            let body = String::from_utf8_lossy(body).into_owned();
-            Err(Error::Refused { socket: socket.to_owned(), status, body })
+            let said = serde_json::from_slice(body).map(|refused: Refused| refused.error);
+            let why = said.unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned());
+            Err(Error::Refused { socket: socket.to_owned(), status, why })
         }
     }
 }

@@ -11,9 +11,8 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
-use super::PODS;
+use super::container::Path;
 use super::server::{self, Request, write_response};
-use crate::manifest::PodId;
 use crate::node::{ExecError, ExecRequest, ExecStreams, Handle, TerminalSize};
 
 /// What is asked for.
@@ -49,34 +48,8 @@ pub struct Refused {
     pub exit_code: Option<u8>,
 }
 
-/// Which container.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Path {
-    pub pod: PodId,
-    pub container: String,
-}
-
-impl Path {
-    pub fn parse(path: &str) -> Option<Path> {
-        let mut words = path.strip_prefix(PODS)?.strip_prefix('/')?.split('/');
-        let mut word = || words.next().filter(|word| !word.is_empty());
-        let (namespace, name) = (word()?.to_owned(), word()?.to_owned());
-        (word()? == "containers").then_some(())?;
-        let container = word()?.to_owned();
-        let ends = word()? == "exec" && words.next().is_none();
-        ends.then_some(Path { pod: PodId { namespace, name }, container })
-    }
-}
-
-impl std::fmt::Display for Path {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Path { pod: PodId { namespace, name }, container } = self;
-        write!(f, "{PODS}/{namespace}/{name}/containers/{container}/exec")
-    }
-}
-
 /// Hands the request on to the loop, and with it the connection: this thread waits for nothing.
-pub(super) fn begin(stream: UnixStream, path: &Path, request: Request, handle: &Handle) -> io::Result<()> {
+pub(super) fn begin(stream: UnixStream, path: Path, request: Request, handle: &Handle) -> io::Result<()> {
     let streams = match serde_json::from_slice(&request.body) {
         Ok(ask) => streams(&ask, request.fds).map(|streams| (ask, streams)),
         Err(error) => Err(error.to_string()),
@@ -93,7 +66,7 @@ pub(super) fn begin(stream: UnixStream, path: &Path, request: Request, handle: &
         let (status, body) = response(result);
         let _ = write_response(&stream, status, &body);
     });
-    let (pod, container, command) = (path.pod.clone(), path.container.clone(), ask.command);
+    let (Path { pod, container, .. }, command) = (path, ask.command);
     let asked = handle.exec(ExecRequest { pod, container, command, streams, asker, answer });
     asked.or_else(|error| {
         write_response(&spare, "503 Service Unavailable", &server::error(&error.to_string()))
@@ -123,7 +96,7 @@ fn response(result: Result<u8, ExecError>) -> (&'static str, Vec<u8>) {
         Err(error) => error,
     };
     let (status, exit_code) = match &error {
-        ExecError::NoPod(_) | ExecError::NoContainer { .. } => ("404 Not Found", None),
+        ExecError::NotThere(_) => ("404 Not Found", None),
         ExecError::NotRunning(_) => ("409 Conflict", None),
         ExecError::Invalid(_) => ("400 Bad Request", None),
         ExecError::Program { found: true, .. } => ("422 Unprocessable Content", Some(126)),
@@ -141,21 +114,6 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_is_read_as_it_was_written() {
-        let pod = PodId { namespace: "default".to_owned(), name: "web-edge7".to_owned() };
-        let path = Path { pod, container: "main".to_owned() };
-        assert_eq!(Path::parse(&path.to_string()), Some(path));
-        for wrong in [
-            "/v1/pods",
-            "/v1/pods/a/b/containers/c",
-            "/v1/pods/a//containers/c/exec",
-            "/v1/pods/a/b/containers/c/exec/d",
-        ] {
-            assert_eq!(Path::parse(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn a_request_without_its_descriptors_is_refused() {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod container;
 pub mod events;
 pub mod exec;
 pub mod server;

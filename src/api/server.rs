@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::container::{self, What};
 use super::view::PodList;
 use super::{EVENTS, HEALTH, PODS, descriptors, events, exec};
-use crate::node::Handle;
+use crate::node::{Handle, InspectError, Inspected};
 
 /// An asker that takes longer to ask or to listen is hung up on.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,12 +60,15 @@ fn answer(mut stream: UnixStream, handle: &Handle) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let (status, body) = match read_request(&stream)? {
-        Some(request) if request.method == "POST" => match exec::Path::parse(&request.path) {
-            Some(path) => return exec::begin(stream, &path, request, handle),
-            None => respond(&request.method, &request.path, handle),
-        },
-        Some(request) => match events::Path::parse(&request.path) {
-            Some(path) if request.method == "GET" => return events::answer(stream, path, &handle.events),
+        Some(request) => match (request.method.as_str(), container::Path::parse(&request.path)) {
+            ("POST", Some(path)) if path.what == What::Exec => {
+                return exec::begin(stream, path, request, handle);
+            }
+            ("GET", Some(path)) if path.what == What::Spec => inspect(path, Inspected::Spec, handle),
+            ("GET", Some(path)) if path.what == What::Plan => inspect(path, Inspected::Plan, handle),
+            ("GET", None) if let Some(path) = events::Path::parse(&request.path) => {
+                return events::answer(stream, path, &handle.events);
+            }
             _ => respond(&request.method, &request.path, handle),
         },
         None => ("400 Bad Request", error("not an HTTP/1.1 request, or one that is too long")),
@@ -138,6 +142,15 @@ fn respond(method: &str, path: &str, handle: &Handle) -> (&'static str, Vec<u8>)
         },
         _ if known => ("405 Method Not Allowed", error("only GET is answered here")),
         _ => ("404 Not Found", error(&format!("there is nothing at {path}; try {PODS}"))),
+    }
+}
+
+fn inspect(path: container::Path, what: Inspected, handle: &Handle) -> (&'static str, Vec<u8>) {
+    match handle.inspect(path.pod, path.container, what) {
+        Ok(Ok(body)) => ("200 OK", body),
+        Ok(Err(cause @ InspectError::NotThere(_))) => ("404 Not Found", error(&cause.to_string())),
+        Ok(Err(cause)) => ("500 Internal Server Error", error(&cause.to_string())),
+        Err(cause) => ("503 Service Unavailable", error(&cause.to_string())),
     }
 }
 

@@ -42,6 +42,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Run a command in a container
     Exec(ExecArgs),
+    /// Show what a container is made from
+    Inspect(InspectArgs),
     /// Show what happened to Pods
     Events(EventsArgs),
     /// Bring images from OCI layouts or archives into the store
@@ -139,6 +141,21 @@ pub struct ExecArgs {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct InspectArgs {
+    /// `web`, `web-<node>` or `namespace/name`
+    pub pod: String,
+    /// Which container, where the Pod has several
+    #[arg(short, long)]
+    pub container: Option<String>,
+    /// Its OCI runtime specification, as config.json for another runtime
+    #[arg(long, required_unless_present = "plan")]
+    pub spec: bool,
+    /// The steps that its process takes between clone and exec
+    #[arg(long, conflicts_with = "spec")]
+    pub plan: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -18,7 +18,8 @@ use super::pods;
 use super::relay::{End, Relay, Way};
 use super::terminal::{Attached, Signals};
 use crate::api::client;
-use crate::api::exec::{Ask, Ended, Path, Refused};
+use crate::api::container::{Path, What};
+use crate::api::exec::{Ask, Ended, Refused};
 
 /// podkeep's own failure: the command was not run. As docker has it; 126 and 127 are about the program.
 const NOT_RUN: u8 = 125;
@@ -36,7 +37,7 @@ pub fn exec(options: &ExecArgs, node: &NodeArgs) -> Result<ExitCode> {
 
 fn run(options: &ExecArgs, node: &NodeArgs) -> Result<u8> {
     let (pod, container) = pods::container(node, &options.pod, options.container.as_deref())?;
-    let path = Path { pod, container }.to_string();
+    let path = Path { pod, container, what: What::Exec }.to_string();
     let signals = Signals::keep_back().context("hold signals back")?;
     let streams = match options.tty {
         true => terminal()?,

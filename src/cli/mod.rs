@@ -7,6 +7,7 @@ mod completions;
 mod events;
 mod exec;
 mod images;
+mod inspect_plan;
 mod journal;
 mod lint;
 mod load;
@@ -64,6 +65,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Logs(options) => pods::logs(&options, &args.node),
         Command::Exec(options) => exec::exec(&options, &args.node),
         Command::Pull(options) => pull::pull_images(&options, &args.node),
+        Command::Inspect(options) => inspect_plan::inspect(&options, &args.node),
         Command::Events(options) => events::events(&options, &args.node),
         Command::Load(options) => load::load(&options, &args.node),
         Command::Save(options) => load::save(&options, &args.node),

@@ -64,13 +64,20 @@ pub struct TerminalSize {
     pub columns: u16,
 }
 
+/// Why there is nothing to tell of a container.
+#[derive(Debug, thiserror::Error)]
+pub enum NotThere {
+    #[error("there is no Pod {0}")]
+    Pod(PodId),
+    #[error("Pod {pod} has no container {container}")]
+    Container { pod: PodId, container: String },
+}
+
 /// Why a command was not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
-    #[error("there is no Pod {0}")]
-    NoPod(PodId),
-    #[error("Pod {pod} has no container {container}")]
-    NoContainer { pod: PodId, container: String },
+    #[error(transparent)]
+    NotThere(#[from] NotThere),
     #[error("container {0} does not run")]
     NotRunning(String),
     #[error("{0}")]
@@ -232,17 +239,20 @@ impl Worker {
         }
     }
 
-    fn running_container(&self, id: &PodId, container: &str) -> Result<(PodNumber, Index), ExecError> {
+    /// A container by its names.
+    pub fn container(&self, id: &PodId, container: &str) -> Result<(PodNumber, Index), NotThere> {
         let is_it = |run: &PodRun| run.pod().id == *id && run.machine.rehearsal().is_none();
         let found = self.pods.iter().find(|(_, run)| is_it(run));
-        let (number, run) = found.ok_or_else(|| ExecError::NoPod(id.clone()))?;
+        let (number, run) = found.ok_or_else(|| NotThere::Pod(id.clone()))?;
         let index = run.pod().containers.iter().position(|one| one.name == container);
-        let missing = || ExecError::NoContainer { pod: id.clone(), container: container.to_owned() };
-        let index = index.ok_or_else(missing)?;
-        if !is_running(run, index) {
-            return Err(ExecError::NotRunning(run.name_of(index)));
-        }
-        Ok((*number, index))
+        let missing = || NotThere::Container { pod: id.clone(), container: container.to_owned() };
+        Ok((*number, index.ok_or_else(missing)?))
+    }
+
+    fn running_container(&self, id: &PodId, container: &str) -> Result<(PodNumber, Index), ExecError> {
+        let (number, index) = self.container(id, container)?;
+        let run = self.pods.get(&number).filter(|run| is_running(run, index));
+        run.map(|_| (number, index)).ok_or_else(|| ExecError::NotRunning(format!("{id}/{container}")))
     }
 
     /// Everything that the process needs, from what the container was started from.
@@ -274,7 +284,7 @@ impl Worker {
         Ok(Ready { target, process, stdio: stdio(streams), beside, keyring })
     }
 
-    fn ingredients_of_run(&mut self, number: PodNumber, container: Index) -> Result<Ingredients> {
+    pub fn ingredients_of_run(&mut self, number: PodNumber, container: Index) -> Result<Ingredients> {
         let run = self.pods.get(&number).context("the Pod is gone")?;
         let pod = Arc::clone(run.pod());
         let spec = &pod.containers[container];

@@ -16,6 +16,7 @@ mod exec;
 pub mod folders;
 mod good_manifests;
 mod images;
+mod inspect;
 mod manifest_url;
 mod notes;
 pub mod offline;
@@ -38,8 +39,9 @@ mod tasks;
 mod user_ids;
 mod worker;
 
-pub use exec::{ExecError, ExecRequest, ExecStreams, TerminalSize};
+pub use exec::{ExecError, ExecRequest, ExecStreams, NotThere, TerminalSize};
 pub use folders::Folders;
+pub use inspect::{InspectError, InspectRequest, Inspected};
 pub use secrets::decode;
 pub use snapshot::{Handle, NoAnswer, PodSnapshot, Snapshot};
 pub use worker::{Options, work};

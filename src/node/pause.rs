@@ -47,7 +47,7 @@ impl Pause {
         !is_ending && matches!(poll(&mut ended, Some(&now)), Ok(0))
     }
 
-    fn namespace(&self) -> Result<OwnedFd> {
+    pub fn namespace(&self) -> Result<OwnedFd> {
         let path = format!("/proc/{}/ns/pid", self.pid);
         Ok(File::open(&path).with_context(|| format!("open {path}"))?.into())
     }

@@ -11,12 +11,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::exec::ExecRequest;
 use super::folders::Folders;
+use super::inspect::{InspectError, InspectRequest, Inspected};
 use crate::cgroup::Controller;
 use crate::events::Recorder;
 use crate::image::Digest;
 use crate::logs::pod_log_dir;
-use crate::manifest::Pod;
 use crate::manifest::pod::Amounts;
+use crate::manifest::{Pod, PodId};
 use crate::pod::{BootTime, PodStatus};
 
 /// How long the node may take to answer before the asker is told that it hangs.
@@ -100,6 +101,7 @@ pub enum Request {
     Snapshot(Sender<Snapshot>),
     /// Answered when the process has ended, by the loop itself: no thread waits for it.
     Exec(Box<ExecRequest>),
+    Inspect(Box<InspectRequest>),
 }
 
 /// The askers' end of the channel; may be cloned through [`Arc`] and used from any thread.
@@ -149,6 +151,21 @@ impl Handle {
     /// When the node is ending; then nothing was answered.
     pub fn exec(&self, request: ExecRequest) -> Result<(), NoAnswer> {
         self.ask(Request::Exec(Box::new(request)))
+    }
+
+    /// What a container is made from, as JSON.
+    ///
+    /// # Errors
+    /// When the node does not answer; the inner one when there is nothing to tell.
+    pub fn inspect(
+        &self,
+        pod: PodId,
+        container: String,
+        what: Inspected,
+    ) -> Result<Result<Vec<u8>, InspectError>, NoAnswer> {
+        let (answer, wait) = channel();
+        self.ask(Request::Inspect(Box::new(InspectRequest { pod, container, what, answer })))?;
+        wait.recv_timeout(ANSWER_WITHIN).map_err(|_| NoAnswer::Late)
     }
 
     fn ask(&self, request: Request) -> Result<(), NoAnswer> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result, bail};
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 use rustix::thread::CapabilitySet;
 
 use super::carry_out::Failed;
@@ -21,11 +21,12 @@ use super::user_ids;
 use super::worker::Worker;
 use crate::cgroup::Controller;
 use crate::config::Config;
+use crate::container::resources;
+use crate::container::seccomp::{self, Program, SeccompError};
 use crate::container::{
     self, Bind, IdRange, ImageConfig, ImageVolume, Lsm, Namespaces, News, Overlay, Plan, Recipe,
     ResolvedUser, Root, Setting, StartError, Stdio,
 };
-use crate::container::{resources, seccomp, seccomp::Program};
 use crate::image::Image;
 use crate::keeper::start_time;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
@@ -110,8 +111,7 @@ impl Worker {
         let Ingredients { pod, user, .. } = ingredients;
         let spec = &pod.containers[container];
         let pod_group = run.group.as_ref().context("the Pod has no cgroup")?;
-        let has_memory = !self.cgroups.missing_controllers().contains(&Controller::Memory);
-        let resources = resources::of_container(pod, spec, has_memory);
+        let resources = self.resources(pod, spec);
         let group = pod_group.child(&spec.name, &resources::settings(&resources)?)?;
         // Checked before anything is made for it: among others, that the Pod's user namespace has its ids.
         let oci = self.container_spec(ingredients, container, group.path(), resources)?;
@@ -160,21 +160,31 @@ impl Worker {
         let folders = &self.options.folders;
         let run = folders.container_run(&ingredients.pod.uid, &container.name, attempt);
         self.spares.run(&run)?;
-        let (upper, work) = (run.join("upper"), run.join("work"));
         if let Some(ids) = ids {
-            for folder in [&upper, &work] {
-                chown(folder, Some(ids.first), Some(ids.first))
+            for folder in [run.join("upper"), run.join("work")] {
+                chown(&folder, Some(ids.first), Some(ids.first))
                     .with_context(|| format!("give {} to the Pod's root", folder.display()))?;
             }
         }
-        Ok(Overlay {
+        Ok(self.root(&ingredients.image, &run, volumes))
+    }
+
+    /// The image's layers below what is in the folder of a run.
+    pub fn root(&self, image: &Image, run: &Path, volumes: Vec<ImageVolume>) -> Overlay {
+        Overlay {
             layers_dir: self.images.layers_dir().to_owned(),
-            lower: ingredients.image.layers.clone(),
-            upper,
-            work,
-            mount_at: folders.mount_point(),
+            lower: image.layers.clone(),
+            upper: run.join("upper"),
+            work: run.join("work"),
+            mount_at: self.options.folders.mount_point(),
             volumes,
-        })
+        }
+    }
+
+    /// The container's limits, as far as this machine can enforce them.
+    pub fn resources(&self, pod: &Pod, container: &Container) -> LinuxResources {
+        let has_memory = !self.cgroups.missing_controllers().contains(&Controller::Memory);
+        resources::of_container(pod, container, has_memory)
     }
 
     /// Describes a container of a Pod, as it is started in this cgroup.
@@ -391,13 +401,35 @@ pub fn seccomp_program(
             let permitted = container::permitted_capabilities(&container.security)?;
             Ok(Some(seccomp::default_program(permitted)))
         }
-        SeccompProfile::Localhost(name) => {
-            let path = folders.seccomp().join(name);
-            let doing = || format!("read the seccomp profile {}", path.display());
-            let text = fs::read(&path).with_context(doing)?;
-            Ok(Some(seccomp::program_of_file(&text).with_context(doing)?))
-        }
+        SeccompProfile::Localhost(name) => of_profile(folders, name, seccomp::program_of_file).map(Some),
     }
+}
+
+/// The same profile, not compiled.
+pub fn seccomp_profile(
+    container: &Container,
+    config: &Config,
+    folders: &Folders,
+) -> Result<Option<LinuxSeccomp>> {
+    match container.security.seccomp_profile(config.seccomp_default) {
+        SeccompProfile::Unconfined => Ok(None),
+        SeccompProfile::RuntimeDefault => {
+            let permitted = container::permitted_capabilities(&container.security)?;
+            Ok(Some(LinuxSeccomp::clone(&seccomp::default_profile(permitted))))
+        }
+        SeccompProfile::Localhost(name) => of_profile(folders, name, seccomp::load).map(Some),
+    }
+}
+
+fn of_profile<T>(
+    folders: &Folders,
+    name: &str,
+    make: impl FnOnce(&[u8]) -> Result<T, SeccompError>,
+) -> Result<T> {
+    let path = folders.seccomp().join(name);
+    let doing = || format!("read the seccomp profile {}", path.display());
+    let text = fs::read(&path).with_context(doing)?;
+    make(&text).with_context(doing)
 }
 
 /// What the container's session keyring is called; every process in it has that one, as with containerd and runc.
@@ -462,7 +494,7 @@ fn binds(pod: &Pod, container: &Container, pod_folder: &Path, layers_dir: &Path)
 }
 
 /// The images that are mounted as volumes, as they were found for this start.
-fn image_volumes(pod: &Pod, container: &Container, run: &ContainerRun) -> Result<Vec<ImageVolume>> {
+pub fn image_volumes(pod: &Pod, container: &Container, run: &ContainerRun) -> Result<Vec<ImageVolume>> {
     let mut volumes = Vec::new();
     for mount in &container.mounts {
         let Some(place) = pod.volumes.iter().position(|volume| volume.name == mount.volume) else { continue };

@@ -314,6 +314,7 @@ impl Worker {
                 // An asker who has gone away needs no answer.
                 Request::Snapshot(answer) => drop(answer.send(self.snapshot())),
                 Request::Exec(request) => self.exec(*request),
+                Request::Inspect(request) => self.inspect(*request),
             }
         }
     }
