@@ -3,134 +3,23 @@
 //! Run with `scripts/vm test guest_pull`; anywhere else these tests fail.
 //! Guest: --root debian
 
+#[path = "images/builder.rs"]
+#[allow(dead_code, reason = "another test's builder")]
+mod builder;
+#[path = "registry/certificates.rs"]
+mod certificates;
 mod harness;
+#[path = "guest_pull/real_parts.rs"]
+mod real_parts;
+#[path = "guest_pull/registry.rs"]
+mod registry;
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::fs;
+use std::path::Path;
 
-use harness::site::sample_image;
 use harness::{Node, Options, wait_until};
+use registry::{RIGHT, Registry, WRONG, listener};
 use rustix::process::Signal;
-
-/// `user` with the password `sesame`, for the registry's htpasswd.
-const HTPASSWD: &str = "user:$2b$04$VjdV23IvMNNiN38DfYtwTu8fcZkQXGGD0uOmPX42viYzrkX2T0pU2\n";
-/// Base64 of `user:sesame`, and of `user:wrong`.
-const RIGHT: &str = "dXNlcjpzZXNhbWU=";
-const WRONG: &str = "dXNlcjp3cm9uZw==";
-
-/// A registry on this machine, without TLS.
-struct Registry {
-    dir: tempfile::TempDir,
-    port: u16,
-    server: Option<Child>,
-    /// It lets nobody in but `user`.
-    is_locked: bool,
-}
-
-impl Registry {
-    /// Empty, and not started.
-    fn new() -> Registry {
-        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
-        // Free a moment ago: the registry cannot be given an open socket.
-        let port = listener(0).local_addr().unwrap().port();
-        Registry { dir, port, server: None, is_locked: false }
-    }
-
-    /// One that runs, lets in nobody but `user`, and has busybox as `busybox:1`.
-    fn locked() -> Registry {
-        let mut registry = Registry::new();
-        registry.is_locked = true;
-        registry.start();
-        registry.push("busybox", "busybox:1");
-        registry
-    }
-
-    /// One that runs and has busybox as `busybox:1`.
-    fn with_busybox() -> Registry {
-        let mut registry = Registry::new();
-        registry.start();
-        registry.push("busybox", "busybox:1");
-        registry
-    }
-
-    fn reference(&self, name: &str) -> String {
-        format!("127.0.0.1:{}/{name}", self.port)
-    }
-
-    fn start(&mut self) {
-        let mut config = serde_json::json!({
-            "version": "0.1",
-            "storage": {"filesystem": {"rootdirectory": self.dir.path().join("data")}},
-            "http": {"addr": format!("127.0.0.1:{}", self.port)},
-        });
-        if self.is_locked {
-            let path = self.dir.path().join("htpasswd");
-            fs::write(&path, HTPASSWD).unwrap();
-            config["auth"] = serde_json::json!({"htpasswd": {"realm": "test", "path": path}});
-        }
-        fs::write(self.dir.path().join("config.yml"), config.to_string()).unwrap();
-        let requests = File::options().append(true).create(true).open(self.requests_file()).unwrap();
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(self.dir.path().join("config.yml")).stdin(Stdio::null());
-        let mut server = command.stdout(requests).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
-        let is_up = lines.by_ref().map_while(Result::ok).any(|line| line.contains("listening on"));
-        assert!(is_up, "docker-registry has ended");
-        // It would wait if nobody read on.
-        thread::spawn(move || lines.for_each(drop));
-        self.server = Some(server);
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            let _ = server.kill();
-            let _ = server.wait();
-        }
-    }
-
-    fn requests_file(&self) -> PathBuf {
-        self.dir.path().join("requests")
-    }
-
-    /// `GET /v2/busybox/manifests/1`, in their order; those that put images in are forgotten.
-    fn requests(&self) -> Vec<String> {
-        let log = fs::read_to_string(self.requests_file()).unwrap_or_default();
-        let asked =
-            log.lines().filter_map(|line| line.split('"').nth(1)).filter(|asked| asked.contains("/v2/"));
-        asked.filter_map(|asked| asked.rsplit_once(' ')).map(|(asked, _)| asked.to_owned()).collect()
-    }
-
-    fn forget_requests(&self) {
-        File::options().write(true).open(self.requests_file()).unwrap().set_len(0).unwrap();
-    }
-
-    /// Puts a sample image in, and forgets that.
-    fn push(&self, sample: &str, name: &str) {
-        let output = Command::new("skopeo")
-            .args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"])
-            .args(self.is_locked.then_some("--dest-creds=user:sesame"))
-            .arg(format!("oci-archive:{}", sample_image(sample).display()))
-            .arg(format!("docker://{}", self.reference(name)))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        self.forget_requests();
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn listener(port: u16) -> TcpListener {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap()
-}
 
 fn node() -> Node {
     Node::start(Options { images: Vec::new(), ..Options::default() })
@@ -301,18 +190,6 @@ fn a_pod_that_is_removed_ends_its_pull() {
     node.wait_gone("two");
     let log = node.node_log_text();
     assert!(log.contains("nobody waits") && log.matches("pulling image").count() == 1, "{log}");
-}
-
-impl Registry {
-    /// A Secret `regcred` that holds this for the registry.
-    fn secret(&self, auth: &str) -> String {
-        let config = serde_json::json!({"auths": {format!("127.0.0.1:{}", self.port): {"auth": auth}}});
-        let secret = serde_json::json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "regcred"},
-            "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": config.to_string()},
-        });
-        secret.to_string()
-    }
 }
 
 /// [`pod`] with `imagePullSecrets`.

@@ -9,6 +9,8 @@ mod breaks;
 #[path = "images/builder.rs"]
 #[allow(dead_code)]
 mod builder;
+#[path = "registry/certificates.rs"]
+mod certificates;
 #[path = "registry/command.rs"]
 mod command;
 #[path = "registry/debian.rs"]

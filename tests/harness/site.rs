@@ -101,6 +101,18 @@ impl Site {
         self.base.join("aside")
     }
 
+    /// `--hosts-dir`
+    fn hosts(&self) -> PathBuf {
+        self.base.join("certs.d")
+    }
+
+    /// Lets the node trust a registry whose certificate is of this authority.
+    pub fn trust(&self, registry: &str, authority: &Path) {
+        let folder = self.hosts().join(registry);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("hosts.toml"), format!("ca = \"{}\"\n", authority.display())).unwrap();
+    }
+
     /// What `podkeep run` wrote to its stderr, over all its lives.
     pub fn node_log(&self) -> PathBuf {
         self.base.join("node.log")
@@ -117,6 +129,7 @@ impl Site {
             ("--pod-manifest-path", path(self.manifests())),
             ("--image-dir", path(self.images())),
             ("--config", path(self.base.join("config.yaml"))),
+            ("--hosts-dir", path(self.hosts())),
             ("--hostname-override", NODE_NAME.to_owned()),
         ];
         pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()

@@ -8,10 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use podkeep::http::{Cause, TlsFault};
-use podkeep::image::Failure;
+use podkeep::image::{Failure, Store};
 use serde_json::json;
 
 use super::builder::{Layer, World, architecture, gzip};
+use super::certificates;
 use super::site::{INDEX, Site};
 
 /// `user` with the password `pw`, for the registry's htpasswd.
@@ -39,7 +40,7 @@ impl Registry {
     /// With a certificate that is valid from and until these times.
     fn with_certificate(from: &str, until: &str) -> Registry {
         let dir = tempfile::tempdir().unwrap();
-        make_certificates(dir.path(), from, until);
+        certificates::make(dir.path(), from, until);
         fs::write(dir.path().join("htpasswd"), HTPASSWD).unwrap();
         // Free a moment ago: the registry cannot be given an open socket.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -85,19 +86,16 @@ impl Registry {
         let certificates = self.dir.path().join("docker");
         fs::create_dir_all(&certificates).unwrap();
         fs::copy(self.dir.path().join("ca.pem"), certificates.join("ca.crt")).unwrap();
-        run(Command::new("skopeo")
-            .args(["--insecure-policy", "copy", "--quiet", "--dest-creds", "user:pw"])
-            .arg("--dest-cert-dir")
-            .arg(certificates)
-            .args(options)
-            .arg(format!("oci:{}:{name}", layout.display()))
-            .arg(format!("docker://{}", self.reference(name))));
+        certificates::run(
+            Command::new("skopeo")
+                .args(["--insecure-policy", "copy", "--quiet", "--dest-creds", "user:pw"])
+                .arg("--dest-cert-dir")
+                .arg(certificates)
+                .args(options)
+                .arg(format!("oci:{}:{name}", layout.display()))
+                .arg(format!("docker://{}", self.reference(name))),
+        );
     }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().expect("the program is there (scripts/install images)");
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn await_listening(child: &mut Child) {
@@ -108,34 +106,7 @@ fn await_listening(child: &mut Child) {
     thread::spawn(move || lines.for_each(drop));
 }
 
-/// An authority `ca.pem`, and a certificate of it for 127.0.0.1 and `registry.test`.
-fn make_certificates(dir: &Path, from: &str, until: &str) {
-    let path = |name: &str| dir.join(name).display().to_string();
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-    let request = |subject: &str, key_file: &str, out: &str, more: &[&str]| {
-        let mut command = Command::new("openssl");
-        command.arg("req").args(key).args(["-subj", subject, "-keyout", &path(key_file), "-out", &path(out)]);
-        run(command.args(more));
-    };
-    request("/CN=authority of the test", "ca.key", "ca.pem", &["-x509", "-days", "3650"]);
-    request("/CN=registry", "leaf.key", "leaf.csr", &[]);
-    let config = format!(
-        "[ca]\ndefault_ca = d\n[d]\ndatabase = {}\nnew_certs_dir = {}\ncertificate = {}\nprivate_key = {}\n\
-         rand_serial = yes\ndefault_md = sha256\npolicy = p\nx509_extensions = e\n[p]\ncommonName = supplied\n\
-         [e]\nsubjectAltName = IP:127.0.0.1, DNS:registry.test\nbasicConstraints = CA:FALSE\n",
-        path("index.txt"),
-        dir.display(),
-        path("ca.pem"),
-        path("ca.key")
-    );
-    fs::write(dir.join("openssl.cnf"), config).unwrap();
-    fs::write(dir.join("index.txt"), "").unwrap();
-    run(Command::new("openssl")
-        .args(["ca", "-batch", "-notext", "-config", &path("openssl.cnf"), "-in", &path("leaf.csr")])
-        .args(["-out", &path("leaf.pem"), "-startdate", from, "-enddate", until]));
-}
-
-/// A layout with an image of twenty layers, and an index of two platforms.
+/// A layout with an image of twenty layers, and an index of three platforms.
 fn layout(world: &World) -> std::path::PathBuf {
     let mut layout = world.layout("source");
     let layer = |text: &str| {
@@ -150,8 +121,10 @@ fn layout(world: &World) -> std::path::PathBuf {
         descriptor
     };
     let wrong = platform(layout.image_for(&[layer("wrong")], json!({}), "s390x"), "s390x");
+    let mut newer = platform(layout.image(&[layer("newer")], json!({})), architecture());
+    newer["platform"]["variant"] = json!("v99");
     let right = platform(layout.image(&[layer("right")], json!({})), architecture());
-    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [wrong, right]});
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [wrong, newer, right]});
     let index = layout.typed_blob(INDEX, index.to_string().as_bytes());
     layout.name("several", index);
     layout.write()
@@ -170,6 +143,34 @@ fn images_come_from_a_real_registry_over_tls_with_a_password() {
     let several = site.pull(&registry.reference("several")).unwrap();
     assert_eq!(site.read(&several, "/number"), "right");
     assert_eq!(site.pull(&registry.reference("twenty")).unwrap(), twenty);
+}
+
+/// As docker has it: certificates in a folder of the registry's name, and a file of credentials.
+#[test]
+fn a_person_pulls_with_dockers_folder_of_certificates_and_its_credentials() {
+    let registry = Registry::start();
+    let world = World::new();
+    let layout = layout(&world);
+    registry.push(&layout, "twenty", &[]);
+    registry.push(&layout, "several", &["--all"]);
+    let site = Site::new();
+    let name = format!("127.0.0.1:{}", registry.port);
+    let folder = site.path("certs.d").join(&name);
+    fs::create_dir(&folder).unwrap();
+    fs::copy(registry.dir.path().join("ca.pem"), folder.join("owner.crt")).unwrap();
+    let credentials = json!({"auths": {name: {"auth": "dXNlcjpwdw=="}}}).to_string();
+    fs::write(site.path("docker.json"), credentials).unwrap();
+    let images = ["twenty", "several"].map(|name| registry.reference(name));
+    let mut command = super::command::podkeep(&site);
+    command.arg("--quiet").arg("--docker-config").arg(site.path("docker.json"));
+    let output = command.args(&images).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let store = Store::open(&site.path("root/images")).unwrap();
+    let numbers = images.map(|image| {
+        let image = store.find(&image.parse().unwrap()).unwrap().unwrap();
+        store.read_file(&image, "/number", 64).unwrap().unwrap()
+    });
+    assert_eq!(numbers, [b"19".to_vec(), b"right".to_vec()]);
 }
 
 #[test]
