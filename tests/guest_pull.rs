@@ -3,16 +3,26 @@
 //! Run with `scripts/vm test guest_pull`; anywhere else these tests fail.
 //! Guest: --root debian
 
+#[path = "guest_pull/at_once.rs"]
+mod at_once;
 #[path = "images/builder.rs"]
 #[allow(dead_code, reason = "another test's builder")]
 mod builder;
 #[path = "registry/certificates.rs"]
 mod certificates;
+#[path = "registry/gate.rs"]
+mod gate;
 mod harness;
 #[path = "guest_pull/real_parts.rs"]
 mod real_parts;
 #[path = "guest_pull/registry.rs"]
 mod registry;
+#[path = "registry/site.rs"]
+#[allow(dead_code, reason = "another test's images")]
+mod registry_site;
+#[path = "registry/server.rs"]
+#[allow(dead_code, reason = "another test's server")]
+mod server;
 
 use std::fs;
 use std::path::Path;

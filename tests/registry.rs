@@ -2,6 +2,8 @@
 //!
 //! Runs as root, as unpacking does, on loopback and in temporary folders only.
 
+#[path = "registry/at_once.rs"]
+mod at_once;
 #[path = "registry/authentication.rs"]
 mod authentication;
 #[path = "registry/breaks.rs"]
@@ -15,6 +17,8 @@ mod certificates;
 mod command;
 #[path = "registry/debian.rs"]
 mod debian;
+#[path = "registry/gate.rs"]
+mod gate;
 #[path = "registry/lies.rs"]
 mod lies;
 #[path = "registry/server.rs"]

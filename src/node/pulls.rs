@@ -331,3 +331,29 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beyond_the_burst_waits_for_its_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = ImageConfig::default();
+        (config.registry_pull_qps, config.registry_burst) = (2, 1);
+        let pulls = Pulls::new(dir.path(), dir.path(), &config).unwrap();
+        let began = Instant::now();
+        let reference = "web:1".parse().unwrap();
+        let ask = |cancel| {
+            let options = pulls.from.options(&reference, &PullSecrets::default(), &|_| (), cancel);
+            options.map(drop).unwrap();
+        };
+        (0..3).for_each(|_| ask(Cancel::default()));
+        // Never too early; how much later is the machine's affair.
+        assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+        // Nobody waits for the turn of a pull that was ended.
+        let cancel = Cancel::default();
+        cancel.cancel();
+        ask(cancel);
+    }
+}

@@ -50,6 +50,7 @@ pub fn decode(file: &Path, bytes: &[u8], node_name: &str) -> Result<Manifest, Ve
 
 /// A Pod's `imagePullSecrets`, as they are now.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(test, derive(Default))]
 pub struct PullSecrets(Vec<(ObjectId, Option<Arc<Secret>>)>);
 
 impl PullSecrets {

@@ -97,6 +97,19 @@ impl Site {
     }
 }
 
+/// A text of so many bytes that compresses to four fifths; another one for each seed but 0.
+pub fn noise(seed: u64, bytes: usize) -> String {
+    let mut state = seed;
+    let mut next = || {
+        // xorshift
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(33 + (state % 90) as u8)
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
 pub fn count(folder: &Path) -> usize {
     std::fs::read_dir(folder).unwrap().count()
 }
@@ -119,15 +132,7 @@ impl Served {
 
     /// An image whose layer has so many bytes, compressed, and a little more.
     pub fn large(bytes: usize) -> Served {
-        let mut state = 1u64;
-        let mut noise = || {
-            // xorshift: does not compress.
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            char::from(33 + (state % 90) as u8)
-        };
-        let content: String = (0..bytes * 5 / 4).map(|_| noise()).collect();
+        let content = noise(1, bytes * 5 / 4);
         Served::of_layers(&[Layer::new().file("hello", "world\n").file("noise", &content).finish()])
     }
 
