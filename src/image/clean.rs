@@ -414,3 +414,6 @@ fn remove_file(path: &Path) -> Result<(), Error> {
         other => other.map_err(Error::io("remove", path)),
     }
 }
+
+#[cfg(test)]
+mod tests;

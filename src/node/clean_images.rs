@@ -19,6 +19,8 @@ const FIRST: Duration = Duration::from_secs(10);
 /// When the node looks, and what it wants.
 pub struct CleanUp {
     policy: Policy,
+    /// Age alone is no reason before this: what is old may be needed again by Pods that have yet to come (as the kubelet has it).
+    heed_age_from: BootTime,
     look_at: BootTime,
     under_way: bool,
 }
@@ -31,7 +33,13 @@ impl CleanUp {
             maximum_age: Some(config.maximum_gc_age).filter(|age| !age.is_zero()),
             thresholds: (high < 100).then_some((high, low)),
         };
-        CleanUp { policy, look_at: now + FIRST, under_way: false }
+        let heed_age_from = now + config.maximum_gc_age;
+        CleanUp { policy, heed_age_from, look_at: now + FIRST, under_way: false }
+    }
+
+    fn policy_at(&self, now: BootTime) -> Policy {
+        let maximum_age = self.policy.maximum_age.filter(|_| now > self.heed_age_from);
+        Policy { maximum_age, ..self.policy.clone() }
     }
 }
 
@@ -43,7 +51,7 @@ impl Worker {
         }
         self.clean_up.look_at = now + PERIOD;
         self.clean_up.under_way = true;
-        let (store, policy) = (self.images.store(), self.clean_up.policy.clone());
+        let (store, policy) = (self.images.store(), self.clean_up.policy_at(now));
         let (keep, root_dir) = (self.needed_images(), self.options.folders.root.clone());
         self.trash.add(move || {
             let cleaned = clean(&store, &policy, keep, &root_dir);
@@ -108,4 +116,22 @@ fn clean(store: &Store, policy: &Policy, mut keep: Keep, root_dir: &Path) -> Res
     let named = offline::named_images(root_dir).into_iter();
     keep.references.extend(named.filter_map(|(_, image): (PathBuf, String)| image.parse().ok()));
     store.clean(policy, &keep, false).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn age_alone_is_no_reason_before_the_node_has_run_for_that_long() {
+        let day = Duration::from_secs(24 * 3600);
+        let began = BootTime::from(Duration::from_secs(60));
+        let mut config = ImageConfig::default();
+        config.maximum_gc_age = day;
+        let clean_up = CleanUp::new(&config, began);
+        let maximum_at = |now| clean_up.policy_at(now).maximum_age;
+        assert_eq!(maximum_at(began + day), None);
+        assert_eq!(maximum_at(began + day + Duration::from_secs(1)), Some(day));
+        assert_eq!(clean_up.policy_at(began).thresholds, Some((85, 80)), "room is wanted from the start");
+    }
 }
