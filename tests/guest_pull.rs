@@ -142,7 +142,7 @@ fn always_asks_at_each_start_and_takes_what_is_newer() {
 }
 
 #[test]
-fn always_runs_from_the_store_when_the_registry_is_gone_but_not_when_it_refuses() {
+fn always_runs_from_the_store_when_the_registry_is_gone_and_when_it_refuses_only_from_the_image_folder() {
     let (mut registry, node) = (Registry::with_busybox(), node());
     let image = registry.reference("busybox:1");
     node.manifest("web.yaml", &pod("web", &image, "Always", 1));
@@ -168,6 +168,16 @@ fn always_runs_from_the_store_when_the_registry_is_gone_but_not_when_it_refuses(
     node.manifest("web.yaml", &pod("web", &image, "Always", 1));
     let message = wait_waiting(&node, "web", "ErrImagePull");
     assert!(message.contains("does not have"), "{message}");
+
+    // Whoever put it there has decided (ADR 14), for as long as it lies there.
+    let (archive, place) = (node.base().join("busybox.tar"), node.images().join("busybox.tar"));
+    node.ask(&["save", &image, "-o", archive.to_str().unwrap()]);
+    fs::rename(&archive, &place).unwrap();
+    node.wait_running("web", "main0");
+    run_again(&node, "web");
+    fs::remove_file(&place).unwrap();
+    harness::kill(node.wait_running("web", "main0"), Signal::KILL);
+    wait_message(&node, "web", "does not have");
 }
 
 #[test]

@@ -6,12 +6,16 @@
 mod artifacts;
 #[path = "images/builder.rs"]
 mod builder;
+#[path = "images/command.rs"]
+mod command;
 #[path = "images/hostile.rs"]
 mod hostile;
 #[path = "images/keeping.rs"]
 mod keeping;
 #[path = "images/sources.rs"]
 mod sources;
+#[path = "images/terminal.rs"]
+mod terminal;
 #[path = "images/tools.rs"]
 mod tools;
 #[path = "images/umoci.rs"]

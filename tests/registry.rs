@@ -25,5 +25,7 @@ mod lies;
 mod server;
 #[path = "registry/site.rs"]
 mod site;
+#[path = "images/terminal.rs"]
+mod terminal;
 #[path = "registry/way.rs"]
 mod way;

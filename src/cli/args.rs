@@ -174,6 +174,9 @@ pub struct LoadArgs {
     /// OCI layouts (folders), OCI archives or docker-archives, also gzip or zstd compressed; `-` is an archive on standard input
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -10,13 +10,19 @@ use anyhow::{Context, Result, bail};
 
 use super::args::{LoadArgs, NodeArgs, SaveArgs};
 use super::images::open;
-use crate::image::{Reference, Store};
+use super::progress::Shown;
+use crate::image::{Imported, Progress, Reference, Store, Tell};
 
-/// Imports files; a running node notices by itself.
+/// Imports files and prints the references and IDs of their images; a running node notices by itself.
 pub fn load(options: &LoadArgs, node: &NodeArgs) -> Result<ExitCode> {
     let store = open(node)?;
     for file in &options.files {
-        let images = if file.as_os_str() == "-" { from_stdin(&store)? } else { store.import(file)? };
+        let shown = Shown::new(options.quiet, file.display().to_string(), "unpack");
+        let tell = |progress: Progress<'_>| shown.show(&progress);
+        let images = match file.as_os_str() == "-" {
+            true => from_stdin(&store, &tell)?,
+            false => store.import_and_tell(file, &tell)?,
+        };
         for imported in images {
             println!("{} {}", imported.reference, imported.id);
         }
@@ -24,13 +30,13 @@ pub fn load(options: &LoadArgs, node: &NodeArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn from_stdin(store: &Store) -> Result<Vec<crate::image::Imported>> {
+fn from_stdin(store: &Store, tell: &Tell<'_>) -> Result<Vec<Imported>> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
         bail!("an image archive is expected on standard input, and that is a terminal");
     }
     let stream = File::from(stdin.as_fd().try_clone_to_owned().context("open standard input")?);
-    Ok(store.import_stream(stream)?)
+    Ok(store.import_stream(stream, tell)?)
 }
 
 /// Writes an OCI archive, which has its name only when it is whole.

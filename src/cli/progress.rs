@@ -1,15 +1,47 @@
-//! How far a pull is: a bar for each layer under way on a terminal, a line for each event elsewhere.
+//! How far a pull or a load is: a bar for each layer under way on a terminal, a line for each event elsewhere.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::images::size;
-use crate::image::{Digest, Progress, Reference};
+use crate::image::{Digest, Progress};
 
 /// More often than this nobody can see it.
 const REDRAW: Duration = Duration::from_millis(100);
 /// Columns of a bar.
 const BAR: u64 = 30;
+
+/// Progress on standard error.
+pub struct Shown(Mutex<Way>);
+
+enum Way {
+    Nothing,
+    Lines(Lines<io::Stderr>),
+    Bars(Bars<io::Stderr>),
+}
+
+impl Shown {
+    /// Of what is called `name`, whose layers are to be fetched, unpacked, or whatever `verb` says.
+    pub fn new(quiet: bool, name: String, verb: &'static str) -> Shown {
+        let out = io::stderr();
+        Shown(Mutex::new(match (quiet, out.is_terminal()) {
+            (true, _) => Way::Nothing,
+            (false, true) => Way::Bars(Bars::new(out)),
+            (false, false) => Way::Lines(Lines::new(out, name, verb)),
+        }))
+    }
+
+    /// That nobody reads it must not end the work.
+    pub fn show(&self, progress: &Progress) {
+        // Whoever panicked while drawing has hurt nothing but the picture.
+        let _ = match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Way::Nothing => Ok(()),
+            Way::Lines(lines) => lines.show(progress),
+            Way::Bars(bars) => bars.show(progress),
+        };
+    }
+}
 
 /// One layer's way.
 struct Layer {
@@ -30,30 +62,32 @@ impl Layer {
 }
 
 /// A line for each thing that happens, for logs.
-pub struct Lines<W> {
+struct Lines<W> {
     out: W,
-    reference: String,
+    name: String,
+    verb: &'static str,
 }
 
 impl<W: Write> Lines<W> {
-    pub fn new(out: W, reference: &Reference) -> Lines<W> {
-        Lines { out, reference: reference.to_string() }
+    fn new(out: W, name: String, verb: &'static str) -> Lines<W> {
+        Lines { out, name, verb }
     }
 
-    pub fn show(&mut self, progress: &Progress) -> io::Result<()> {
+    fn show(&mut self, progress: &Progress) -> io::Result<()> {
         match progress {
             Progress::Missing(layers) => {
                 let bytes = layers.iter().map(|(_, size)| size).sum();
                 let noun = if layers.len() == 1 { "layer" } else { "layers" };
-                writeln!(self.out, "{}: {} {noun} to fetch, {}", self.reference, layers.len(), size(bytes))
+                let (count, bytes) = (layers.len(), size(bytes));
+                writeln!(self.out, "{}: {count} {noun} to {}, {bytes}", self.name, self.verb)
             }
             Progress::Received { .. } => Ok(()),
             Progress::Done { layer } => {
-                writeln!(self.out, "{}: layer {}: done", self.reference, &layer.hex()[..12])
+                writeln!(self.out, "{}: layer {}: done", self.name, &layer.hex()[..12])
             }
             Progress::Waits(wait) => {
                 let rest = wait.rest.as_secs_f32();
-                writeln!(self.out, "{}: {}; again in {rest:.1} s", self.reference, wait.why)
+                writeln!(self.out, "{}: {}; again in {rest:.1} s", self.name, wait.why)
             }
         }
     }
@@ -61,7 +95,7 @@ impl<W: Write> Lines<W> {
 
 /// A bar for each layer under way and a line for all of them, drawn over and over at the end of a terminal. What is done stands
 /// above: an image may have more layers than a terminal has lines.
-pub struct Bars<W> {
+struct Bars<W> {
     out: W,
     layers: Vec<Layer>,
     /// Lines that stand on the terminal.
@@ -70,11 +104,11 @@ pub struct Bars<W> {
 }
 
 impl<W: Write> Bars<W> {
-    pub fn new(out: W) -> Bars<W> {
+    fn new(out: W) -> Bars<W> {
         Bars { out, layers: Vec::new(), drawn: 0, drawn_at: None }
     }
 
-    pub fn show(&mut self, progress: &Progress) -> io::Result<()> {
+    fn show(&mut self, progress: &Progress) -> io::Result<()> {
         match progress {
             Progress::Missing(layers) => {
                 self.layers = layers.iter().map(Layer::new).collect();
@@ -145,7 +179,7 @@ mod tests {
     #[test]
     fn lines_say_what_happened_and_nothing_in_between() {
         let mut out = Vec::new();
-        let mut lines = Lines::new(&mut out, &"web".parse().unwrap());
+        let mut lines = Lines::new(&mut out, "web:latest".to_owned(), "fetch");
         let layers = layers();
         let id = &layers[0].0;
         lines.show(&Progress::Missing(&layers)).unwrap();

@@ -8,8 +8,9 @@ use std::thread;
 
 use super::ingest::{LayerSpec, Origin, Writing};
 use super::manifest::{Candidate, candidates};
+use super::progress::{Counted, Progress, Tell};
 use super::record::Stamp;
-use super::source::Source;
+use super::source::{Member, Source};
 use super::{Digest, Error, Imported, Store};
 use crate::order;
 
@@ -22,21 +23,26 @@ pub(super) fn import(
     path: &Path,
     pinned: bool,
     replacing: &HashSet<Digest>,
+    progress: &Tell<'_>,
 ) -> Result<Vec<Imported>, Error> {
     // Taken first: a source that changes while it is read counts as changed afterwards.
     let stamp = Stamp::of(path).map_err(Error::io("examine", path))?;
     let writing = store.begin()?.replacing(replacing.iter().cloned());
     let source = Source::open(path, writing.folder())?;
-    take_in(writing, &source, path, Some(Origin { path, stamp, pinned }))
+    take_in(writing, &source, path, Some(Origin { path, stamp, pinned }), progress)
 }
 
 /// What standard input is called.
 const STREAM: &str = "-";
 
-pub(super) fn import_stream(store: &Store, stream: impl Read) -> Result<Vec<Imported>, Error> {
+pub(super) fn import_stream(
+    store: &Store,
+    stream: impl Read,
+    progress: &Tell<'_>,
+) -> Result<Vec<Imported>, Error> {
     let writing = store.begin()?;
     let source = Source::of_stream(stream, Path::new(STREAM), writing.folder())?;
-    take_in(writing, &source, Path::new(STREAM), None)
+    take_in(writing, &source, Path::new(STREAM), None, progress)
 }
 
 fn take_in(
@@ -44,30 +50,65 @@ fn take_in(
     source: &Source,
     path: &Path,
     origin: Option<Origin<'_>>,
+    progress: &Tell<'_>,
 ) -> Result<Vec<Imported>, Error> {
     let images = candidates(source, path)?;
-    unpack_all(&writing, source, missing(&writing, &images)?)?;
+    let layers = missing(&writing, source, &images)?;
+    let sizes: Vec<_> = layers.iter().map(|layer| (layer.name().clone(), layer.size)).collect();
+    progress(Progress::Missing(&sizes));
+    unpack_all(&writing, source, layers, progress)?;
     writing.finish(images.into_iter().map(|one| one.image).collect(), origin)
 }
 
-/// The layers that have to be unpacked, and which member of the source each is.
-fn missing(writing: &Writing, images: &[Candidate]) -> Result<Vec<(LayerSpec, String)>, Error> {
-    let mut layers: Vec<(LayerSpec, String)> = Vec::new();
+/// A layer that has to be unpacked.
+struct Missing {
+    spec: LayerSpec,
+    /// Which member of the source it is, and how many bytes that has.
+    member: String,
+    size: u64,
+}
+
+impl Missing {
+    fn name(&self) -> &Digest {
+        self.spec.blob.as_ref().map_or(&self.spec.diff_id, |(digest, _)| digest)
+    }
+
+    fn unpack(&self, writing: &Writing, source: &Source, progress: &Tell<'_>) -> Result<(), Error> {
+        let layer = self.name();
+        let inner = open(source, &self.member)?.reader;
+        writing.layer(&self.spec, Counted { inner, layer, bytes: 0, progress })?;
+        progress(Progress::Done { layer });
+        Ok(())
+    }
+}
+
+fn open(source: &Source, member: &str) -> Result<Member, Error> {
+    source.member(member)?.ok_or_else(|| Error::MissingMember { member: member.to_owned() })
+}
+
+fn missing(writing: &Writing, source: &Source, images: &[Candidate]) -> Result<Vec<Missing>, Error> {
+    let mut layers: Vec<Missing> = Vec::new();
     for Candidate { image, members } in images {
-        for missing in writing.missing(&image.layers)? {
-            let member = image.layers.iter().zip(members).find(|(layer, _)| **layer == missing);
-            let is_known = layers.iter().any(|(known, _)| known.diff_id == missing.diff_id);
-            layers.extend(member.filter(|_| !is_known).map(|(_, member)| (missing, member.clone())));
+        for spec in writing.missing(&image.layers)? {
+            let member = image.layers.iter().zip(members).find(|(layer, _)| **layer == spec);
+            let is_known = layers.iter().any(|known| known.spec.diff_id == spec.diff_id);
+            let Some((_, name)) = member.filter(|_| !is_known) else { continue };
+            layers.push(Missing { spec, member: name.clone(), size: open(source, name)?.size });
         }
     }
     Ok(layers)
 }
 
-fn unpack_all(writing: &Writing, source: &Source, layers: Vec<(LayerSpec, String)>) -> Result<(), Error> {
+fn unpack_all(
+    writing: &Writing,
+    source: &Source,
+    layers: Vec<Missing>,
+    progress: &Tell<'_>,
+) -> Result<(), Error> {
     let at_once = thread::available_parallelism().map_or(1, usize::from).min(MAX_AT_ONCE).min(layers.len());
     let layers = Mutex::new(layers.into_iter());
     let next = || layers.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let work = || next_ones(next, |(layer, member)| unpack(writing, source, &layer, &member));
+    let work = || next_ones(next, |layer: Missing| layer.unpack(writing, source, progress));
     let results: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
         threads
@@ -86,9 +127,4 @@ fn next_ones<T>(next: impl Fn() -> Option<T>, work: impl Fn(T) -> Result<(), Err
         work(one)?;
     }
     Ok(())
-}
-
-fn unpack(writing: &Writing, source: &Source, layer: &LayerSpec, member: &str) -> Result<(), Error> {
-    let found = source.member(member)?.ok_or_else(|| Error::MissingMember { member: member.to_owned() })?;
-    writing.layer(layer, found.reader)
 }

@@ -8,6 +8,7 @@ use std::{fmt, io, thread};
 use super::error::LayerError;
 use super::ingest::{LayerSpec, Writing};
 use super::manifest::{Candidate, DocumentKind, Documents, from_document};
+use super::progress::{Progress, Tell};
 use super::registry::{BlobReader, Credentials, Failure, Hosts, Lie, Repository, Wait};
 use super::{Digest, Error, Image, Reference, Store};
 use crate::http::Cancel;
@@ -20,22 +21,9 @@ pub struct PullOptions<'a> {
     pub hosts: Hosts,
     pub credentials: Credentials,
     /// Called by several threads, often: for every piece that arrives.
-    pub progress: &'a (dyn Fn(Progress<'_>) + Sync),
+    pub progress: &'a Tell<'a>,
     /// Ends the pull at once. What has arrived stays for the next one.
     pub cancel: Cancel,
-}
-
-/// How far a pull is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress<'a> {
-    /// These layers have to come: digest and size of each blob.
-    Missing(&'a [(Digest, u64)]),
-    /// So many bytes of this layer are there.
-    Received { layer: &'a Digest, bytes: u64 },
-    /// This layer is unpacked and checked.
-    Done { layer: &'a Digest },
-    /// Something failed and is tried again.
-    Waits(Wait),
 }
 
 /// Why an image was not pulled.
@@ -103,7 +91,7 @@ struct Pull<'a> {
     reference: &'a Reference,
     repository: &'a Repository<'a>,
     cancel: &'a Cancel,
-    progress: &'a (dyn Fn(Progress<'_>) + Sync),
+    progress: &'a Tell<'a>,
 }
 
 /// Where layers come from, and what one of them says of the others.

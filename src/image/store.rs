@@ -32,7 +32,7 @@ use super::inventory::digests_in;
 use super::record::{Batch, LayerRecord, ReferenceRecord, SourceRecord, Stamp, read_record, read_small};
 use super::writer_folder::WriterFolder;
 use super::{
-    Config, Digest, Error, Image, ImageSummary, Imported, Reference, artifact, import, inherit, lookup,
+    Config, Digest, Error, Image, ImageSummary, Imported, Reference, Tell, artifact, import, inherit, lookup,
 };
 use crate::order;
 
@@ -113,22 +113,28 @@ impl Store {
     /// Archives may be compressed with gzip or zstd. Every image of the source is imported for this machine's platform, or none is.
     /// Blocks for as long as reading, unpacking and syncing take; waits while another process imports.
     pub fn import(&self, source: &Path) -> Result<Vec<Imported>, Error> {
-        self.import_for(source, false)
+        self.import_and_tell(source, &|_| ())
+    }
+
+    /// The same, and says how far it is.
+    pub fn import_and_tell(&self, source: &Path, progress: &Tell<'_>) -> Result<Vec<Imported>, Error> {
+        self.import_for(source, false, progress)
     }
 
     /// The same for a source in the image folder: its images are never cleaned away while it lies there.
     pub fn import_from_folder(&self, source: &Path) -> Result<Vec<Imported>, Error> {
-        self.import_for(source, true)
+        self.import_for(source, true, &|_| ())
     }
 
-    /// Brings the images of an archive that can be read only once. None of them may be without a name.
-    pub fn import_stream(&self, stream: impl io::Read) -> Result<Vec<Imported>, Error> {
-        import::import_stream(self, stream)
+    /// Brings the images of an archive that can be read only once, and says how far it is when it has been read. None of them may be
+    /// without a name.
+    pub fn import_stream(&self, stream: impl io::Read, progress: &Tell<'_>) -> Result<Vec<Imported>, Error> {
+        import::import_stream(self, stream, progress)
             .map_err(|cause| Error::Import { path: "standard input".into(), source: Box::new(cause) })
     }
 
-    fn import_for(&self, source: &Path, pinned: bool) -> Result<Vec<Imported>, Error> {
-        import::import(self, source, pinned, &HashSet::new())
+    fn import_for(&self, source: &Path, pinned: bool, progress: &Tell<'_>) -> Result<Vec<Imported>, Error> {
+        import::import(self, source, pinned, &HashSet::new(), progress)
             .map_err(|cause| Error::Import { path: source.to_owned(), source: Box::new(cause) })
     }
 

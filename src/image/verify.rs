@@ -270,7 +270,7 @@ impl Store {
     ) -> Result<bool, Error> {
         let mut sources = inventory.sources.iter().filter(|source| source.references.contains(reference));
         let Some(source) = sources.find(|source| source.path.exists()) else { return Ok(false) };
-        import::import(self, &source.path, source.pinned, replacing)?;
+        import::import(self, &source.path, source.pinned, replacing, &|_| ())?;
         Ok(true)
     }
 }

@@ -192,7 +192,7 @@ fn what_is_saved_is_found_by_the_digest_of_its_index() {
         .unwrap();
     world.store.save(&[reference(&by_digest)], &mut archive).unwrap();
     let other = World::new();
-    other.store.import_stream(&*archive).unwrap();
+    other.store.import_stream(&*archive, &|_| ()).unwrap();
     assert_eq!(other.find(&by_digest).unwrap().id, world.find("web:1").unwrap().id);
     assert_whole(&other, "web:1", "web");
 }
@@ -390,7 +390,7 @@ fn what_is_saved_is_loaded_with_the_same_digests() {
     let mut archive = Vec::new();
     world.store.save(&[reference("web:1"), reference("other:1")], &mut archive).unwrap();
     let other_world = World::new();
-    other_world.store.import_stream(&*archive).unwrap();
+    other_world.store.import_stream(&*archive, &|_| ()).unwrap();
     assert_whole(&other_world, "web:1", "web");
     assert_whole(&other_world, "other:1", "other");
     for folder in ["blobs", "configs", "manifests", "diffs"] {

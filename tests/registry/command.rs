@@ -2,8 +2,9 @@
 
 use std::process::{Command, Output};
 
-use super::server::Server;
-use super::site::{Served, Site};
+use super::server::{End, Server};
+use super::site::{Served, Site, is_for};
+use super::terminal::on_terminal;
 
 /// `podkeep pull` into the site's store, with its folder of hosts and no credentials of this machine.
 pub fn podkeep(site: &Site) -> Command {
@@ -31,6 +32,26 @@ fn progress_goes_to_standard_error_and_the_image_to_standard_output() {
     let lines: Vec<&str> = error.lines().collect();
     assert!(lines.len() == 2 && lines[0].starts_with(&format!("{reference}: 1 layer to fetch, ")), "{error}");
     assert!(lines[1].ends_with(": done"), "{error}");
+}
+
+/// The layer comes in two halves, so that there is a moment at which a bar is half full.
+#[test]
+fn a_terminal_shows_bars_and_what_is_done() {
+    let served = Served::large(1 << 20);
+    let layer = served.layers[0].clone();
+    let half = served.layer().len().div_ceil(2);
+    let server = Server::start(move |request| match is_for(request, &layer) && request.from() == 0 {
+        true => served.answer(request).ending(End::CutAfter(half)),
+        false => served.answer(request),
+    });
+    let mut command = podkeep(&Site::new());
+    command.arg(server.reference("web:1"));
+    let (out, shown) = on_terminal(command);
+    assert_eq!(out.lines().count(), 1, "{out}");
+    let [bar, done] = ["[===============               ]  ", "  done\r\n"];
+    assert!(shown.contains("0 of 1 layers, 0B of ") && shown.contains("1 of 1 layers, "), "{shown:?}");
+    assert!(shown.contains(bar) && shown.contains("; again in ") && shown.contains(done), "{shown:?}");
+    assert!(shown.contains("\x1b["), "they are drawn over each other: {shown:?}");
 }
 
 #[test]
