@@ -129,6 +129,9 @@ pub enum LayerError {
     #[error("it unpacks to more than {limit} bytes")]
     TooLarge { limit: u64 },
 
+    #[error("it unpacks to more than {limit} bytes, and to more than {expansion} times its blob")]
+    Bomb { limit: u64, expansion: u64 },
+
     #[error("the {what} has the digest {actual}, not {expected}")]
     WrongDigest { what: &'static str, expected: Digest, actual: Digest },
 

@@ -92,7 +92,8 @@ pub(super) fn unpack(
             }
         });
         let diff_id = Some(expected.diff_id).filter(|_| *expected.form == Form::Tar);
-        let unpacked = unpack_plain(plain, diff_id, target, limits);
+        let most = expected.blob.map_or(limits.bytes, |(_, size)| limits.bytes_of(*size));
+        let unpacked = unpack_plain(plain, diff_id, target, limits, most);
         // Whether it is the blob that was promised is for its digest to say, and for that the rest has to come.
         let is_doubtful =
             unpacked.as_ref().is_err_and(LayerError::is_in_the_bytes) && expected.blob.is_some();
@@ -186,19 +187,24 @@ fn verify_blob(
     Ok((digest, length))
 }
 
-/// Returns how many bytes the layer's files have, and whether it inherits folders' attributes.
+/// Returns how many bytes the layer's files have, and whether it inherits folders' attributes. `most`: bytes of the tar.
 fn unpack_plain(
     plain: ReadAhead,
     diff_id: Option<&Digest>,
     target: Target<'_>,
     limits: &Limits,
+    most: u64,
 ) -> Result<(u64, bool), LayerError> {
-    let tap = Tap::new(limits.bytes, limits.header_bytes);
+    let tap = Tap::new(most, limits.header_bytes);
     let mut plain = tap.read(HashingReader::new(plain));
     let of_root = |source| LayerError::Entry { entry: ".".to_owned(), source };
     let mut tree = Tree::new(target.root).map_err(of_root)?;
     let unpacked = unpack_tar(&mut plain, &tap, &mut tree, limits);
-    let error = |error| if tap.is_too_large() { LayerError::TooLarge { limit: limits.bytes } } else { error };
+    let error = |error| match tap.is_too_large() {
+        true if most < limits.bytes => LayerError::Bomb { limit: most, expansion: limits.expansion },
+        true => LayerError::TooLarge { limit: most },
+        false => error,
+    };
     let size = unpacked.map_err(error)?;
     tap.end_header(0);
     // What follows the end of the archive belongs to the digest, and within the limit too.
@@ -256,3 +262,6 @@ fn add<R: Read>(
     let size = raw.size();
     tree.add(entry, raw, size)
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,13 +21,32 @@ pub(super) struct Limits {
     pub(super) entries: u64,
     /// Bytes after decompression, and bytes of all files with their holes: what stops a compression bomb.
     pub(super) bytes: u64,
+    /// Bytes that any blob may decompress to.
+    pub(super) unsuspected: u64,
+    /// How many times its own size a blob may decompress to beyond that: texts come to some 20 times, and a bomb of zeros to 1,000 times with
+    /// gzip, to far more with zstd.
+    pub(super) expansion: u64,
     /// Bytes between two entries' contents: extended headers and long names are held in memory.
     pub(super) header_bytes: u64,
     /// The kernel's PATH_MAX.
     pub(super) path_bytes: usize,
-    /// Folders above an entry.
+    /// Names of a path: the folders above an entry, and its own.
     pub(super) depth: usize,
 }
 
-pub(super) const LIMITS: Limits =
-    Limits { entries: 1_000_000, bytes: 64 << 30, header_bytes: 2 << 20, path_bytes: 4096, depth: 256 };
+impl Limits {
+    /// Bytes that so many compressed ones may become.
+    pub(super) fn bytes_of(&self, compressed: u64) -> u64 {
+        self.bytes.min(self.unsuspected.max(compressed.saturating_mul(self.expansion)))
+    }
+}
+
+pub(super) const LIMITS: Limits = Limits {
+    entries: 1_000_000,
+    bytes: 64 << 30,
+    unsuspected: 1 << 30,
+    expansion: 256,
+    header_bytes: 2 << 20,
+    path_bytes: 4096,
+    depth: 256,
+};

@@ -55,7 +55,10 @@ impl Source {
             return Err(not_an_image(path, "it is neither a folder nor a regular file"));
         }
         let file = match compression::name_of_file(&file).map_err(Error::io("read", path))? {
-            Some(_) => spooled(file, path, &spool.join("archive"))?,
+            Some(_) => {
+                let size = file.metadata().map_err(Error::io("examine", path))?.len();
+                spooled(file, path, &spool.join("archive"), LIMITS.bytes_of(size))?
+            }
             None => file,
         };
         Source::archive(file, path)
@@ -63,7 +66,7 @@ impl Source {
 
     /// An archive that can be read once, from its beginning; `path` is what errors call it.
     pub(super) fn of_stream(stream: impl Read, path: &Path, spool: &Path) -> Result<Source, Error> {
-        Source::archive(spooled(stream, path, &spool.join("archive"))?, path)
+        Source::archive(spooled(stream, path, &spool.join("archive"), LIMITS.bytes)?, path)
     }
 
     fn archive(file: File, path: &Path) -> Result<Source, Error> {
@@ -130,20 +133,21 @@ fn layout_member(folder: &File, name: &str) -> Result<Option<Member>, Error> {
     Ok(Some(Member { size: meta.len(), reader: Box::new(file) }))
 }
 
-fn spooled(stream: impl Read, path: &Path, spool: &Path) -> Result<File, Error> {
+/// Decompressed, if need be, to no more than `limit` bytes.
+fn spooled(stream: impl Read, path: &Path, spool: &Path, limit: u64) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     let spooled = options.create_new(true).read(true).write(true).mode(0o600).open(spool);
     let mut spooled = spooled.map_err(Error::io("create", spool))?;
     fs::remove_file(spool).map_err(Error::io("unlink", spool))?;
     let mut plain = decompress(BufReader::with_capacity(1 << 17, stream))
         .map_err(Error::io("decompress", path))?
-        .take(LIMITS.bytes + 1);
+        .take(limit + 1);
     let mut writer = BufWriter::with_capacity(1 << 17, &mut spooled);
     let size = io::copy(&mut plain, &mut writer).map_err(Error::io("decompress", path))?;
     writer.flush().map_err(Error::io("write", spool))?;
     drop(writer);
-    if size > LIMITS.bytes {
-        return Err(Error::TooLarge { what: "the decompressed archive".into(), size, limit: LIMITS.bytes });
+    if size > limit {
+        return Err(Error::TooLarge { what: "the decompressed archive".into(), size, limit });
     }
     Ok(spooled)
 }
