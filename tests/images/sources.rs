@@ -192,6 +192,38 @@ fn a_wrong_diff_id_a_missing_layer_and_too_many_are_refused() {
 }
 
 #[test]
+fn indexes_documents_and_links_have_bounds_and_each_is_said() {
+    let refused = |world: &World, source: &std::path::Path| chain(&world.store.import(source).unwrap_err());
+    let world = World::new();
+    let mut layout = world.layout("nested");
+    let mut next = layout.image(&[plain(&simple("x"))], json!({}));
+    for _ in 0..4 {
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [next]}).to_string();
+        next = layout.typed_blob(INDEX, index.as_bytes());
+    }
+    layout.name("web:1", next);
+    let text = refused(&world, &layout.write());
+    assert!(text.contains("is not followed further than 4 levels"), "{text}");
+
+    let mut layout = world.layout("large");
+    let image = layout.image(&[plain(&simple("x"))], json!({"Labels": {"large": "x".repeat(4 << 20)}}));
+    layout.name("web:1", image);
+    let text = refused(&world, &layout.write());
+    assert!(text.contains("bytes long, at most 4194304 are allowed"), "{text}");
+
+    let names: Vec<String> = (0..10).map(|number| format!("link-{number}")).collect();
+    let links = names.windows(2).fold(Layer::new(), |tar, pair| tar.symlink(&pair[0], &pair[1]));
+    let manifest = json!([{"Config": "config.json", "RepoTags": ["web:1"], "Layers": ["link-0"]}]);
+    let config = json!({"architecture": architecture(), "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [Digest::of(&simple("x")).to_string()]}});
+    let tar = links.file("config.json", &config.to_string()).file("manifest.json", &manifest.to_string());
+    fs::write(world.path("links.tar"), tar.finish()).unwrap();
+    let text = refused(&world, &world.path("links.tar"));
+    assert!(text.contains("is a symlink chain longer than 8 links"), "{text}");
+    assert_eq!(fs::read_dir(world.path("store/tmp")).unwrap().count(), 0);
+}
+
+#[test]
 fn what_is_no_image_gets_a_sentence() {
     let world = World::new();
     fs::create_dir(world.path("empty")).unwrap();
