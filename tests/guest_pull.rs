@@ -163,7 +163,7 @@ fn always_runs_from_the_store_when_the_registry_is_gone_and_when_it_refuses_only
     node.remove("web.yaml");
     node.wait_gone("web");
 
-    fs::remove_dir_all(registry.dir.path().join("data")).unwrap();
+    fs::remove_dir_all(registry.data()).unwrap();
     registry.start();
     node.manifest("web.yaml", &pod("web", &image, "Always", 1));
     let message = wait_waiting(&node, "web", "ErrImagePull");

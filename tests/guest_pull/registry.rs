@@ -5,10 +5,11 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 
 use super::certificates;
-use super::harness::site::sample_image;
+use super::harness::site::{copy, sample_image};
 
 /// `user` with the password `sesame`, for the registry's htpasswd.
 const HTPASSWD: &str = "user:$2b$04$VjdV23IvMNNiN38DfYtwTu8fcZkQXGGD0uOmPX42viYzrkX2T0pU2\n";
@@ -40,17 +41,29 @@ impl Registry {
     pub fn locked() -> Registry {
         let mut registry = Registry::new();
         registry.is_locked = true;
-        registry.start();
-        registry.push("busybox", "busybox:1");
+        registry.start_with_busybox();
         registry
     }
 
     /// One that runs and has busybox as `busybox:1`.
     pub fn with_busybox() -> Registry {
         let mut registry = Registry::new();
-        registry.start();
-        registry.push("busybox", "busybox:1");
+        registry.start_with_busybox();
         registry
+    }
+
+    /// skopeo puts it into the first one; the others have a copy of what lies there then.
+    fn start_with_busybox(&mut self) {
+        static FIRST: OnceLock<Registry> = OnceLock::new();
+        let first = FIRST.get_or_init(|| {
+            let mut first = Registry::new();
+            first.start();
+            first.push("busybox", "busybox:1");
+            first.stop();
+            first
+        });
+        copy(&first.data(), &self.data());
+        self.start();
     }
 
     /// `127.0.0.1:port`
@@ -62,6 +75,11 @@ impl Registry {
         format!("{}/{name}", self.name())
     }
 
+    /// The folder of its images.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// The certificate of its authority.
     pub fn authority(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
@@ -71,7 +89,7 @@ impl Registry {
         let path = |name: &str| self.dir.path().join(name);
         let mut config = serde_json::json!({
             "version": "0.1",
-            "storage": {"filesystem": {"rootdirectory": path("data")}},
+            "storage": {"filesystem": {"rootdirectory": self.data()}},
             "http": {"addr": self.name()},
         });
         if self.has_tls {

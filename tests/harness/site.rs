@@ -230,7 +230,7 @@ pub fn sample_image(name: &str) -> PathBuf {
 }
 
 /// Copies a file, or a folder of files and folders.
-fn copy(source: &Path, target: &Path) {
+pub fn copy(source: &Path, target: &Path) {
     if source.is_file() {
         fs::copy(source, target).unwrap();
         return;
