@@ -55,21 +55,31 @@ fn run_of(node: &Node, pod: &str) -> (u32, u64) {
     })
 }
 
+/// How often the worker is killed among fifty Pods.
+fn kills() -> usize {
+    if std::env::var_os("PODKEEP_LONG").is_some() { 1000 } else { 50 }
+}
+
 #[test]
-fn fifty_kills_of_the_worker_lose_no_container_no_exit_code_and_no_log_line() {
+fn kills_of_the_worker_among_fifty_pods_lose_no_container_no_exit_code_and_no_log_line() {
     let node = Node::start(Options::default());
     let told = Told::new(&node);
     let writers = names("writer", 10);
     let jobs = names("job", 10);
+    let sleepers = names("sleeper", 30);
+    let all: Vec<String> = sleepers.iter().map(|name| shell_pod(name, "exec sleep 100000")).collect();
+    node.manifest("sleepers.yaml", &all.join("---\n"));
     writers.iter().for_each(|name| node.manifest(&format!("{name}.yaml"), &writer::pod(&told, name)));
     jobs.iter().for_each(|name| node.manifest(&format!("{name}.yaml"), &told.obedient_pod(name, "Never")));
-    let before: Vec<_> = writers.iter().map(|name| run_of(&node, name)).collect();
+    let stay = || writers.iter().chain(&sleepers);
+    let before: Vec<_> = stay().map(|name| run_of(&node, name)).collect();
     let job_pids: Vec<u32> = jobs.iter().map(|name| node.wait_running(name, "main")).collect();
 
     let mut chance = Chance(1);
-    for round in 0..50 {
+    for round in 0..kills() {
         let job = round / 5;
         let worker = match (round % 5, job % 3) {
+            _ if job >= jobs.len() && round % 5 != 2 => kill_worker(&node),
             // Told before the worker's end, after it, or killed together with it.
             (0, 0) => {
                 told.tell(&jobs[job], &format!("exit {}", job + 1));
@@ -104,7 +114,7 @@ fn fifty_kills_of_the_worker_lose_no_container_no_exit_code_and_no_log_line() {
         let code = if job % 3 == 2 { 137 } else { job as i64 + 1 };
         assert_eq!(node.wait_terminated(name, "main"), ("Error".to_owned(), code), "{name}");
     }
-    let after: Vec<_> = writers.iter().map(|name| run_of(&node, name)).collect();
+    let after: Vec<_> = stay().map(|name| run_of(&node, name)).collect();
     assert_eq!(after, before);
     writer::end(&told);
     writers.iter().for_each(|name| writer::assert_every_line_once(&node, name));

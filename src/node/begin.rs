@@ -122,6 +122,8 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         not_enforced,
         unacknowledged: None,
         sweep_at: None,
+        sweeping: false,
+        sweep_again: false,
         ending: None,
         shutdown: None,
         _only_one: only_one,

@@ -11,6 +11,7 @@ use super::worker::{Done, Worker};
 use crate::logs::{self, Lost, Stream, retain};
 use crate::manifest::Uid;
 use crate::order;
+use crate::pod::BootTime;
 use crate::pod::event::Index;
 
 /// What one pipe may give in one turn of the loop: `yes` in one container must not slow another's restart. Bytes.
@@ -75,6 +76,12 @@ impl Worker {
     /// Removes logs of Pods that are gone, where they are too old or too many, beside the loop.
     pub fn sweep_logs(&mut self) {
         self.sweep_at = None;
+        // Where a thousand Pods go at once, not each of them has all logs looked through.
+        if std::mem::replace(&mut self.sweeping, true) {
+            self.sweep_again = true;
+            return;
+        }
+        self.sweep_again = false;
         let root = self.options.folders.logs.clone();
         let alive: BTreeSet<Uid> = order::set(self.numbers.keys().cloned());
         self.disk.add(move || {
@@ -87,11 +94,22 @@ impl Worker {
                     let wait = |at: SystemTime| {
                         at.duration_since(wall).unwrap_or_default() + Duration::from_secs(60)
                     };
-                    Done::Swept { next: swept.next.map(|at| now + wait(at)) }
+                    Done::Swept(Ok(swept.next.map(|at| now + wait(at))))
                 }
-                Err(error) => Done::Finished(Err(error.to_string())),
+                Err(error) => Done::Swept(Err(error.to_string())),
             }
         });
+    }
+
+    pub fn logs_swept(&mut self, result: Result<Option<BootTime>, String>) {
+        self.sweeping = false;
+        match result {
+            Ok(next) => self.sweep_at = next,
+            Err(message) => log::error!("{message}"),
+        }
+        if self.sweep_again {
+            self.sweep_logs();
+        }
     }
 }
 

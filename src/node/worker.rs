@@ -39,7 +39,7 @@ use crate::logs::{Policy, Pump};
 use crate::manifest::Uid;
 use crate::order;
 use crate::pod::event::Index;
-use crate::pod::machine::Settings;
+use crate::pod::machine::{Settings, is_routine};
 use crate::pod::set::{Set, SetEvent};
 use crate::pod::shutdown::Shutdown;
 use crate::pod::{BootTime, Command, Event, Machine, PodStatus, Rehearsal};
@@ -117,9 +117,7 @@ pub enum Done {
     },
     TrashEmptied(Result<(), String>),
     /// Old logs were swept; the next sweep is due then, if one is.
-    Swept {
-        next: Option<BootTime>,
-    },
+    Swept(Result<Option<BootTime>, String>),
     /// The events up to a sequence are on disk.
     EventsWritten(Result<u64, events::Error>),
     /// Something was written or deleted; why not, if it was not.
@@ -182,6 +180,9 @@ pub struct Worker {
     /// The highest exit that was taken in and is not acknowledged.
     pub unacknowledged: Option<u64>,
     pub sweep_at: Option<BootTime>,
+    pub sweeping: bool,
+    /// There was reason to since the current sweep began.
+    pub sweep_again: bool,
     pub ending: Option<Ending>,
     /// The order in which all Pods end, once they shall.
     pub shutdown: Option<Shutdown>,
@@ -342,7 +343,7 @@ impl Worker {
                 Done::Exec(begun) => self.exec_begun(*begun)?,
                 Done::Found { errand, address } => self.host_found(errand, address),
                 Done::TrashEmptied(result) => self.trash_emptied(result),
-                Done::Swept { next } => self.sweep_at = next,
+                Done::Swept(result) => self.logs_swept(result),
                 Done::EventsWritten(result) => self.events_written(result),
                 Done::Finished(Ok(())) => {}
                 Done::Finished(Err(message)) => log::error!("{message}"),
@@ -403,12 +404,15 @@ impl Worker {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let before = run.machine.survival();
         let (was_ready, rehearsal) = (run.machine.is_ready(), run.machine.rehearsal());
+        let (is_tick, old_news) = (event == Event::Tick, run.machine.is_old_news(&event));
         let note = notes::of_event(run, &event);
         let ends = matches!(event, Event::Cleared { .. });
         let commands = run.machine.step(event, clock::now());
         let notes = note.into_iter().chain(ends.then(|| notes::of_backoff(run)).into_iter().flatten());
         let notes: Vec<_> = notes.chain(commands.iter().filter_map(|c| notes::of_command(run, *c))).collect();
-        self.unsaved.insert(number);
+        if !is_routine(is_tick, old_news, &commands) {
+            self.unsaved.insert(number);
+        }
         self.deadlines.set(number, run.machine.deadline());
         let after = run.machine.survival();
         let gone = run.machine.is_gone();

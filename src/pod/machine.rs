@@ -263,6 +263,14 @@ impl Machine {
         self.state.containers.iter().enumerate().filter_map(command).collect()
     }
 
+    /// Whether nothing of an outcome but when the probe is due again has to be known to a new worker, which makes up its own mind
+    /// on that. To be asked before it is taken in, for [`is_routine`].
+    pub fn is_old_news(&self, event: &Event) -> bool {
+        let Event::ProbeResult { container, probe, outcome, .. } = event else { return false };
+        let run = self.state.containers.get(*container).and_then(Container::run);
+        run.is_some_and(|run| run.probing.is_old_news(*probe, outcome))
+    }
+
     /// The next moment at which time alone changes something: [`Event::Tick`] is due then.
     pub fn deadline(&self) -> Option<BootTime> {
         let of_containers = || self.state.containers.iter().filter_map(Container::deadline).min();
@@ -677,6 +685,14 @@ impl Machine {
     fn nothing_is_alive(&self) -> bool {
         !self.state.containers.iter().any(Container::is_alive)
     }
+}
+
+/// Whether a step need not be saved: a thousand probes a second would else be as many files written. `is_tick` and `old_news`:
+/// its event is [`Event::Tick`], or was [`Machine::is_old_news`].
+pub fn is_routine(is_tick: bool, old_news: bool, commands: &[Command]) -> bool {
+    let only_probes = commands.iter().all(|command| matches!(command, Command::Probe { .. }));
+    // A tick that asks for nothing has changed something else: a deadline is over, say.
+    only_probes && (old_news || is_tick && !commands.is_empty())
 }
 
 /// No container may start any more.

@@ -125,6 +125,17 @@ impl Probing {
         due
     }
 
+    /// Whether this outcome is what came last and what counts: it changes nothing but when the probe is due.
+    pub fn is_old_news(&self, kind: ProbeKind, outcome: &Outcome) -> bool {
+        let track = match kind {
+            ProbeKind::Startup => &self.startup,
+            ProbeKind::Liveness => &self.liveness,
+            ProbeKind::Readiness => &self.readiness,
+        };
+        let passes = |track: &Track| track.passes == Some(true) && track.last.0 && track.broken == 0;
+        *outcome == Outcome::Success && track.as_ref().is_some_and(passes)
+    }
+
     /// Says whether the container has to be ended for it.
     pub fn take_in(
         &mut self,

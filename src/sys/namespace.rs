@@ -1,5 +1,6 @@
 //! Namespaces by descriptor: what one says of itself, and making some that nobody is in.
 
+use std::cell::OnceCell;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -53,7 +54,7 @@ pub fn make(flags: u64, steps: &[Step]) -> Result<Made, MakeError> {
     let own = open(flags).map_err(MakeError::Make)?;
     // SAFETY: namespaces only, neither descriptors nor memory: those make unshare unsafe.
     unsafe { unshare_unsafe(UnshareFlags::from_bits_retain(flags as u32)) }.map_err(MakeError::Make)?;
-    let inside = Inside(own);
+    let inside = Inside(&own);
     for (index, step) in steps.iter().enumerate() {
         take(step).map_err(|errno| MakeError::Step { index, errno })?;
     }
@@ -63,17 +64,23 @@ pub fn make(flags: u64, steps: &[Step]) -> Result<Made, MakeError> {
 }
 
 /// Calls `work` with the calling thread in another network namespace: a socket belongs for good to the one in which it is
-/// opened.
+/// opened. It comes back to the one in which it did this first.
 ///
 /// # Errors
 /// The kernel's, before `work` was called.
 pub fn inside_network<T>(network: BorrowedFd<'_>, work: impl FnOnce() -> T) -> Result<T, Errno> {
-    let own = open(libc::CLONE_NEWNET as u64)?;
-    move_into_link_name_space(network, Some(LinkNameSpaceType::Network))?;
-    let inside = Inside(own);
-    let result = work();
-    drop(inside);
-    Ok(result)
+    thread_local! {
+        // Opened once: a thousand probes a second go in and come back.
+        static OWN: OnceCell<Made> = const { OnceCell::new() };
+    }
+    OWN.with(|own| {
+        if own.get().is_none() {
+            let _ = own.set(open(libc::CLONE_NEWNET as u64)?);
+        }
+        move_into_link_name_space(network, Some(LinkNameSpaceType::Network))?;
+        let _inside = own.get().map(Inside);
+        Ok(work())
+    })
 }
 
 /// The steps that concern no process but the namespaces alone.
@@ -98,11 +105,11 @@ fn open(flags: u64) -> Result<Made, Errno> {
 }
 
 /// A thread in namespaces that are not its own: it is back when this is dropped.
-struct Inside(Made);
+struct Inside<'a>(&'a Made);
 
-impl Drop for Inside {
+impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        let Made { net, ipc, uts } = &self.0;
+        let Made { net, ipc, uts } = self.0;
         for namespace in [net, ipc, uts].into_iter().flatten() {
             if move_into_link_name_space(namespace.as_fd(), None).is_err() {
                 // The kernel refuses that to nobody who could unshare. Work in a Pod's namespace would be done to the

@@ -38,7 +38,9 @@ impl World {
         // Broken by leaving `diagnose_at` as it is, and by a `deadline` that asks the containers in every stage: both
         // found.
         assert!(!past, "a deadline is left in the past by {event:?}");
-        if let (false, Event::PrepareFailed { .. } | Event::ReleaseFailed { .. }) = (self.stopping, event) {
+        let is_ending =
+            self.stopping || self.whole.stop_by.is_some() && matches!(event, Event::PrepareFailed { .. });
+        if let (false, Event::PrepareFailed { .. } | Event::ReleaseFailed { .. }) = (is_ending, event) {
             let wait = self.machine.deadline().map(|at| at - self.now);
             // Broken by a `Pace::PREPARE` with an initial delay of zero, and by one with a maximum of 1220 s: both found.
             assert!(

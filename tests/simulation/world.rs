@@ -44,6 +44,8 @@ pub struct World {
     pub records: Vec<Option<Run>>,
     /// This machine was told to stop.
     pub stopping: bool,
+    /// Nothing has happened since it was saved but what need not be.
+    pub routine: bool,
     /// It is not yet its Pod's turn.
     pub rehearsing: bool,
     pub whole: Whole,
@@ -108,6 +110,7 @@ impl World {
             records: vec![None; count],
             stopping: false,
             rehearsing: false,
+            routine: false,
             whole: Whole::default(),
             adopting: false,
             worker: 0,
@@ -233,7 +236,7 @@ impl World {
         let Some(next) = [answer, end, deadline].into_iter().flatten().min() else {
             return if self.rehearsing { self.check_rehearsal() } else { self.check_rest() };
         };
-        if next > self.now {
+        if next > self.now && !self.routine {
             // A worker writes everything down before it waits.
             self.save();
         }
@@ -264,7 +267,7 @@ impl World {
             return self.take_over();
         }
         self.check_told_to_end();
-        if !self.random.one_in(4) {
+        if !self.routine && !self.random.one_in(4) {
             self.save();
         }
     }
