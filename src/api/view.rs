@@ -254,7 +254,7 @@ impl StateView {
             reason: end.reason().to_owned(),
             exit_code: end.exit.code(),
             signal,
-            message: end.start_error.clone().or_else(|| end.cause.clone()),
+            message: end.message(),
             started_at: end.started_at.map(|at| moment(at, node)),
             finished_at: moment(end.finished_at, node),
         }

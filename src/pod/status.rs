@@ -76,6 +76,9 @@ pub struct Termination {
     /// Why it was ended from outside of it, where that is known.
     #[serde(default)]
     pub cause: Option<String>,
+    /// The container's own last words (`terminationMessagePath`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_words: Option<String>,
     /// `None` where the process never existed, or nobody saw it start.
     pub started_at: Option<BootTime>,
     pub finished_at: BootTime,
@@ -90,6 +93,15 @@ impl Termination {
             Exit::Unknown => "ContainerStatusUnknown",
             Exit::Code(0) => "Completed",
             Exit::Code(_) | Exit::Signal(_) => "Error",
+        }
+    }
+
+    /// What is known of it beside the reason, the container's own words last.
+    pub fn message(&self) -> Option<String> {
+        let ours = self.start_error.as_ref().or(self.cause.as_ref());
+        match (ours, &self.last_words) {
+            (Some(ours), Some(words)) => Some(format!("{ours}: {words}")),
+            (ours, words) => ours.or(words.as_ref()).cloned(),
         }
     }
 
