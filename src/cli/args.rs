@@ -27,7 +27,7 @@ pub struct NodeArgs {
     /// The node's socket and what is needed only until the next reboot
     #[arg(long, global = true, value_name = "DIR", default_value = Folders::DEFAULT_RUN, value_hint = ValueHint::DirPath)]
     pub run_dir: PathBuf,
-    /// Namespace of the Pods that are meant [default for `logs` and `exec`: default; for `ps` and `events`: all]
+    /// Namespace of the Pods that are meant [default for `logs` and `exec`: default; for `ps`, `pods` and `events`: all]
     #[arg(short, long, global = true)]
     pub namespace: Option<String>,
 }
@@ -38,6 +38,8 @@ pub enum Command {
     Run(RunArgs),
     /// List containers
     Ps(PsArgs),
+    /// List Pods
+    Pods(PodsArgs),
     /// Print a container's logs
     Logs(LogsArgs),
     /// Run a command in a container
@@ -105,6 +107,12 @@ pub enum PsOutput {
     Table,
     Wide,
     Json,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PodsArgs {
+    #[arg(short, long, value_enum, default_value_t = ListOutput::Table)]
+    pub output: ListOutput,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -145,8 +145,7 @@ fn cells(record: &Record, when: fn(&Record) -> String) -> [String; 5] {
 /// As kubectl has it: `12s`, `2m (x5 over 3h)`.
 fn seen(record: &Record) -> String {
     let now = Timestamp::now();
-    let age =
-        |at: Timestamp| table::age(now.as_second().saturating_sub(at.as_second()).max(0).unsigned_abs());
+    let age = |at| table::since(at, now);
     match record.count {
         1 => age(record.last_timestamp),
         count => format!("{} (x{count} over {})", age(record.last_timestamp), age(record.first_timestamp)),

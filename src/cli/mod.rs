@@ -13,6 +13,7 @@ mod lint;
 mod load;
 pub mod logs;
 mod oci;
+mod pod_table;
 mod pods;
 mod progress;
 mod prune;
@@ -62,6 +63,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Run(options) => run::run(&options, &args.node),
         Command::Ps(options) => ps::ps(&options, &args.node),
+        Command::Pods(options) => pod_table::pods(&options, &args.node),
         Command::Logs(options) => pods::logs(&options, &args.node),
         Command::Exec(options) => exec::exec(&options, &args.node),
         Command::Pull(options) => pull::pull_images(&options, &args.node),

@@ -1,6 +1,6 @@
 //! Which Pod is meant: `web`, `web-<node>` or `namespace/name`.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::args::{LogsArgs, NodeArgs};
 use super::logs;
 use crate::api::client;
-use crate::api::view::{PodList, PodView};
+use crate::api::view::{Metadata, PodList, PodView};
 use crate::manifest::{PodId, Uid};
 use crate::node::{Folders, offline};
 
@@ -22,6 +22,36 @@ pub fn known(node: &NodeArgs) -> Result<PodList> {
     known_or(node, |socket| {
         eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
     })
+}
+
+/// Those of the namespace that was named, if one was.
+pub fn known_in_namespace(node: &NodeArgs) -> Result<PodList> {
+    let mut list = known(node)?;
+    if let Some(namespace) = &node.namespace {
+        list.items.retain(|pod| pod.metadata.namespace == *namespace);
+    }
+    Ok(list)
+}
+
+pub fn print_json(what: &impl serde::Serialize) -> Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, what)?;
+    Ok(writeln!(out)?)
+}
+
+/// Broken manifests and the like concern whoever asks how the Pods are.
+pub fn say_problems(list: &PodList) {
+    for problem in &list.podkeep.problems {
+        eprintln!("podkeep: {problem}");
+    }
+}
+
+/// A Pod's name in a column: with its namespace, unless that is the usual one.
+pub fn shown(metadata: &Metadata) -> String {
+    match metadata.namespace.as_str() {
+        "default" => metadata.name.clone(),
+        namespace => format!("{namespace}/{}", metadata.name),
+    }
 }
 
 /// The same for those to whom it makes no difference whether the node is up.

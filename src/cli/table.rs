@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use jiff::Timestamp;
+
 /// Prints a header and rows of as many cells. The last column is never padded.
 pub fn print<const N: usize>(header: [&str; N], rows: &[[String; N]], mut out: impl Write) -> io::Result<()> {
     let width = |column: usize| {
@@ -33,6 +35,11 @@ pub fn age(seconds: u64) -> String {
         172_800..691_200 if !hours.is_multiple_of(24) => format!("{days}d{}h", hours % 24),
         _ => format!("{days}d"),
     }
+}
+
+/// How long ago that was.
+pub fn since(at: Timestamp, now: Timestamp) -> String {
+    age(now.as_second().saturating_sub(at.as_second()).max(0).unsigned_abs())
 }
 
 #[cfg(test)]

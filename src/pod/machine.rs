@@ -50,6 +50,8 @@ pub struct State {
     #[serde(default)]
     failure: Option<Failure>,
     prepare: BackOff,
+    #[serde(default)]
+    conditions: status::Held,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,8 +132,11 @@ impl Machine {
             message: None,
             failure: None,
             prepare: BackOff::default(),
+            conditions: status::Held::none(now),
         };
-        Self { pod, settings, state, adopting: false }
+        let mut machine = Self { pod, settings, state, adopting: false };
+        machine.note_conditions(now);
+        machine
     }
 
     /// A Pod that shall take the place of one that runs, if it can: it waits for [`Event::Proceed`] when it is
@@ -291,15 +296,15 @@ impl Machine {
         self.adopting &= event != Event::Tick;
         self.take_in(event, now, &mut todo);
         self.note_passed();
-        if self.adopting {
-            return todo;
+        if !self.adopting {
+            self.conclude(now, &mut todo);
+            self.pass_time(now, &mut todo);
+            self.conclude(now, &mut todo);
+            self.start(&mut todo);
+            self.go_on_ending(now, &mut todo);
+            self.probe(now, &mut todo);
         }
-        self.conclude(now, &mut todo);
-        self.pass_time(now, &mut todo);
-        self.conclude(now, &mut todo);
-        self.start(&mut todo);
-        self.go_on_ending(now, &mut todo);
-        self.probe(now, &mut todo);
+        self.note_conditions(now);
         todo
     }
 

@@ -35,6 +35,8 @@ pub struct PodStatus {
 pub struct Condition {
     pub kind: &'static str,
     pub holds: bool,
+    /// Since when it does, or does not.
+    pub since: BootTime,
     /// Why it does not hold; `PodCompleted` where it holds or not because everything is done.
     pub reason: Option<&'static str>,
     pub message: Option<String>,
