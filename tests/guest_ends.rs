@@ -5,7 +5,7 @@
 mod harness;
 
 use harness::manifest::{ShellPod, job, shell_pod};
-use harness::{Census, Node, Options, process, wait_until};
+use harness::{Census, Node, Options, Site, process, wait_until};
 
 fn end(reason: &str, code: i64) -> (String, i64) {
     (reason.to_owned(), code)
@@ -183,4 +183,24 @@ fn last_words_come_from_the_file_or_where_asked_from_the_log() {
     let end = &counted[counted.len() - 4096..];
     assert_eq!(words("words", "long"), end[..2048]);
     assert_eq!(words("mapped", "main"), "mapped\n");
+
+    // As people and programs see it, with a node and without.
+    let look = |site: &Site| {
+        let row = site.ask(&["pods"]).lines().find(|line| line.starts_with("words-node1")).map(str::to_owned);
+        let row = row.expect("the Pod is listed");
+        let cells: Vec<_> = row.split_whitespace().take(4).collect();
+        assert_eq!(cells, ["words-node1", "0/6", "Error", "0"]);
+        let described = site.ask(&["describe", "words"]);
+        assert!(described.contains("      Message:      elsewhere\n      Exit Code:    0\n"), "{described}");
+        assert!(described.contains("podkeep   Started container path\n"), "{described}");
+        let inspected = site.ask(&["inspect", "words"]);
+        let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+        assert_eq!(inspected["spec"]["containers"][1]["terminationMessagePath"], "/tmp/new/words");
+        let status = &inspected["status"];
+        assert_eq!(status["containerStatuses"][1]["state"]["terminated"]["message"], "elsewhere\n");
+        assert_eq!(status["conditions"][2]["reason"], "PodFailed");
+    };
+    look(&node);
+    let (site, _) = node.end(rustix::process::Signal::USR1);
+    look(&site);
 }

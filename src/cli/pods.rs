@@ -19,9 +19,11 @@ const WORKER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Asks the node for its Pods; where it is down, reads what it wrote, and says so.
 pub fn known(node: &NodeArgs) -> Result<PodList> {
-    known_or(node, |socket| {
-        eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
-    })
+    known_or(node, say_down)
+}
+
+pub fn say_down(socket: &Path) {
+    eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
 }
 
 /// Those of the namespace that was named, if one was.
@@ -104,6 +106,18 @@ pub fn typed<'a>(pod: &'a str, node: &'a NodeArgs) -> (&'a str, &'a str) {
     }
 }
 
+/// The Pod that was typed.
+///
+/// # Errors
+/// When it is not in the list.
+pub fn one<'a>(list: &'a PodList, pod: &str, node: &NodeArgs) -> Result<&'a PodView> {
+    let (id, _) = resolve(list, pod, node);
+    let is_it =
+        |item: &&PodView| (&item.metadata.namespace, &item.metadata.name) == (&id.namespace, &id.name);
+    let item = list.items.iter().find(is_it);
+    item.with_context(|| format!("there is no Pod {id}: `podkeep ps` lists those that are"))
+}
+
 /// The Pod's full name, and its uid where it is on the machine.
 fn resolve(list: &PodList, pod: &str, node: &NodeArgs) -> (PodId, Option<Uid>) {
     let (namespace, name) = typed(pod, node);
@@ -124,11 +138,9 @@ fn resolve(list: &PodList, pod: &str, node: &NodeArgs) -> (PodId, Option<Uid>) {
 /// When the node does not answer, or there is no such Pod or container.
 pub fn container(node: &NodeArgs, pod: &str, container: Option<&str>) -> Result<(PodId, String)> {
     let list = ask(node)?;
-    let (id, _) = resolve(&list, pod, node);
-    let is_it =
-        |item: &&PodView| (&item.metadata.namespace, &item.metadata.name) == (&id.namespace, &id.name);
-    let item = list.items.iter().find(is_it);
-    let item = item.with_context(|| format!("there is no Pod {id}: `podkeep ps` lists those that are"))?;
+    let item = one(&list, pod, node)?;
+    let Metadata { namespace, name, .. } = &item.metadata;
+    let id = PodId { namespace: namespace.clone(), name: name.clone() };
     let names: Vec<&str> = item.status.all_containers().map(|c| c.name.as_str()).collect();
     let name = match (container, only_main(item)) {
         (Some(name), _) if names.contains(&name) => name,

@@ -54,7 +54,11 @@ impl Folders {
 
     /// What of it the disk may lack.
     pub fn fresh_events(&self) -> PathBuf {
-        self.run.join("events.jsonl")
+        Self::fresh_events_in(&self.run)
+    }
+
+    pub fn fresh_events_in(run: &Path) -> PathBuf {
+        run.join("events.jsonl")
     }
 
     /// What is being deleted: renamed into here first, so that its name is free at once.
