@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 use rustix::fs::XattrFlags;
+use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use super::carry_out::Failed;
@@ -475,8 +476,11 @@ fn label_last_words(root: &Overlay, oci: &Spec) -> Result<()> {
     let label = oci.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
     let Some(label) = label else { return Ok(()) };
     let file = root.upper.with_file_name(LAST_WORDS);
-    rustix::fs::setxattr(&file, "security.selinux", label.as_bytes(), XattrFlags::empty())
-        .with_context(|| format!("label {}", file.display()))
+    match rustix::fs::setxattr(&file, "security.selinux", label.as_bytes(), XattrFlags::empty()) {
+        // All files there have the label that the file system was mounted with.
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        labelled => labelled.with_context(|| format!("label {}", file.display())),
+    }
 }
 
 fn image_config(image: &Image) -> ImageConfig {
