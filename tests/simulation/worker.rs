@@ -52,7 +52,7 @@ impl World {
         let commands = self.machine.step(event.clone(), self.now);
         self.check_counts(&before, &event);
         self.check_status(&event);
-        self.check_conditions(&before);
+        self.check_conditions(&before, &event);
         self.check_cause(&event, &running);
         for command in &commands {
             self.check_asked(command);
