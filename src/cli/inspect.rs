@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::args::{InspectArgs, NodeArgs};
 use super::{inspect_plan, pods};
@@ -13,6 +13,7 @@ pub fn inspect(options: &InspectArgs, node: &NodeArgs) -> Result<ExitCode> {
     if options.spec || options.plan {
         return inspect_plan::inspect(options, node);
     }
+    ensure!(options.container.is_none(), "-c goes with --spec or --plan: the Pod is shown as a whole");
     let list = pods::known(node)?;
     pods::print_json(pods::one(&list, &options.pod, node)?)?;
     Ok(ExitCode::SUCCESS)
