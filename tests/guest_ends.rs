@@ -5,7 +5,7 @@
 mod harness;
 
 use harness::manifest::{ShellPod, job, shell_pod};
-use harness::{Census, Node, Options, process, wait_until};
+use harness::{Census, Node, Options, Site, process, wait_until};
 
 fn end(reason: &str, code: i64) -> (String, i64) {
     (reason.to_owned(), code)
@@ -137,4 +137,70 @@ fn a_node_that_ends_stops_critical_pods_last_and_keeps_to_its_time() {
     node.stop();
     let written = std::fs::read_to_string(diary.path().join("all")).unwrap();
     assert_eq!(written, "plain\nplain ends\ncritical\ncritical ends\n");
+}
+
+#[test]
+fn last_words_come_from_the_file_or_where_asked_from_the_log() {
+    let node = Node::start(Options::default());
+    let container = |name: &str, more: &str, script: &str| {
+        let command = serde_json::json!(["sh", "-c", script]);
+        format!("  - {{name: {name}, image: 'busybox:1.35', {more} command: {command}}}\n")
+    };
+    let logs = "terminationMessagePolicy: FallbackToLogsOnError,";
+    let nobody = "securityContext: {runAsUser: 65534, readOnlyRootFilesystem: true},";
+    let containers = [
+        container("nobody", nobody, "echo said > /dev/termination-log; echo in the log; exit 1"),
+        container("path", "terminationMessagePath: /tmp/new/words,", "echo elsewhere > /tmp/new/words"),
+        container("logs", logs, "seq 1 100; echo last >&2; exit 3"),
+        container("file", logs, "echo first > /dev/termination-log; echo in the log; exit 3"),
+        container("good", logs, "echo in the log"),
+        container("long", "", "{ seq 1 9999; echo -n end; } > /dev/termination-log"),
+    ];
+    let pod = |name: &str, spec: &str, containers: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  {spec}\n  \
+             containers:\n{containers}"
+        )
+    };
+    node.manifest("words.yaml", &pod("words", "", &containers.concat()));
+    let mapped = container("main", "", "echo mapped > /dev/termination-log; exit 1");
+    node.manifest("mapped.yaml", &pod("mapped", "hostUsers: false", &mapped));
+    let words = |pod: &str, container: &str| {
+        node.wait_terminated(pod, container);
+        let list = node.wait_for("its traces are cleared away", |list| {
+            (list.pod(pod)?.phase() != "Running").then(|| list.clone())
+        });
+        list.pod(pod).unwrap().container(container).unwrap().message().to_owned()
+    };
+    assert_eq!(words("words", "nobody"), "said\n");
+    assert_eq!(words("words", "path"), "elsewhere\n");
+    let counted: String = (22..=100).map(|number| format!("{number}\n")).collect();
+    assert_eq!(words("words", "logs"), format!("{counted}last\n"));
+    assert_eq!(words("words", "file"), "first\n");
+    assert_eq!(words("words", "good"), "");
+    // The last 4 KiB, and of these this container's share of the Pod's 12 KiB.
+    let counted: String = (1..=9999).map(|number| format!("{number}\n")).chain(["end".to_owned()]).collect();
+    let end = &counted[counted.len() - 4096..];
+    assert_eq!(words("words", "long"), end[..2048]);
+    assert_eq!(words("mapped", "main"), "mapped\n");
+
+    // As people and programs see it, with a node and without.
+    let look = |site: &Site| {
+        let row = site.ask(&["pods"]).lines().find(|line| line.starts_with("words-node1")).map(str::to_owned);
+        let row = row.expect("the Pod is listed");
+        let cells: Vec<_> = row.split_whitespace().take(4).collect();
+        assert_eq!(cells, ["words-node1", "0/6", "Error", "0"]);
+        let described = site.ask(&["describe", "words"]);
+        assert!(described.contains("      Message:      elsewhere\n      Exit Code:    0\n"), "{described}");
+        assert!(described.contains("podkeep   Started container path\n"), "{described}");
+        let inspected = site.ask(&["inspect", "words"]);
+        let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+        assert_eq!(inspected["spec"]["containers"][1]["terminationMessagePath"], "/tmp/new/words");
+        let status = &inspected["status"];
+        assert_eq!(status["containerStatuses"][1]["state"]["terminated"]["message"], "elsewhere\n");
+        assert_eq!(status["conditions"][2]["reason"], "PodFailed");
+    };
+    look(&node);
+    let (site, _) = node.end(rustix::process::Signal::USR1);
+    look(&site);
 }

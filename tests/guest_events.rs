@@ -69,6 +69,14 @@ fn what_goes_wrong_is_a_warning_with_its_reason() {
     warning("crash", "BackOff", "Back-off restarting failed container main in pod crash-node1_default(");
     warning("typo", "Failed", "execute slep: ENOENT");
     warning("gone", "ErrImageNeverPull", "is not present with pull policy of Never");
+    // Of a Pod that runs on: its manifest is broken, and another one wants its name.
+    node.manifest("web.yaml", &shell_pod("web", "exec sleep 1000"));
+    node.wait_running("web", "main");
+    node.manifest("copy.yaml", &shell_pod("web", "exec sleep 2000"));
+    warning("web", "FailedValidation", "copy.yaml: Pod default/web-node1 is already asked for by");
+    node.manifest("web.yaml", "kind: [");
+    warning("web", "FailedValidation", "web.yaml: its last good version stays: default/web-node1");
+    assert!(node.ask(&["describe", "web"]).contains("its last good version stays"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use harness::{Node, Options};
 /// The smallest policy that the kernel takes and that knows a container's labels, in CIL.
 const POLICY: &str = "
 (handleunknown allow) (mls true)
-(class process (transition dyntransition)) (classorder (process))
+(class process (transition dyntransition)) (class file (relabelfrom relabelto)) (classorder (process file))
 (sid kernel) (sid security) (sid unlabeled) (sidorder (kernel security unlabeled))
 (sensitivity s0) (sensitivityorder (s0))
 (category c1) (category c2) (categoryorder (c1 c2)) (sensitivitycategory s0 (c1 c2))
@@ -30,6 +30,7 @@ const POLICY: &str = "
 (sidcontext security (system_u system_r kernel_t (low low)))
 (sidcontext unlabeled (system_u system_r kernel_t (low low)))
 (allow kernel_t container_t (process (transition)))
+(allow kernel_t container_file_t (file (relabelfrom relabelto)))
 (fsuse xattr ext4 (system_u object_r container_file_t (low low)))
 ";
 
@@ -64,7 +65,7 @@ fn process_and_files_have_the_labels_of_the_manifest() {
     let pid = run_levelled(&node);
     let label = fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap();
     assert_eq!(label.trim_end_matches('\0'), PROCESS);
-    for place in ["", "dev/shm", "bin/busybox"] {
+    for place in ["", "dev/shm", "bin/busybox", "dev/termination-log"] {
         assert_eq!(file_label(&format!("/proc/{pid}/root/{place}")), FILE, "/{place}");
     }
 }

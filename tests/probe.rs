@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use podkeep::probe::{Attempt, Get, Outcome, Question, Step, Way};
+use podkeep::manifest::pod::HttpGet;
+use podkeep::probe::{Asker, Attempt, Get, Outcome, Step, Way};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Far more than any answer here takes; a test that waits so long has failed.
@@ -43,8 +44,7 @@ impl Drop for Server {
 }
 
 fn ask(address: SocketAddr, way: Way) -> Outcome {
-    let question = Question { address, way, timeout: Duration::from_secs(1) };
-    let mut attempt = match Attempt::begin(&question, None) {
+    let mut attempt = match Attempt::begin(address, way, None) {
         Ok(attempt) => attempt,
         Err(outcome) => return outcome,
     };
@@ -52,7 +52,7 @@ fn ask(address: SocketAddr, way: Way) -> Outcome {
     loop {
         match attempt.step() {
             Step::Verdict(outcome) => return outcome,
-            Step::Elsewhere(get) => return ask(address, Way::Http(get)),
+            Step::Elsewhere(address, get) => return ask(address, Way::Http(get)),
             Step::Wait => {}
         }
         // What is to be sent fits in any socket's buffer, so that after the connection only answers are awaited.
@@ -65,7 +65,7 @@ fn ask(address: SocketAddr, way: Way) -> Outcome {
 }
 
 fn grpc(service: &str) -> Way {
-    Way::Grpc { service: service.to_owned(), user_agent: "kube-probe/1.36" }
+    Way::Grpc { service: service.to_owned(), timeout: Duration::from_secs(1) }
 }
 
 fn failure(outcome: Outcome) -> String {
@@ -114,15 +114,17 @@ fn a_server_without_grpc_health_is_told_apart() {
     assert!(message.starts_with("this server does not implement the grpc health protocol"), "{message}");
 }
 
-fn http(url: &str, headers: &[(&str, &str)]) -> Way {
+fn http(https: bool, address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Way {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Way::Http(Get::new(url.parse().unwrap(), headers, "kube-probe/1.36"))
+    let (host, port) = (Some(address.ip().to_string()), address.port());
+    let get = HttpGet { https, host, port, path: format!("/{path}"), headers };
+    Way::Http(Get::new(&get, Asker::Probe).unwrap())
 }
 
 #[test]
 fn http_passes_from_200_to_399() {
     let server = Server::start("http_server.py", &[]);
-    let get = |path: &str| ask(server.address, http(&format!("http://{}/{path}", server.address), &[]));
+    let get = |path: &str| ask(server.address, http(false, server.address, path, &[]));
     for path in ["status/200", "status/204", "chunked", "endless", "old", "to/status/200"] {
         assert_eq!(get(path), Outcome::Success, "{path}");
     }
@@ -144,11 +146,13 @@ fn http_passes_from_200_to_399() {
 #[test]
 fn headers_are_sent_as_the_kubelet_sends_them() {
     let server = Server::start("http_server.py", &[]);
-    let url = format!("http://{}/headers_/", server.address);
     let named = [("X-One", "1"), ("host", "name.example")];
-    assert_eq!(ask(server.address, http(&url, &named)), Outcome::Success);
+    assert_eq!(ask(server.address, http(false, server.address, "headers_/", &named)), Outcome::Success);
     let without = [("X-One", "1"), ("host", "name.example"), ("Accept", "")];
-    assert_eq!(failure(ask(server.address, http(&url, &without))), "HTTP probe failed with statuscode: 400");
+    assert_eq!(
+        failure(ask(server.address, http(false, server.address, "headers_/", &without))),
+        "HTTP probe failed with statuscode: 400"
+    );
 }
 
 #[test]
@@ -164,20 +168,18 @@ fn nobodys_certificate_is_checked() {
         .expect("openssl (scripts/install)");
     assert!(made.success());
     let server = Server::start("http_server.py", &[&certificate, &key]);
-    let get = |scheme: &str, path: &str| {
-        ask(server.address, http(&format!("{scheme}://{}/{path}", server.address), &[]))
-    };
+    let get = |https: bool, path: &str| ask(server.address, http(https, server.address, path, &[]));
     for path in ["status/200", "chunked", "endless", "to/status/200"] {
-        assert_eq!(get("https", path), Outcome::Success, "{path}");
+        assert_eq!(get(true, path), Outcome::Success, "{path}");
     }
-    assert!(failure(get("https", "short")).contains("unexpected end"));
+    assert!(failure(get(true, "short")).contains("unexpected end"));
     assert!(
-        failure(get("http", "status/200")).starts_with("Get \"http://"),
+        failure(get(false, "status/200")).starts_with("Get \"http://"),
         "plain HTTP to a server with TLS"
     );
     let plain = Server::start("http_server.py", &[]);
-    let url = format!("https://{}/status/200", plain.address);
-    assert!(failure(ask(plain.address, http(&url, &[]))).starts_with("Get \"https://"), "TLS to one without");
+    let over_tls = http(true, plain.address, "status/200", &[]);
+    assert!(failure(ask(plain.address, over_tls)).starts_with("Get \"https://"), "TLS to one without");
 }
 
 #[test]

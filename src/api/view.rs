@@ -76,9 +76,11 @@ impl PodStatusView {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Condition {
     pub r#type: String,
     pub status: String,
+    pub last_transition_time: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -178,7 +180,7 @@ impl PodView {
                 message: snapshot.status.message.clone(),
                 qos_class: pod.qos_class(),
                 start_time: timestamp(node.wall(snapshot.status.started_at)),
-                conditions: snapshot.status.conditions.iter().map(Condition::of).collect(),
+                conditions: snapshot.status.conditions.iter().map(|one| Condition::of(one, node)).collect(),
                 init_container_statuses: views(init),
                 container_statuses: views(main),
             },
@@ -207,10 +209,11 @@ fn metadata(snapshot: &PodSnapshot) -> Metadata {
 }
 
 impl Condition {
-    fn of(condition: &status::Condition) -> Condition {
+    fn of(condition: &status::Condition, node: &Snapshot) -> Condition {
         Condition {
             r#type: condition.kind.to_owned(),
             status: if condition.holds { "True" } else { "False" }.to_owned(),
+            last_transition_time: moment(condition.since, node),
             reason: condition.reason.map(str::to_owned),
             message: condition.message.clone(),
         }
@@ -254,7 +257,7 @@ impl StateView {
             reason: end.reason().to_owned(),
             exit_code: end.exit.code(),
             signal,
-            message: end.start_error.clone().or_else(|| end.cause.clone()),
+            message: end.message(),
             started_at: end.started_at.map(|at| moment(at, node)),
             finished_at: moment(end.finished_at, node),
         }

@@ -27,7 +27,7 @@ pub struct NodeArgs {
     /// The node's socket and what is needed only until the next reboot
     #[arg(long, global = true, value_name = "DIR", default_value = Folders::DEFAULT_RUN, value_hint = ValueHint::DirPath)]
     pub run_dir: PathBuf,
-    /// Namespace of the Pods that are meant [default for `logs` and `exec`: default; for `ps` and `events`: all]
+    /// Namespace of the Pods that are meant [default for `ps`, `pods` and `events`: all; for others: default]
     #[arg(short, long, global = true)]
     pub namespace: Option<String>,
 }
@@ -38,12 +38,16 @@ pub enum Command {
     Run(RunArgs),
     /// List containers
     Ps(PsArgs),
+    /// List Pods
+    Pods(PodsArgs),
+    /// Tell all that is known of a Pod
+    Describe(DescribeArgs),
+    /// Print all that is known of a Pod, for programs
+    Inspect(InspectArgs),
     /// Print a container's logs
     Logs(LogsArgs),
     /// Run a command in a container
     Exec(ExecArgs),
-    /// Show what a container is made from
-    Inspect(InspectArgs),
     /// Show what happened to Pods
     Events(EventsArgs),
     /// Bring images from OCI layouts or archives into the store
@@ -108,6 +112,18 @@ pub enum PsOutput {
 }
 
 #[derive(Debug, ClapArgs)]
+pub struct PodsArgs {
+    #[arg(short, long, value_enum, default_value_t = ListOutput::Table)]
+    pub output: ListOutput,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct DescribeArgs {
+    /// `web`, `web-<node>` or `namespace/name`
+    pub pod: String,
+}
+
+#[derive(Debug, ClapArgs)]
 pub struct LogsArgs {
     /// `web`, `web-<node>` or `namespace/name`
     pub pod: String,
@@ -147,13 +163,13 @@ pub struct ExecArgs {
 pub struct InspectArgs {
     /// `web`, `web-<node>` or `namespace/name`
     pub pod: String,
-    /// Which container, where the Pod has several
+    /// Which container, where the Pod has several and what it is made from is asked
     #[arg(short, long)]
     pub container: Option<String>,
-    /// Its OCI runtime specification, as config.json for another runtime
-    #[arg(long, required_unless_present = "plan")]
+    /// Only a container's OCI runtime specification, as config.json for another runtime
+    #[arg(long)]
     pub spec: bool,
-    /// The steps that its process takes between clone and exec
+    /// Only the steps that its process takes between clone and exec
     #[arg(long, conflicts_with = "spec")]
     pub plan: bool,
 }

@@ -58,8 +58,17 @@ impl Wanted {
     }
 }
 
-/// From the node, or from its file where it is down.
+/// From the node, or from its files where it is down, and says so.
 fn known(node: &NodeArgs) -> Result<Vec<Record>> {
+    known_or(node, pods::say_down)
+}
+
+/// The same for those who have said so.
+pub fn known_quietly(node: &NodeArgs) -> Result<Vec<Record>> {
+    known_or(node, |_| {})
+}
+
+fn known_or(node: &NodeArgs, down: fn(&std::path::Path)) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     let asked = pods::patiently(node, |socket| {
         client::events(socket, Path::default(), |record| {
@@ -70,9 +79,10 @@ fn known(node: &NodeArgs) -> Result<Vec<Record>> {
     match asked {
         Ok(()) => Ok(records),
         Err(client::Error::Down(socket)) => {
-            eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
-            Ok(events::Recorder::new(events::read(&Folders::events_in(&node.root_dir))?, Vec::new())
-                .after(0, std::time::Duration::ZERO))
+            down(&socket);
+            let files = [Folders::events_in(&node.root_dir), Folders::fresh_events_in(&node.run_dir)];
+            let [on_disk, fresh] = files.map(|file| events::read(&file));
+            Ok(events::Recorder::new(on_disk?, fresh?).after(0, std::time::Duration::ZERO))
         }
         Err(error) => Err(error.into()),
     }
@@ -110,7 +120,9 @@ fn watch(output: ListOutput, node: &NodeArgs, wanted: &Wanted) -> Result<()> {
 }
 
 fn print_table(records: &[Record]) -> Result<()> {
-    let rows: Vec<[String; 5]> = records.iter().map(|record| cells(record, seen)).collect();
+    let now = Timestamp::now();
+    let rows: Vec<[String; 5]> =
+        records.iter().map(|record| cells(record, |record| seen(record, now))).collect();
     Ok(table::print(HEADER, &rows, io::stdout().lock())?)
 }
 
@@ -127,10 +139,10 @@ fn print_line(out: &mut impl Write, cells: [impl AsRef<str>; 5]) -> io::Result<(
     for (cell, width) in first.iter().zip(WIDTHS) {
         write!(out, "{:width$}   ", cell.as_ref())?;
     }
-    writeln!(out, "{}", message.as_ref())
+    writeln!(out, "{}", table::harmless(message.as_ref()))
 }
 
-fn cells(record: &Record, when: fn(&Record) -> String) -> [String; 5] {
+pub fn cells(record: &Record, when: impl Fn(&Record) -> String) -> [String; 5] {
     let kind = match record.r#type {
         Kind::Normal => "Normal",
         Kind::Warning => "Warning",
@@ -143,10 +155,8 @@ fn cells(record: &Record, when: fn(&Record) -> String) -> [String; 5] {
 }
 
 /// As kubectl has it: `12s`, `2m (x5 over 3h)`.
-fn seen(record: &Record) -> String {
-    let now = Timestamp::now();
-    let age =
-        |at: Timestamp| table::age(now.as_second().saturating_sub(at.as_second()).max(0).unsigned_abs());
+pub fn seen(record: &Record, now: Timestamp) -> String {
+    let age = |at| table::since(at, now);
     match record.count {
         1 => age(record.last_timestamp),
         count => format!("{} (x{count} over {})", age(record.last_timestamp), age(record.first_timestamp)),
@@ -183,4 +193,37 @@ fn view(record: &Record) -> serde_json::Value {
         "lastTimestamp": record.last_timestamp,
         "source": { "component": "podkeep" },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn without_a_node_what_only_the_run_folder_has_is_told_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let node =
+            NodeArgs { root_dir: dir.path().join("root"), run_dir: dir.path().join("run"), namespace: None };
+        let record = |sequence: u64, reason: &str| {
+            let record = serde_json::json!({
+                "sequence": sequence, "namespace": "default", "pod": "web", "uid": "1", "type": "Normal",
+                "reason": reason, "message": "", "count": sequence, "firstTimestamp": "2026-01-02T03:04:05Z",
+                "lastTimestamp": "2026-01-02T03:04:05Z",
+            });
+            format!("{record}\n")
+        };
+        let written = [
+            (&node.root_dir, [record(1, "Pulled"), record(2, "Started")]),
+            (&node.run_dir, [record(3, "Started"), record(4, "Killing")]),
+        ];
+        for (folder, lines) in written {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join("events.jsonl"), lines.concat()).unwrap();
+        }
+        let told = known(&node).unwrap().into_iter().map(|record| (record.reason, record.count));
+        let expected = [("Pulled", 1), ("Started", 3), ("Killing", 4)];
+        assert!(told.eq(expected.map(|(reason, count)| (reason.to_owned(), count))));
+    }
 }

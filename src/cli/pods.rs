@@ -1,6 +1,6 @@
 //! Which Pod is meant: `web`, `web-<node>` or `namespace/name`.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::args::{LogsArgs, NodeArgs};
 use super::logs;
 use crate::api::client;
-use crate::api::view::{PodList, PodView};
+use crate::api::view::{Metadata, PodList, PodView};
 use crate::manifest::{PodId, Uid};
 use crate::node::{Folders, offline};
 
@@ -19,9 +19,41 @@ const WORKER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Asks the node for its Pods; where it is down, reads what it wrote, and says so.
 pub fn known(node: &NodeArgs) -> Result<PodList> {
-    known_or(node, |socket| {
-        eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
-    })
+    known_or(node, say_down)
+}
+
+pub fn say_down(socket: &Path) {
+    eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
+}
+
+/// Those of the namespace that was named, if one was.
+pub fn known_in_namespace(node: &NodeArgs) -> Result<PodList> {
+    let mut list = known(node)?;
+    if let Some(namespace) = &node.namespace {
+        list.items.retain(|pod| pod.metadata.namespace == *namespace);
+    }
+    Ok(list)
+}
+
+pub fn print_json(what: &impl serde::Serialize) -> Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, what)?;
+    Ok(writeln!(out)?)
+}
+
+/// Broken manifests and the like concern whoever asks how the Pods are.
+pub fn say_problems(list: &PodList) {
+    for problem in &list.podkeep.problems {
+        eprintln!("podkeep: {problem}");
+    }
+}
+
+/// A Pod's name in a column: with its namespace, unless that is the usual one.
+pub fn shown(metadata: &Metadata) -> String {
+    match metadata.namespace.as_str() {
+        "default" => metadata.name.clone(),
+        namespace => format!("{namespace}/{}", metadata.name),
+    }
 }
 
 /// The same for those to whom it makes no difference whether the node is up.
@@ -74,6 +106,18 @@ pub fn typed<'a>(pod: &'a str, node: &'a NodeArgs) -> (&'a str, &'a str) {
     }
 }
 
+/// The Pod that was typed.
+///
+/// # Errors
+/// When it is not in the list.
+pub fn one<'a>(list: &'a PodList, pod: &str, node: &NodeArgs) -> Result<&'a PodView> {
+    let (id, _) = resolve(list, pod, node);
+    let is_it =
+        |item: &&PodView| (&item.metadata.namespace, &item.metadata.name) == (&id.namespace, &id.name);
+    let item = list.items.iter().find(is_it);
+    item.with_context(|| format!("there is no Pod {id}: `podkeep ps` lists those that are"))
+}
+
 /// The Pod's full name, and its uid where it is on the machine.
 fn resolve(list: &PodList, pod: &str, node: &NodeArgs) -> (PodId, Option<Uid>) {
     let (namespace, name) = typed(pod, node);
@@ -94,11 +138,9 @@ fn resolve(list: &PodList, pod: &str, node: &NodeArgs) -> (PodId, Option<Uid>) {
 /// When the node does not answer, or there is no such Pod or container.
 pub fn container(node: &NodeArgs, pod: &str, container: Option<&str>) -> Result<(PodId, String)> {
     let list = ask(node)?;
-    let (id, _) = resolve(&list, pod, node);
-    let is_it =
-        |item: &&PodView| (&item.metadata.namespace, &item.metadata.name) == (&id.namespace, &id.name);
-    let item = list.items.iter().find(is_it);
-    let item = item.with_context(|| format!("there is no Pod {id}: `podkeep ps` lists those that are"))?;
+    let item = one(&list, pod, node)?;
+    let Metadata { namespace, name, .. } = &item.metadata;
+    let id = PodId { namespace: namespace.clone(), name: name.clone() };
     let names: Vec<&str> = item.status.all_containers().map(|c| c.name.as_str()).collect();
     let name = match (container, only_main(item)) {
         (Some(name), _) if names.contains(&name) => name,

@@ -10,21 +10,13 @@ use super::{images, pods, table};
 use crate::api::view::{ContainerView, PodList, PodView, StateView};
 
 pub fn ps(options: &PsArgs, node: &NodeArgs) -> Result<ExitCode> {
-    let mut list = pods::known(node)?;
-    if let Some(namespace) = &node.namespace {
-        list.items.retain(|pod| pod.metadata.namespace == *namespace);
-    }
+    let list = pods::known_in_namespace(node)?;
     match options.output {
-        PsOutput::Json => {
-            serde_json::to_writer_pretty(io::stdout().lock(), &list)?;
-            println!();
-        }
+        PsOutput::Json => pods::print_json(&list)?,
         PsOutput::Table => print_table(&list, options.all)?,
         PsOutput::Wide => print_wide(&list, options.all)?,
     }
-    for problem in &list.podkeep.problems {
-        eprintln!("podkeep: {problem}");
-    }
+    pods::say_problems(&list);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,14 +97,9 @@ fn print_wide(list: &PodList, all: bool) -> Result<()> {
 }
 
 fn common(row: &Row<'_>) -> [String; 8] {
-    let metadata = &row.pod.metadata;
-    let pod = match metadata.namespace.as_str() {
-        "default" => metadata.name.clone(),
-        namespace => format!("{namespace}/{}", metadata.name),
-    };
     [
         row.container.name.clone(),
-        pod,
+        pods::shown(&row.pod.metadata),
         row.container.image.clone(),
         state(row),
         exit_code(row.container).map_or_else(|| "-".to_owned(), |code| code.to_string()),
@@ -162,7 +149,7 @@ fn age(row: &Row<'_>) -> String {
         StateView::Terminated { finished_at, .. } => *finished_at,
         StateView::Waiting { .. } => row.pod.status.start_time,
     };
-    table::age(jiff::Timestamp::now().as_second().saturating_sub(since.as_second()).max(0).unsigned_abs())
+    table::since(since, jiff::Timestamp::now())
 }
 
 fn message(row: &Row<'_>) -> Option<String> {

@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, StreamOwned,
+    ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme, StreamOwned, WantsVerifier,
 };
 
 use super::client::Options;
@@ -75,11 +77,10 @@ impl Tls {
     }
 
     fn trust(&self) -> Result<Trust, Error> {
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(rustls::ALL_VERSIONS)?;
         let mut has_authorities = true;
+        let builder = builder(&self.provider)?;
         let builder = if self.insecure {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody))
+            of_anybody(builder)
         } else {
             let mut store = RootCertStore::empty();
             store.add_parsable_certificates(roots::of_system());
@@ -95,6 +96,16 @@ impl Tls {
     }
 }
 
+fn builder(provider: &Arc<CryptoProvider>) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(Arc::clone(provider)).with_protocol_versions(rustls::ALL_VERSIONS)
+}
+
+fn of_anybody(
+    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
+) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody))
+}
+
 /// TLS to a server whose certificate nobody checks, such as that of a container that is asked how it is.
 ///
 /// # Errors
@@ -102,9 +113,7 @@ impl Tls {
 pub fn trust_anybody(host: &str) -> Result<ClientConnection, Error> {
     static CONFIG: OnceLock<Result<Arc<ClientConfig>, Error>> = OnceLock::new();
     let config = CONFIG.get_or_init(|| {
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(rustls::ALL_VERSIONS)?;
-        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody));
+        let builder = of_anybody(builder(&Arc::new(ring::default_provider()))?);
         Ok(Arc::new(builder.with_no_client_auth()))
     });
     let name = ServerName::try_from(host.to_owned())

@@ -33,6 +33,15 @@ pub struct InvalidUrl {
 }
 
 impl Url {
+    /// Of its parts; an IPv6 address may have its brackets.
+    ///
+    /// # Errors
+    /// When one of them can be no part of a URL.
+    pub fn of(is_https: bool, host: &str, port: u16, target: &str) -> Result<Url, InvalidUrl> {
+        let scheme = if is_https { "https" } else { "http" };
+        format!("{scheme}://{}:{port}{target}", bracketed(host)).parse()
+    }
+
     /// Without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
         &self.host
@@ -100,7 +109,7 @@ impl Url {
 
     /// As it stands in a URL.
     pub(super) fn bracketed_host(&self) -> String {
-        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
+        bracketed(&self.host)
     }
 
     /// The header `Host`.
@@ -119,6 +128,13 @@ impl Url {
 
     fn place(&self) -> String {
         format!("{}://{}", self.scheme(), self.host_and_port())
+    }
+}
+
+fn bracketed(host: &str) -> String {
+    match host.contains(':') && !host.starts_with('[') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
     }
 }
 
@@ -297,6 +313,16 @@ mod tests {
             assert!(text.parse::<Url>().is_err(), "{text:?}");
         }
         assert_eq!(url("https://[::1]:5000").host(), "::1");
+    }
+
+    #[test]
+    fn an_address_has_brackets_in_a_url_whether_or_not_it_came_with_them() {
+        for host in ["::1", "[::1]"] {
+            let made = Url::of(true, host, 80, "/x?y").unwrap();
+            assert_eq!((made.host(), made.host_and_port().as_str()), ("::1", "[::1]:80"));
+        }
+        assert_eq!(Url::of(false, "a.example", 443, "/"), Ok(url("http://a.example:443/")));
+        assert!(Url::of(false, "a:b", 80, "/").is_err());
     }
 
     #[test]

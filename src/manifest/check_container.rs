@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1 as api;
 
 use super::check::{Checker, Pairs};
-use super::pod::{Container, EnvVar, Port, Protocol, PullPolicy, Role};
+use super::pod::{Container, EnvVar, Port, Protocol, PullPolicy, Role, TerminationMessage};
 use super::tree::Path;
 use super::{check_lifecycle, check_resources, check_restart, check_security, check_volume, defaults, names};
 
@@ -86,6 +86,23 @@ fn container(
         resources: check_resources::of_container(written, spec, path, checker),
         security: check_security::of_container(written, spec, annotations, path, checker),
         mounts: check_volume::mounts(written, spec, path, checker),
+        termination_message: termination_message(written, path, checker),
+    }
+}
+
+/// Kubernetes takes any path and lets the start fail; one that no file can be mounted at is refused here.
+fn termination_message(
+    written: &api::Container,
+    path: &Path,
+    checker: &mut Checker<'_>,
+) -> TerminationMessage {
+    let at = written.termination_message_path.as_deref().filter(|at| !at.is_empty());
+    let at = at.unwrap_or(TerminationMessage::PATH);
+    let policies = [("File", false), ("FallbackToLogsOnError", true)];
+    let policy = written.termination_message_policy.as_deref();
+    TerminationMessage {
+        path: check_volume::mount_path(at, &path.key("terminationMessagePath"), checker),
+        or_logs: checker.word(&path.key("terminationMessagePolicy"), policy, &policies, false),
     }
 }
 

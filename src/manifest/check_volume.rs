@@ -139,7 +139,7 @@ pub(super) fn mounts(
 }
 
 /// The path made absolute, as the kubelet does, and without what means nothing in it.
-fn mount_path(written: &str, path: &Path, checker: &mut Checker<'_>) -> String {
+pub(super) fn mount_path(written: &str, path: &Path, checker: &mut Checker<'_>) -> String {
     if written.is_empty() {
         checker.required(path);
         return String::new();

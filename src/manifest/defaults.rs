@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as api;
 use serde_json::{Map, Value, json};
 
-use super::pod::{Amounts, PodId, PullPolicy, Resources, Uid};
+use super::pod::{Amounts, PodId, PullPolicy, Resources, TerminationMessage, Uid};
 
 /// `terminationGracePeriodSeconds` where none is written.
 pub(super) const GRACE_SECONDS: i64 = 30;
@@ -73,7 +73,7 @@ fn fill_container(container: &mut Value, host_network: bool) {
     let policy = shown_policy(&container["image"]);
     fill(
         container,
-        json!({"imagePullPolicy": policy, "resources": {}, "terminationMessagePath": "/dev/termination-log",
+        json!({"imagePullPolicy": policy, "resources": {}, "terminationMessagePath": TerminationMessage::PATH,
             "terminationMessagePolicy": "File"}),
     );
     if let Some(limits) = container["resources"].get("limits").cloned() {

@@ -141,6 +141,7 @@ impl Container {
             resources: Resources::default(),
             security: Security::default(),
             mounts: Vec::new(),
+            termination_message: TerminationMessage::default(),
         }
     }
 }
@@ -213,6 +214,27 @@ pub struct Container {
     pub resources: Resources,
     pub security: Security,
     pub mounts: Vec<VolumeMount>,
+    pub termination_message: TerminationMessage,
+}
+
+/// Where the last words of a container's run are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TerminationMessage {
+    /// `terminationMessagePath`: absolute, without `..` and `:`.
+    pub path: String,
+    /// `terminationMessagePolicy: FallbackToLogsOnError`: where a run that failed left nothing there, the end of its log.
+    pub or_logs: bool,
+}
+
+impl TerminationMessage {
+    /// Where none is written.
+    pub const PATH: &str = "/dev/termination-log";
+}
+
+impl Default for TerminationMessage {
+    fn default() -> TerminationMessage {
+        TerminationMessage { path: TerminationMessage::PATH.to_owned(), or_logs: false }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

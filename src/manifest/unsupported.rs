@@ -49,8 +49,6 @@ const ROWS: &[Row] = &[
     not_yet("spec.containers.*.stdin", &["false"]),
     not_yet("spec.containers.*.stdinOnce", &["false"]),
     not_yet("spec.containers.*.tty", &["false"]),
-    not_yet("spec.containers.*.terminationMessagePath", &["/dev/termination-log"]),
-    not_yet("spec.containers.*.terminationMessagePolicy", &["File"]),
     not_yet("spec.containers.*.volumeMounts.*.mountPropagation", &["None"]),
     not_yet("spec.containers.*.volumeMounts.*.recursiveReadOnly", &["Disabled"]),
     not_yet("spec.containers.*.volumeMounts.*.subPath", &[]),

@@ -115,8 +115,9 @@ impl Worker {
     fn cleared(&mut self, number: PodNumber, container: Index) -> Result<()> {
         let oom_killed = self.remove_group(number, container);
         self.finish_output(number, container)?;
+        let message = self.last_words(number, container);
         self.give_up_run(number, container)?;
-        self.tell(number, Event::Cleared { container, oom_killed });
+        self.tell(number, Event::Cleared { container, oom_killed, message });
         Ok(())
     }
 

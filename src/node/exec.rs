@@ -269,7 +269,8 @@ impl Worker {
         let group = c.group.as_ref().context("the container has no cgroup")?;
         let first = c.process.as_ref().context("the container has no process")?;
         let pidfd = first.pidfd.as_ref().context("the container's process has ended")?;
-        let spec = self.container_spec(&ingredients, container, group.path(), Default::default())?;
+        let attempt = first.run.attempt;
+        let spec = self.container_spec(&ingredients, container, attempt, group.path(), Default::default())?;
         let seccomp = start::seccomp_program(
             &run.pod().containers[container],
             &self.options.config,

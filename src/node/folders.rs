@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::manifest::Uid;
 
-/// The folders of one node (design §7).
 /// What the name of a [`Folders::container_run`] begins with, in its Pod's folder.
 pub const WRITABLE: &str = "writable.";
+/// The file in a [`Folders::container_run`] that a container sees at its `terminationMessagePath`.
+pub const LAST_WORDS: &str = "termination-log";
 
+/// The folders of one node (design §7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folders {
     /// Images and Pods' state: survives a reboot (`--root-dir`).
@@ -52,7 +54,11 @@ impl Folders {
 
     /// What of it the disk may lack.
     pub fn fresh_events(&self) -> PathBuf {
-        self.run.join("events.jsonl")
+        Self::fresh_events_in(&self.run)
+    }
+
+    pub fn fresh_events_in(run: &Path) -> PathBuf {
+        run.join("events.jsonl")
     }
 
     /// What is being deleted: renamed into here first, so that its name is free at once.
@@ -114,7 +120,7 @@ impl Folders {
         self.run_pod(uid).join(format!("{container}.{stream}"))
     }
 
-    /// What one run of a container may write to: overlay's upper and work folders.
+    /// What one run of a container may write to: overlay's upper and work folders, and [`LAST_WORDS`].
     pub fn container_run(&self, uid: &Uid, container: &str, attempt: u32) -> PathBuf {
         self.pod(uid).join(format!("{WRITABLE}{container}.{attempt}"))
     }

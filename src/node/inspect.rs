@@ -70,8 +70,8 @@ impl Worker {
         let wanted = &pod.containers[container];
         let group = run.group.as_ref().context("the Pod is not prepared: it has no cgroup")?;
         let resources = self.resources(pod, wanted);
-        let mut spec =
-            self.container_spec(ingredients, container, &group.path().join(&wanted.name), resources)?;
+        let (attempt, group) = (attempt(run, container), group.path().join(&wanted.name));
+        let mut spec = self.container_spec(ingredients, container, attempt, &group, resources)?;
         let seccomp = start::seccomp_profile(wanted, &self.options.config, &self.options.folders)?;
         if let Some(linux) = spec.linux_mut() {
             linux.set_seccomp(seccomp);
@@ -88,19 +88,20 @@ impl Worker {
     ) -> Result<Vec<String>> {
         let pod = run.pod();
         let wanted = &pod.containers[container];
-        let c = &run.containers[container];
-        let attempt = match &c.process {
-            Some(process) => process.run.attempt,
-            None => run.machine.status().containers[container].restart_count,
-        };
-        let folder = self.options.folders.container_run(&pod.uid, &wanted.name, attempt);
-        let volumes = start::image_volumes(pod, wanted, c)?;
+        let folder = self.options.folders.container_run(&pod.uid, &wanted.name, attempt(run, container));
+        let volumes = start::image_volumes(pod, wanted, &run.containers[container])?;
         let root = Root::Overlay(self.root(&ingredients.image, &folder, volumes));
         let stdio = Stdio::Streams { stdin: None, stdout: null()?, stderr: null()? };
         let mut setting = Setting::new(root, namespaces(run)?, stdio);
         setting.keyring = Some(start::keyring(pod, &wanted.name));
         Ok(container::plan(spec, setting)?.to_string().lines().map(str::to_owned).collect())
     }
+}
+
+/// The run that is on, or comes next.
+fn attempt(run: &PodRun, container: Index) -> u32 {
+    let process = run.containers[container].process.as_ref();
+    process.map_or_else(|| run.machine.attempt(container), |process| process.run.attempt)
 }
 
 /// Those that the container joins. Without one of them the plan would be another.

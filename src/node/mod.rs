@@ -17,6 +17,7 @@ pub mod folders;
 mod good_manifests;
 mod images;
 mod inspect;
+mod last_words;
 mod manifest_url;
 mod notes;
 pub mod offline;

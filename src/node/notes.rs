@@ -1,11 +1,15 @@
 //! What of a Pod's life people are told as events, in the kubelet's words.
 
+use std::slice;
+
 use jiff::Timestamp;
 
 use super::pod_run::{PodNumber, PodRun};
+use super::sources;
 use super::worker::{Done, Worker};
 use crate::events::{self, Kind, Note, Written};
 use crate::pod::event::{Hook, Index};
+use crate::pod::set::Problem;
 use crate::pod::status::ContainerState;
 use crate::pod::{Command, Event, ImageProblem, Outcome};
 
@@ -110,6 +114,27 @@ impl Worker {
         let now = Timestamp::now();
         for note in notes {
             self.recorder.record(&pod.id.namespace, &pod.id.name, pod.uid.as_str(), note, now);
+        }
+        self.not_now();
+    }
+
+    /// Keeps what is wrong with a manifest for the Pods that it concerns.
+    pub fn record_problem(&mut self, problem: &Problem) {
+        let (reason, ids) = match problem {
+            Problem::Broken { keeps: ids, .. } | Problem::Circle { ids } => {
+                ("FailedValidation", ids.as_slice())
+            }
+            Problem::NotReplaced { id, .. } => ("FailedUpdate", slice::from_ref(id)),
+            Problem::Duplicate { id, .. } => ("FailedValidation", slice::from_ref(id)),
+            Problem::OutOfPods { id, .. } => ("OutOfpods", slice::from_ref(id)),
+            Problem::DuplicateSecret { .. } | Problem::Waits { .. } => return,
+        };
+        let (message, now) = (sources::describe(problem), Timestamp::now());
+        for id in ids {
+            // One that waits for its place has no uid yet that anything else goes by.
+            let uid = self.pods.values().find(|run| run.pod().id == *id).map_or("", |run| run.uid().as_str());
+            let note = Note::new(Kind::Warning, reason, message.clone());
+            self.recorder.record(&id.namespace, &id.name, uid, note, now);
         }
         self.not_now();
     }

@@ -110,7 +110,10 @@ impl Worker {
                 SetCommand::SecretChanged(id) => self.secret_changed(&id),
                 // Nothing is wrong with it.
                 SetCommand::Report(problem @ Problem::Waits { .. }) => log::info!("{}", describe(&problem)),
-                SetCommand::Report(problem) => log::warn!("{}", describe(&problem)),
+                SetCommand::Report(problem) => {
+                    log::warn!("{}", describe(&problem));
+                    self.record_problem(&problem);
+                }
             }
         }
     }

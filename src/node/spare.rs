@@ -2,12 +2,14 @@
 //!
 //! There is one of each kind, made again a moment after it was taken. Where none is there, a new one is made in its place.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+
+use super::folders::LAST_WORDS;
 
 /// Nobody but root looks into a Pod's folder (as in the kubelet).
 const POD_MODE: u32 = 0o750;
@@ -28,7 +30,7 @@ impl Spares {
         self.take("pod", place, make_pod)
     }
 
-    /// What one run of a container may write to: overlay's upper and work folders.
+    /// What one run of a container may write to: overlay's upper and work folders, and the file of its last words.
     pub fn run(&self, place: &Path) -> Result<()> {
         self.take("run", place, make_run)
     }
@@ -58,11 +60,15 @@ impl Spares {
 
     /// Removes all of them. No error if there is none.
     pub fn clear(&self) {
-        for place in
-            ["run/upper", "run/work", "run", "pod", "run.new/upper", "run.new/work", "run.new", "pod.new", ""]
-        {
+        for run in ["run", "run.new"].map(|run| self.0.join(run)) {
             // Gone already is as good, and one that holds anything is none of ours.
-            let _ = fs::remove_dir(self.0.join(place));
+            let _ = fs::remove_file(run.join(LAST_WORDS));
+            for folder in ["upper", "work", ""] {
+                let _ = fs::remove_dir(run.join(folder));
+            }
+        }
+        for folder in ["pod", "pod.new", ""] {
+            let _ = fs::remove_dir(self.0.join(folder));
         }
     }
 }
@@ -75,7 +81,9 @@ fn make_run(place: &Path) -> io::Result<()> {
     for folder in ["upper", "work"] {
         DirBuilder::new().recursive(true).mode(UPPER_MODE).create(place.join(folder))?;
     }
-    Ok(())
+    let words = File::create(place.join(LAST_WORDS))?;
+    // Whatever the umask: any user of the container may write it.
+    words.set_permissions(Permissions::from_mode(0o666))
 }
 
 #[cfg(test)]
@@ -96,6 +104,7 @@ mod tests {
             assert_eq!(fs::metadata(&place).unwrap().ino() == made_ahead, ahead);
             assert_eq!(fs::metadata(place.join("upper")).unwrap().mode() & 0o7777, UPPER_MODE);
             assert!(place.join("work").is_dir());
+            assert_eq!(fs::metadata(place.join(LAST_WORDS)).unwrap().mode() & 0o7777, 0o666);
         }
         spares.clear();
         assert!(!dir.path().join("spare").exists());

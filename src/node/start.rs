@@ -8,10 +8,12 @@ use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use super::carry_out::Failed;
-use super::folders::Folders;
+use super::folders::{Folders, LAST_WORDS};
 use super::output::fifo_key;
 use super::pod_run::{ContainerRun, Key, Output, PodNumber, Process, Starting, Watched};
 use super::poller::{Interest, Poller};
@@ -114,7 +116,7 @@ impl Worker {
         let resources = self.resources(pod, spec);
         let group = pod_group.child(&spec.name, &resources::settings(&resources)?)?;
         // Checked before anything is made for it: among others, that the Pod's user namespace has its ids.
-        let oci = self.container_spec(ingredients, container, group.path(), resources)?;
+        let oci = self.container_spec(ingredients, container, attempt, group.path(), resources)?;
         let log_dir = container_log_dir(
             &pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid),
             &spec.name,
@@ -127,6 +129,7 @@ impl Worker {
         let stdio = Stdio::Streams { stdin: None, stdout: out, stderr: err };
         let volumes = image_volumes(pod, spec, &run.containers[container])?;
         let root = self.make_root(ingredients, spec, attempt, ids, volumes)?;
+        label_last_words(&root, &oci)?;
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
         let namespaces = Namespaces { pid: pid_namespace, ..namespaces };
@@ -161,9 +164,9 @@ impl Worker {
         let run = folders.container_run(&ingredients.pod.uid, &container.name, attempt);
         self.spares.run(&run)?;
         if let Some(ids) = ids {
-            for folder in [run.join("upper"), run.join("work")] {
-                chown(&folder, Some(ids.first), Some(ids.first))
-                    .with_context(|| format!("give {} to the Pod's root", folder.display()))?;
+            for place in [run.join("upper"), run.join("work"), run.join(LAST_WORDS)] {
+                chown(&place, Some(ids.first), Some(ids.first))
+                    .with_context(|| format!("give {} to the Pod's root", place.display()))?;
             }
         }
         Ok(self.root(&ingredients.image, &run, volumes))
@@ -192,6 +195,7 @@ impl Worker {
         &self,
         ingredients: &Ingredients,
         container: Index,
+        attempt: u32,
         cgroup: &Path,
         resources: LinuxResources,
     ) -> Result<Spec> {
@@ -207,7 +211,7 @@ impl Worker {
             user,
             hostname: pod.hostname.as_deref().unwrap_or(&self.options.node_name),
             open_files: self.options.open_files,
-            binds: binds(pod, spec, &folders.pod(&pod.uid), self.images.layers_dir()),
+            binds: binds(pod, spec, folders, attempt, self.images.layers_dir()),
             cgroup: cgroup.to_owned(),
             resources,
             oom_score_adj: Some(oom_score_adj(pod, spec)),
@@ -467,6 +471,18 @@ fn make_fifo(
     Ok(Fifo::create(&path, first + user.uid, first + user.gid)?)
 }
 
+/// A bind mount has its file's label, unlike what is mounted for the container alone.
+fn label_last_words(root: &Overlay, oci: &Spec) -> Result<()> {
+    let label = oci.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    let Some(label) = label else { return Ok(()) };
+    let file = root.upper.with_file_name(LAST_WORDS);
+    match rustix::fs::setxattr(&file, "security.selinux", label.as_bytes(), XattrFlags::empty()) {
+        // All files there have the label that the file system was mounted with.
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        labelled => labelled.with_context(|| format!("label {}", file.display())),
+    }
+}
+
 fn image_config(image: &Image) -> ImageConfig {
     let config = &image.config;
     ImageConfig {
@@ -477,12 +493,13 @@ fn image_config(image: &Image) -> ImageConfig {
     }
 }
 
-/// The container's volumes, where it wants them.
-fn binds(pod: &Pod, container: &Container, pod_folder: &Path, layers_dir: &Path) -> Vec<Bind> {
+/// The container's volumes and the file of its last words, where it wants them.
+fn binds(pod: &Pod, container: &Container, folders: &Folders, attempt: u32, layers_dir: &Path) -> Vec<Bind> {
+    let pod_folder = folders.pod(&pod.uid);
     let bind = |mount: &crate::manifest::pod::VolumeMount| {
         let volume = pod.volumes.iter().find(|volume| volume.name == mount.volume)?;
         // Of an image the plan shows the layers: `image_volumes`.
-        let source = volume::host_source(volume, pod_folder).unwrap_or_else(|| layers_dir.to_owned());
+        let source = volume::host_source(volume, &pod_folder).unwrap_or_else(|| layers_dir.to_owned());
         Some(Bind {
             source,
             destination: mount.mount_path.clone(),
@@ -490,7 +507,14 @@ fn binds(pod: &Pod, container: &Container, pod_folder: &Path, layers_dir: &Path)
             read_only: mount.read_only || matches!(volume.kind, VolumeKind::Image { .. }),
         })
     };
-    container.mounts.iter().filter_map(bind).collect()
+    let last_words = Bind {
+        source: folders.container_run(&pod.uid, &container.name, attempt).join(LAST_WORDS),
+        destination: container.termination_message.path.clone(),
+        mapped: false,
+        read_only: false,
+    };
+    // Behind the volumes: over what one of them has at its place.
+    container.mounts.iter().filter_map(bind).chain([last_words]).collect()
 }
 
 /// The images that are mounted as volumes, as they were found for this start.

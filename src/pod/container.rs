@@ -257,6 +257,7 @@ impl Container {
             unhealthy: false,
             start_error: None,
             cause: self.doom.take(),
+            last_words: None,
             started_at,
             finished_at: now,
         };
@@ -282,6 +283,7 @@ impl Container {
             unhealthy,
             start_error,
             cause,
+            last_words: None,
             started_at,
             finished_at: now,
         };
@@ -289,8 +291,7 @@ impl Container {
     }
 
     /// Nothing is left of its run: on to the next one, or to the end.
-    pub fn cleared(&mut self, mut end: Termination, oom_killed: bool, again: bool, pace: Pace) {
-        end.oom_killed = oom_killed;
+    pub fn cleared(&mut self, end: Termination, again: bool, pace: Pace) {
         let finished_at = end.finished_at;
         self.before_last = self.last.replace(end);
         self.stage = if again {

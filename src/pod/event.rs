@@ -74,6 +74,8 @@ pub enum Event {
     Cleared {
         container: Index,
         oom_killed: bool,
+        /// What the run has left as its last words.
+        message: Option<String>,
     },
     /// Processes that SIGKILL has not ended, in words: PID and wait channel of each.
     Stuck {

@@ -11,6 +11,7 @@ use super::container::{After, Container, Stage};
 use super::event::{Command, Event, Exit, Hook, Index, Outcome, ProbeKind, StartFailure};
 use super::probe;
 use super::run::{Ending, Fault, Place, Run};
+use super::status::Termination;
 pub use rehearsal::Rehearsal;
 
 use crate::manifest::Pod;
@@ -49,6 +50,8 @@ pub struct State {
     #[serde(default)]
     failure: Option<Failure>,
     prepare: BackOff,
+    #[serde(default)]
+    conditions: status::Held,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,6 +108,10 @@ enum Failure {
     DeadlineExceeded,
 }
 
+/// What the last words of a Pod's containers may take together, in equal shares
+/// (`pkg/kubelet/container/runtime.go:MaxPodTerminationMessageLogLength`). Bytes.
+const MAX_WORDS_OF_POD: usize = 12 << 10;
+
 /// What must be known of a Pod after the machine was restarted: everything else starts afresh.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Survival {
@@ -125,8 +132,11 @@ impl Machine {
             message: None,
             failure: None,
             prepare: BackOff::default(),
+            conditions: status::Held::none(now),
         };
-        Self { pod, settings, state, adopting: false }
+        let mut machine = Self { pod, settings, state, adopting: false };
+        machine.note_conditions(now);
+        machine
     }
 
     /// A Pod that shall take the place of one that runs, if it can: it waits for [`Event::Proceed`] when it is
@@ -294,15 +304,15 @@ impl Machine {
         self.adopting &= event != Event::Tick;
         self.take_in(event, now, &mut todo);
         self.note_passed();
-        if self.adopting {
-            return todo;
+        if !self.adopting {
+            self.conclude(now, &mut todo);
+            self.pass_time(now, &mut todo);
+            self.conclude(now, &mut todo);
+            self.start(&mut todo);
+            self.go_on_ending(now, &mut todo);
+            self.probe(now, &mut todo);
         }
-        self.conclude(now, &mut todo);
-        self.pass_time(now, &mut todo);
-        self.conclude(now, &mut todo);
-        self.start(&mut todo);
-        self.go_on_ending(now, &mut todo);
-        self.probe(now, &mut todo);
+        self.note_conditions(now);
         todo
     }
 
@@ -336,7 +346,9 @@ impl Machine {
                 }
             }
             Event::PauseEnded { message } => self.pause_ended(&message),
-            Event::Cleared { container, oom_killed } => self.cleared(container, oom_killed, now),
+            Event::Cleared { container, oom_killed, message } => {
+                self.cleared(container, oom_killed, message, now);
+            }
             Event::Stuck { container, processes } => self.stuck(container, processes),
             Event::HookEnded { container, attempt, hook, error } => {
                 self.hook_ended(container, attempt, hook, error, now, todo);
@@ -481,12 +493,18 @@ impl Machine {
         }
     }
 
+    /// The end of a container's run that is being cleared away.
+    pub fn end_of(&self, container: Index) -> Option<&Termination> {
+        match &self.state.containers.get(container)?.stage {
+            Stage::Clearing { end, .. } => Some(end),
+            _ => None,
+        }
+    }
+
     /// What follows the end of a container whose run is being cleared away.
     fn after(&self, container: Index) -> After {
-        match &self.state.containers[container].stage {
-            Stage::Clearing { end, .. } => Container::after(&self.pod.containers[container], end),
-            _ => After::Nothing,
-        }
+        let after = |end| Container::after(&self.pod.containers[container], end);
+        self.end_of(container).map_or(After::Nothing, after)
     }
 
     /// At once, as with a grace period of zero: what they have is thrown away.
@@ -511,18 +529,23 @@ impl Machine {
         }
     }
 
-    fn cleared(&mut self, container: Index, oom_killed: bool, now: BootTime) {
+    fn cleared(&mut self, container: Index, oom_killed: bool, message: Option<String>, now: BootTime) {
         let pace = self.pace();
         let after = self.after(container);
         let stage = self.state.stage;
+        let share = MAX_WORDS_OF_POD / self.pod.containers.len();
         let Some(c) = self.state.containers.get_mut(container) else { return };
         let Stage::Clearing { end, .. } = &c.stage else { return };
-        let end = end.clone();
+        let last_words = message.map(|mut words| {
+            words.truncate(words.floor_char_boundary(share));
+            words
+        });
+        let end = Termination { oom_killed, last_words, ..end.clone() };
         // An init container that was passed has succeeded, whatever a new worker could see of it.
         let is_passed = c.passed && self.pod.containers[container].role == Role::Init;
         let is_wanted = !matches!(stage, PodStage::Restarting { .. }) && !is_ending(stage);
         let again = is_wanted && after != After::Nothing && !is_passed;
-        c.cleared(end, oom_killed, again, pace);
+        c.cleared(end, again, pace);
         if let (PodStage::Restarting { until }, After::RestartAll) = (stage, after) {
             let until = until.max(c.step_back_off(now, pace));
             self.state.stage = PodStage::Restarting { until };

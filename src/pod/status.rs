@@ -35,6 +35,8 @@ pub struct PodStatus {
 pub struct Condition {
     pub kind: &'static str,
     pub holds: bool,
+    /// Since when it does, or does not.
+    pub since: BootTime,
     /// Why it does not hold; `PodCompleted` where it holds or not because everything is done.
     pub reason: Option<&'static str>,
     pub message: Option<String>,
@@ -76,6 +78,9 @@ pub struct Termination {
     /// Why it was ended from outside of it, where that is known.
     #[serde(default)]
     pub cause: Option<String>,
+    /// The container's own last words (`terminationMessagePath`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_words: Option<String>,
     /// `None` where the process never existed, or nobody saw it start.
     pub started_at: Option<BootTime>,
     pub finished_at: BootTime,
@@ -90,6 +95,15 @@ impl Termination {
             Exit::Unknown => "ContainerStatusUnknown",
             Exit::Code(0) => "Completed",
             Exit::Code(_) | Exit::Signal(_) => "Error",
+        }
+    }
+
+    /// What is known of it beside the reason, the container's own words last.
+    pub fn message(&self) -> Option<String> {
+        let ours = self.start_error.as_ref().or(self.cause.as_ref());
+        match (ours, &self.last_words) {
+            (Some(ours), Some(words)) => Some(format!("{ours}: {words}")),
+            (ours, words) => ours.or(words.as_ref()).cloned(),
         }
     }
 

@@ -11,23 +11,15 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::http::{Answer, Exchange, Get};
 use super::wire::Wire;
-use super::{Outcome, grpc};
+use super::{Outcome, PROBE_AGENT, grpc};
 use crate::http;
 use crate::sys::namespace;
 
 /// Bytes that one look at an attempt reads: more than any answer that is waited for.
 const SHARE: usize = 128 << 10;
 
-/// What is asked, and of whom.
-#[derive(Clone, Debug)]
-pub struct Question {
-    pub address: SocketAddr,
-    pub way: Way,
-    /// For the whole attempt; whoever drives it ends it then.
-    pub timeout: Duration,
-}
-
-#[derive(Clone, Debug)]
+/// What is asked.
+#[derive(Debug)]
 pub enum Way {
     /// That somebody accepts a connection is all that is asked.
     Tcp,
@@ -35,7 +27,8 @@ pub enum Way {
     /// `grpc.health.v1.Health/Check` of a service; the empty name means the server as a whole.
     Grpc {
         service: String,
-        user_agent: &'static str,
+        /// What the server is told; whoever drives the attempt ends it then.
+        timeout: Duration,
     },
 }
 
@@ -57,7 +50,7 @@ pub enum Step {
     Wait,
     Verdict(Outcome),
     /// The same is to be asked there, on a connection of its own.
-    Elsewhere(Get),
+    Elsewhere(SocketAddr, Get),
 }
 
 #[derive(Debug)]
@@ -72,11 +65,10 @@ impl Attempt {
     ///
     /// # Errors
     /// With the verdict, where that is known at once.
-    pub fn begin(question: &Question, network: Option<BorrowedFd<'_>>) -> Result<Attempt, Outcome> {
-        let Question { address, way, timeout } = question;
+    pub fn begin(address: SocketAddr, way: Way, network: Option<BorrowedFd<'_>>) -> Result<Attempt, Outcome> {
         let socket = match network {
-            None => open(*address),
-            Some(network) => namespace::inside_network(network, || open(*address)).flatten(),
+            None => open(address),
+            Some(network) => namespace::inside_network(network, || open(address)).flatten(),
         };
         let socket = socket.map_err(|error| Outcome::NotAsked(format!("open a socket: {error}")))?;
         let (talk, out, tls) = match way {
@@ -84,18 +76,19 @@ impl Attempt {
             Way::Http(get) => {
                 let tls = get.url.is_https().then(|| http::trust_anybody(get.url.host())).transpose();
                 let tls = tls.map_err(|error| Outcome::NotAsked(format!("prepare TLS: {error}")))?;
-                (Talk::Http(Exchange::new(get.clone())), get.bytes(), tls)
+                let out = get.bytes();
+                (Talk::Http(Exchange::new(get)), out, tls)
             }
-            Way::Grpc { service, user_agent } => {
-                let (call, out) = grpc::Call::new(&address.to_string(), service, user_agent, *timeout);
+            Way::Grpc { service, timeout } => {
+                let (call, out) = grpc::Call::new(&address.to_string(), &service, PROBE_AGENT, timeout);
                 (Talk::Grpc(call), out, None)
             }
         };
-        match rustix::net::connect(&socket, address) {
+        match rustix::net::connect(&socket, &address) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
-            Err(errno) => return Err(talk.not_connected(*address, errno)),
+            Err(errno) => return Err(talk.not_connected(address, errno)),
         }
-        Ok(Attempt { wire: Wire::new(socket, tls), address: *address, connected: false, talk, out })
+        Ok(Attempt { wire: Wire::new(socket, tls), address, connected: false, talk, out })
     }
 
     /// Goes on as far as it can without waiting.
@@ -142,16 +135,22 @@ impl Attempt {
         let mut buffer = [0; 4096];
         let mut share = SHARE;
         while share > 0 {
-            let step = match self.wire.receive(&mut buffer)? {
+            let answer = match self.wire.receive(&mut buffer)? {
                 None => return Ok(Step::Wait),
-                Some(0) => return Ok(self.talk.closed()),
+                Some(0) => Some(self.talk.closed()),
                 Some(length) => {
                     share = share.saturating_sub(length);
                     self.talk.receive(&buffer[..length], &mut self.out)
                 }
             };
-            if let Some(step) = step {
-                return Ok(step);
+            match answer {
+                Some(Answer::Verdict(outcome)) => return Ok(Step::Verdict(outcome)),
+                // The same host, at whatever port.
+                Some(Answer::Elsewhere(get)) => {
+                    let address = SocketAddr::new(self.address.ip(), get.url.port());
+                    return Ok(Step::Elsewhere(address, get));
+                }
+                None => {}
             }
             self.wire.send(&mut self.out)?;
         }
@@ -160,19 +159,19 @@ impl Attempt {
 }
 
 impl Talk {
-    fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<Step> {
+    fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<Answer> {
         match self {
-            Talk::Tcp => Some(Step::Verdict(Outcome::Success)),
-            Talk::Http(exchange) => exchange.receive(bytes).map(Step::from),
-            Talk::Grpc(call) => call.receive(bytes, out).map(Step::Verdict),
+            Talk::Tcp => Some(Answer::Verdict(Outcome::Success)),
+            Talk::Http(exchange) => exchange.receive(bytes),
+            Talk::Grpc(call) => call.receive(bytes, out).map(Answer::Verdict),
         }
     }
 
-    fn closed(&mut self) -> Step {
+    fn closed(&mut self) -> Answer {
         match self {
-            Talk::Tcp => Step::Verdict(Outcome::Success),
-            Talk::Http(exchange) => exchange.closed().into(),
-            Talk::Grpc(call) => Step::Verdict(call.closed()),
+            Talk::Tcp => Answer::Verdict(Outcome::Success),
+            Talk::Http(exchange) => exchange.closed(),
+            Talk::Grpc(call) => Answer::Verdict(call.closed()),
         }
     }
 
@@ -189,15 +188,6 @@ impl Talk {
         match self {
             Talk::Http(exchange) => exchange.get().failed(why),
             Talk::Tcp | Talk::Grpc(_) => Outcome::Failure(format!("health rpc probe failed: {why}")),
-        }
-    }
-}
-
-impl From<Answer> for Step {
-    fn from(answer: Answer) -> Step {
-        match answer {
-            Answer::Verdict(outcome) => Step::Verdict(outcome),
-            Answer::Elsewhere(get) => Step::Elsewhere(get),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! `httpGet`: one GET, whose status says how the container is.
 
-use super::Outcome;
-use crate::http::{Head, Incoming, Url};
+use super::{OWN_ADDRESS, Outcome, PROBE_AGENT};
+use crate::http::{Head, Incoming, InvalidUrl, Url};
+use crate::manifest::pod::HttpGet;
 
 /// Bytes of the body that are waited for: behind them, nobody cares whether the rest comes (reference §4).
 const MAX_BODY: usize = 10 << 10;
@@ -14,21 +15,43 @@ pub struct Get {
     pub url: Url,
     /// In the manifest's order. One that names `Host` takes the URL's place; an empty `Accept` or `User-Agent` leaves it out.
     pub headers: Vec<(String, String)>,
-    pub user_agent: &'static str,
-    /// What asks, in messages.
-    what: &'static str,
+    asker: Asker,
     /// How often an answer has led elsewhere.
     redirects: u8,
 }
 
-impl Get {
-    pub fn new(url: Url, headers: Vec<(String, String)>, user_agent: &'static str) -> Get {
-        Get { url, headers, user_agent, what: "probe", redirects: 0 }
+/// On whose behalf something is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    Probe,
+    Hook,
+}
+
+impl Asker {
+    /// In messages.
+    fn as_str(self) -> &'static str {
+        match self {
+            Asker::Probe => "probe",
+            Asker::Hook => "hook",
+        }
     }
 
-    /// The same, for a hook.
-    pub fn of_hook(self) -> Get {
-        Get { what: "hook", ..self }
+    /// What the server is told.
+    fn user_agent(self) -> &'static str {
+        match self {
+            Asker::Probe => PROBE_AGENT,
+            Asker::Hook => "kube-lifecycle/1.36",
+        }
+    }
+}
+
+impl Get {
+    /// # Errors
+    /// When that makes no URL.
+    pub fn new(written: &HttpGet, asker: Asker) -> Result<Get, InvalidUrl> {
+        let host = written.host.as_deref().unwrap_or(OWN_ADDRESS);
+        let url = Url::of(written.https, host, written.port, &written.path)?;
+        Ok(Get { url, headers: written.headers.clone(), asker, redirects: 0 })
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -40,7 +63,7 @@ impl Get {
             }
         };
         add("Host", &given("host").map_or_else(|| self.url.host_and_port(), |(_, host)| host.clone()));
-        for (name, default) in [("User-Agent", self.user_agent), ("Accept", "*/*")] {
+        for (name, default) in [("User-Agent", self.asker.user_agent()), ("Accept", "*/*")] {
             match given(name).map_or(default, |(_, value)| value) {
                 "" => {}
                 value => add(name, value),
@@ -162,7 +185,7 @@ impl Exchange {
             }
             (Ok(None), status) => Answer::Verdict(Outcome::Failure(format!(
                 "HTTP {} failed with statuscode: {status}",
-                self.get.what
+                self.get.asker.as_str()
             ))),
         }
     }

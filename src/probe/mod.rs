@@ -10,8 +10,13 @@ mod grpc;
 mod http;
 mod wire;
 
-pub use attempt::{Attempt, Question, Step, Way};
-pub use http::Get;
+pub use attempt::{Attempt, Step, Way};
+pub use http::{Asker, Get};
+
+/// Of a Pod, from within its network.
+pub const OWN_ADDRESS: &str = "127.0.0.1";
+/// What a probe says it is: the Kubernetes whose rules these are (k8s-openapi's feature).
+const PROBE_AGENT: &str = "kube-probe/1.36";
 
 /// What one look came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

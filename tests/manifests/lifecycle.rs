@@ -212,3 +212,23 @@ fn podkeeps_own_annotations() {
         assert!(errors.len() == 1 && errors[0].contains(end), "{wrong}: {errors:?}");
     }
 }
+
+#[test]
+fn a_termination_message_has_a_path_that_can_be_mounted_and_a_known_policy() {
+    is_wrong("", "terminationMessagePath: /tmp/words, terminationMessagePolicy: FallbackToLogsOnError", &[]);
+    is_wrong("", "terminationMessagePath: '', terminationMessagePolicy: ''", &[]);
+    let refused = [
+        (
+            "terminationMessagePath: /a/../b",
+            "terminationMessagePath: Invalid value: \"/a/../b\": must not contain '..'",
+        ),
+        ("terminationMessagePath: /", "terminationMessagePath: Invalid value: \"/\": must not be the root"),
+        (
+            "terminationMessagePolicy: Logs",
+            "terminationMessagePolicy: Unsupported value: \"Logs\": supported values: \"File\", \"FallbackToLogsOnError\"",
+        ),
+    ];
+    for (container, sentence) in refused {
+        is_wrong("", container, &[&format!("spec.containers[0].{sentence}")]);
+    }
+}

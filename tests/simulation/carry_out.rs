@@ -183,7 +183,7 @@ impl World {
             assert!(group.exit.is_some() || group.exec_fails, "what is cleared away has ended");
             group.killed = Some(self.now);
         }
-        self.answers.push((at, Event::Cleared { container, oom_killed }));
+        self.answers.push((at, Event::Cleared { container, oom_killed, message: None }));
     }
 
     fn diagnose(&mut self, container: usize) {

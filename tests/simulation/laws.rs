@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use podkeep::manifest::pod::Role;
-use podkeep::pod::status::{ContainerState, Phase};
+use podkeep::pod::status::{ContainerState, Phase, PodStatus};
 use podkeep::pod::{BootTime, Command, Event, Exit};
 
 use super::ledger::Ledger;
@@ -19,10 +19,10 @@ impl World {
         self.machine.status().containers.iter().map(|c| c.restart_count).collect()
     }
 
-    pub fn check_counts(&self, before: &[u32], event: &Event) {
-        for (was, is) in before.iter().zip(self.counts()) {
+    pub fn check_counts(&self, before: &PodStatus, event: &Event) {
+        for (was, is) in before.containers.iter().map(|c| c.restart_count).zip(self.counts()) {
             // Broken by adding two in `Container::restart`: found.
-            assert!(is == *was || is == was + 1, "restarts go from {was} to {is} at {event:?}");
+            assert!(is == was || is == was + 1, "restarts go from {was} to {is} at {event:?}");
         }
     }
 
@@ -57,9 +57,16 @@ impl World {
         }
     }
 
-    /// Which containers run, as far as the machine knows.
-    pub fn running(&self) -> Vec<bool> {
-        self.machine.status().containers.iter().map(|c| c.pid.is_some()).collect()
+    pub fn check_conditions(&self, before: &PodStatus, event: &Event) {
+        let status = self.machine.status();
+        for condition in &status.conditions {
+            let was = before.conditions.iter().find(|was| was.kind == condition.kind);
+            // From there on it is a Pod of its own.
+            let was = was.filter(|was| was.holds == condition.holds && *event != Event::Proceed);
+            let since = was.map_or(self.now, |was| was.since);
+            // Broken by a `note_conditions` that renews what holds at every step: found.
+            assert_eq!(condition.since, since, "{} has changed when it changed", condition.kind);
+        }
     }
 
     pub fn check_cause(&self, event: &Event, ran: &[bool]) {

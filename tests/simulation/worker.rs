@@ -42,9 +42,10 @@ impl World {
     pub fn step(&mut self, event: Event) -> Vec<Command> {
         self.count_step();
         self.note(&event);
-        let counts = self.counts();
         let survival = self.machine.survival();
-        let running = self.running();
+        let before = self.machine.status();
+        // As far as the machine knows.
+        let running: Vec<bool> = before.containers.iter().map(|c| c.pid.is_some()).collect();
         if let Event::PauseEnded { .. } = event {
             let told = self.groups.iter_mut().zip(&running).filter(|(_, running)| **running);
             told.filter_map(|(group, _)| group.as_mut()).for_each(|group| group.told_of_doom = true);
@@ -52,8 +53,9 @@ impl World {
         let old_news = self.machine.is_old_news(&event);
         let commands = self.machine.step(event.clone(), self.now);
         self.routine &= is_routine(event == Event::Tick, old_news, &commands);
-        self.check_counts(&counts, &event);
+        self.check_counts(&before, &event);
         self.check_status(&event);
+        self.check_conditions(&before, &event);
         self.check_cause(&event, &running);
         for command in &commands {
             self.check_asked(command);

@@ -19,6 +19,7 @@ use files::Files;
 use join::Joiner;
 
 pub use follow::{Followed, Follower};
+pub use tail::last_output;
 
 use super::layout::{PodFolder, container_log_dir, folders_of, is_folder, list, log_files, pod_log_dir};
 use super::{Error, Stream, cri};

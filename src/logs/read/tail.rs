@@ -1,4 +1,4 @@
-//! Where the last lines of a run begin, found from the end of its files.
+//! The last lines of a run: where they begin, and what they say, found from the end of its files.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -17,6 +17,32 @@ pub(super) fn start(dir: &Path, restart: u32, wanted: usize) -> Result<(Files, u
             return Ok(start);
         }
     }
+}
+
+/// The end of what a run has written to both outputs, as it came: at most so many lines, and of those so many bytes.
+///
+/// # Errors
+/// [`Error::Path`] if its files cannot be listed, opened or read.
+pub fn last_output(dir: &Path, restart: u32, lines: usize, bytes: usize) -> Result<Vec<u8>, Error> {
+    let (mut backwards, mut ends) = (Vec::new(), 0);
+    for listed in listing(dir, restart)?.iter().rev().filter(|file| file.restart == restart) {
+        let Some(file) = Open::listed(listed)? else { continue };
+        let flow = records_backwards(&file, |record| {
+            ends += usize::from(record.whole);
+            if ends > lines || backwards.len() >= bytes {
+                return ControlFlow::Break(());
+            }
+            backwards.extend(record.whole.then_some(b'\n'));
+            backwards.extend(record.content.iter().rev());
+            ControlFlow::Continue(())
+        })?;
+        if flow.is_break() {
+            break;
+        }
+    }
+    backwards.truncate(bytes);
+    backwards.reverse();
+    Ok(backwards)
 }
 
 /// `None` if files were rotated meanwhile.
@@ -49,12 +75,13 @@ fn search(
     }))
 }
 
-/// A record's place in its file.
-struct Placed {
+/// A record and its place in its file.
+struct Placed<'a> {
     start: u64,
     end: u64,
     stream: Stream,
     whole: bool,
+    content: &'a [u8],
 }
 
 /// Counts lines from the last one backwards.
@@ -87,7 +114,7 @@ impl Count {
         Count { wanted, lines: 0, start: None, detour: 0, stdout, stderr }
     }
 
-    fn add(&mut self, record: Placed) -> ControlFlow<()> {
+    fn add(&mut self, record: Placed<'_>) -> ControlFlow<()> {
         let had_enough = self.lines > self.wanted;
         let progress = match record.stream {
             Stream::Stdout => &mut self.stdout,
@@ -118,7 +145,7 @@ impl Count {
 /// Calls `each` for every record of a file, the last one first.
 fn records_backwards(
     file: &Open,
-    mut each: impl FnMut(Placed) -> ControlFlow<()>,
+    mut each: impl FnMut(Placed<'_>) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, Error> {
     // The beginning of what was read last, whose own beginning lies before it.
     let mut rest: Vec<u8> = Vec::new();
@@ -137,7 +164,8 @@ fn records_backwards(
             let begin = begin.map_or(first_whole, |at| first_whole + at + 1);
             if let Some(record) = block[begin..end].strip_suffix(b"\n").and_then(cri::parse) {
                 let (start, end) = (from + begin as u64, from + end as u64);
-                if each(Placed { start, end, stream: record.stream, whole: record.whole }).is_break() {
+                let cri::Record { stream, whole, content, .. } = record;
+                if each(Placed { start, end, stream, whole, content }).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
             }

@@ -191,3 +191,26 @@ proptest! {
         prop_assert!(ended(&all).ends_with(&ended(&tail)));
     }
 }
+
+#[test]
+fn the_last_output_is_bounded_by_lines_and_by_bytes_over_rotations() {
+    let mut bench = Bench::new(small());
+    let written: Vec<String> = (0..50).map(|i| format!("line {i}\n")).collect();
+    for line in &written {
+        bench.say(line);
+    }
+    let last = |lines, bytes| String::from_utf8(last_output(bench.dir(), 0, lines, bytes).unwrap()).unwrap();
+    let (all, end) = (written.concat(), written[20..].concat());
+    assert_eq!(last(30, usize::MAX), end);
+    assert_eq!(last(1000, usize::MAX), all);
+    assert_eq!(last(30, 100), end[end.len() - 100..]);
+    assert_eq!(last(0, 100), "");
+    assert_eq!(last_output(bench.dir(), 1, 9, 9).unwrap(), b"", "a run without a log");
+}
+
+#[test]
+fn the_last_output_has_both_streams_and_what_was_not_ended() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    write_records(dir.path(), "0.log", &["oFout", "eFerr", "oPa", "oFb", "ePtail"]);
+    assert_eq!(last_output(dir.path(), 0, 80, 2048).unwrap(), b"out\nerr\nab\ntail");
+}

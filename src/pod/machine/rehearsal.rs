@@ -59,6 +59,7 @@ impl Machine {
         }
         self.state.stage = PodStage::Preparing;
         self.state.started_at = now;
+        self.state.conditions = status::Held::none(now);
         self.state.message = None;
         self.state.prepare = BackOff::default();
         // A missing image was no attempt to start.

@@ -1,23 +1,53 @@
 //! A Pod's status as Kubernetes describes it (reference §5).
 
-use super::super::status::{Condition, ContainerState, ContainerStatus, Phase, PodStatus};
+use super::super::status::{Condition, ContainerStatus, Phase, PodStatus};
 use super::*;
 use crate::manifest::Container as Spec;
+
+/// The types of `status.conditions`.
+const CONDITIONS: [&str; 6] = [
+    "PodReadyToStartContainers",
+    INITIALIZED,
+    READY,
+    CONTAINERS_READY,
+    "PodScheduled",
+    // Shown only while it holds.
+    RESTARTING,
+];
+const INITIALIZED: &str = "Initialized";
+const READY: &str = "Ready";
+const CONTAINERS_READY: &str = "ContainersReady";
+const RESTARTING: &str = "AllContainersRestarting";
+
+/// Which of [`CONDITIONS`] hold, and since when each does or does not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Held([(bool, BootTime); CONDITIONS.len()]);
+
+impl Held {
+    pub fn none(now: BootTime) -> Held {
+        Held([(false, now); CONDITIONS.len()])
+    }
+}
+
+impl Default for Held {
+    /// Of a Pod that an older podkeep has kept: since the machine was started, for all that is known.
+    fn default() -> Held {
+        Held::none(BootTime::from_nanos(0))
+    }
+}
 
 impl Machine {
     /// The Pod's status as it stands.
     pub fn status(&self) -> PodStatus {
         let phase = self.phase();
-        let containers: Vec<_> =
-            (0..self.pod.containers.len()).map(|index| self.container_status(index)).collect();
         PodStatus {
             phase,
             reason: self.state.failure.map(|Failure::DeadlineExceeded| "DeadlineExceeded"),
             message: self.message(),
             terminating: self.is_terminating(),
-            conditions: self.conditions(phase, &containers),
+            conditions: self.conditions(phase),
             started_at: self.state.started_at,
-            containers,
+            containers: (0..self.pod.containers.len()).map(|index| self.container_status(index)).collect(),
         }
     }
 
@@ -66,41 +96,85 @@ impl Machine {
         all
     }
 
-    fn conditions(&self, phase: Phase, containers: &[ContainerStatus]) -> Vec<Condition> {
+    /// Notes which conditions hold by now.
+    pub(super) fn note_conditions(&mut self, now: BootTime) {
+        let all_by_now = self.holding();
+        for ((holds, since), by_now) in self.state.conditions.0.iter_mut().zip(all_by_now) {
+            if *holds != by_now {
+                (*holds, *since) = (by_now, now);
+            }
+        }
+    }
+
+    /// In the order of [`CONDITIONS`].
+    fn holding(&self) -> [bool; CONDITIONS.len()] {
         let prepared = matches!(
             self.state.stage,
             PodStage::Active | PodStage::Restarting { .. } | PodStage::Stopping { .. }
         );
-        let mut conditions = vec![condition("PodReadyToStartContainers", prepared)];
-        conditions.push(self.initialized(phase, containers));
-        let ready = readiness(phase, containers);
-        conditions.push(Condition { kind: "Ready", ..ready.clone() });
-        conditions.push(ready);
-        conditions.push(condition("PodScheduled", true));
-        if let PodStage::Restarting { .. } = self.state.stage {
-            conditions.push(condition("AllContainersRestarting", true));
+        let restarting = matches!(self.state.stage, PodStage::Restarting { .. });
+        let phase = self.phase();
+        let all = |holds: fn(&Machine, Index) -> bool| {
+            (0..self.pod.containers.len()).all(|container| holds(self, container))
+        };
+        // Once a main container has run, nobody asks for the others any more.
+        let initialized = phase == Phase::Succeeded || self.is_main_begun() || all(Machine::is_initialized);
+        let ready = matches!(phase, Phase::Pending | Phase::Running) && all(Machine::is_ready_for_pod);
+        [prepared, initialized, ready, ready, true, restarting]
+    }
+
+    fn is_main_begun(&self) -> bool {
+        let mut mains = self.state.containers.iter().zip(&self.pod.containers);
+        mains.any(|(c, spec)| spec.role == Role::Main && c.phase(spec).is_some())
+    }
+
+    /// An init container is done, or a sidecar has started.
+    fn is_initialized(&self, container: Index) -> bool {
+        match self.pod.containers[container].role {
+            Role::Init => self.state.containers[container].passed,
+            Role::Sidecar => self.state.containers[container].has_started(&self.pod.containers[container]),
+            Role::Main => true,
+        }
+    }
+
+    fn is_ready_for_pod(&self, container: Index) -> bool {
+        let spec = &self.pod.containers[container];
+        spec.role == Role::Init || self.state.containers[container].is_ready(spec)
+    }
+
+    /// As they were noted last, each with the reason why it does not hold.
+    fn conditions(&self, phase: Phase) -> Vec<Condition> {
+        let mut conditions = Vec::new();
+        for (kind, (holds, since)) in CONDITIONS.into_iter().zip(self.state.conditions.0) {
+            let (reason, message) = match (kind, phase) {
+                (RESTARTING, _) if !holds => continue,
+                (INITIALIZED, Phase::Succeeded) => (Some("PodCompleted"), None),
+                (INITIALIZED, _) if !holds => {
+                    let others = self.names(|machine, container| !machine.is_initialized(container));
+                    (
+                        Some("ContainersNotInitialized"),
+                        Some(format!("containers with incomplete status: {others}")),
+                    )
+                }
+                (READY | CONTAINERS_READY, Phase::Succeeded) => (Some("PodCompleted"), None),
+                (READY | CONTAINERS_READY, Phase::Failed) => (Some("PodFailed"), None),
+                (READY | CONTAINERS_READY, _) if !holds => {
+                    let others = self.names(|machine, container| !machine.is_ready_for_pod(container));
+                    (Some("ContainersNotReady"), Some(format!("containers with unready status: {others}")))
+                }
+                _ => (None, None),
+            };
+            conditions.push(Condition { kind, holds, since, reason, message });
         }
         conditions
     }
 
-    /// Init containers are done and sidecars have started, or a main container runs or has run.
-    fn initialized(&self, phase: Phase, containers: &[ContainerStatus]) -> Condition {
-        let is_main_begun = containers.iter().any(|c| {
-            c.role == Role::Main && (c.last.is_some() || !matches!(c.state, ContainerState::Waiting { .. }))
-        });
-        let passed = |c: &ContainerStatus| match c.role {
-            Role::Init => c.ready,
-            Role::Sidecar => c.started,
-            Role::Main => true,
-        };
-        match phase {
-            Phase::Succeeded => Condition { reason: Some("PodCompleted"), ..condition("Initialized", true) },
-            _ if is_main_begun => condition("Initialized", true),
-            _ => {
-                let what = "containers with incomplete status";
-                unless_all("Initialized", "ContainersNotInitialized", what, containers, passed)
-            }
-        }
+    /// As Go prints a list.
+    fn names(&self, which: impl Fn(&Machine, Index) -> bool) -> String {
+        let containers = self.pod.containers.iter().enumerate();
+        let names: Vec<_> =
+            containers.filter(|(index, _)| which(self, *index)).map(|(_, spec)| spec.name.as_str()).collect();
+        format!("[{}]", names.join(" "))
     }
 
     /// Whether those that come after it may start: it is Ready, or has run to a good end.
@@ -148,37 +222,4 @@ impl Machine {
         });
         if stuck.is_empty() { self.state.message.clone().or(failed) } else { Some(stuck.join("; ")) }
     }
-}
-
-fn readiness(phase: Phase, containers: &[ContainerStatus]) -> Condition {
-    let not = |reason| Condition { reason: Some(reason), ..condition("ContainersReady", false) };
-    match phase {
-        Phase::Succeeded => not("PodCompleted"),
-        Phase::Failed => not("PodFailed"),
-        Phase::Pending | Phase::Running => {
-            let what = "containers with unready status";
-            let ready = |c: &ContainerStatus| c.role == Role::Init || c.ready;
-            unless_all("ContainersReady", "ContainersNotReady", what, containers, ready)
-        }
-    }
-}
-
-fn condition(kind: &'static str, holds: bool) -> Condition {
-    Condition { kind, holds, reason: None, message: None }
-}
-
-/// Holds if it does for each container; names those for which it does not.
-fn unless_all(
-    kind: &'static str,
-    reason: &'static str,
-    what: &str,
-    containers: &[ContainerStatus],
-    holds: impl Fn(&ContainerStatus) -> bool,
-) -> Condition {
-    let others: Vec<&str> = containers.iter().filter(|c| !holds(c)).map(|c| c.name.as_str()).collect();
-    if others.is_empty() {
-        return condition(kind, true);
-    }
-    let message = format!("{what}: [{}]", others.join(" "));
-    Condition { reason: Some(reason), message: Some(message), ..condition(kind, false) }
 }

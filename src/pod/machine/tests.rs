@@ -54,7 +54,8 @@ fn a_crash_loop_waits_0_10_20_to_300_seconds_and_starts_afresh_after_ten_minutes
             now = now + Duration::from_secs(601);
         }
         machine.step(Event::Exited { container: 0, exit: Exit::Code(1) }, now);
-        let mut commands = machine.step(Event::Cleared { container: 0, oom_killed: false }, now);
+        let mut commands =
+            machine.step(Event::Cleared { container: 0, oom_killed: false, message: None }, now);
         let due = machine.deadline().unwrap_or(now);
         waited.push((due - now).as_secs());
         if due > now {
@@ -234,7 +235,7 @@ fn initialized(grace: u64, change: fn(Spec) -> Spec) -> Machine {
     assert_eq!(commands, [start(0)]);
     machine.step(started(0), at(0));
     machine.step(Event::Exited { container: 0, exit: Exit::Code(0) }, at(1));
-    let next = machine.step(Event::Cleared { container: 0, oom_killed: false }, at(1));
+    let next = machine.step(Event::Cleared { container: 0, oom_killed: false, message: None }, at(1));
     assert_eq!(next, [start(1)]);
     for container in 1..4 {
         machine.step(started(container), at(1));
@@ -245,7 +246,7 @@ fn initialized(grace: u64, change: fn(Spec) -> Spec) -> Machine {
 
 fn end(machine: &mut Machine, container: Index, code: u8, now: BootTime) -> Vec<Command> {
     machine.step(Event::Exited { container, exit: Exit::Code(code) }, now);
-    machine.step(Event::Cleared { container, oom_killed: false }, now)
+    machine.step(Event::Cleared { container, oom_killed: false, message: None }, now)
 }
 
 #[test]
@@ -392,7 +393,7 @@ fn a_reboot_counts_one_restart_for_what_ran_and_none_for_what_did_not() {
 fn a_reboot_does_not_count_a_run_that_never_began() {
     let mut before = running(30);
     before.step(Event::Exited { container: 0, exit: Exit::Code(1) }, at(1));
-    before.step(Event::Cleared { container: 0, oom_killed: false }, at(1));
+    before.step(Event::Cleared { container: 0, oom_killed: false, message: None }, at(1));
     assert_eq!(before.status().containers[0].restart_count, 1, "its next run is decided");
     let boot = |before: &Machine| {
         Machine::after_reboot(Arc::clone(before.pod()), before.survival(), Settings::default(), at(0))
@@ -411,7 +412,7 @@ fn a_run_that_began_and_ended_unseen_counts_for_the_back_off() {
     machine.step(Event::Adopted { container: 0, attempt: 1, pid: 9 }, at(3));
     assert_eq!(machine.status().containers[0].last.as_ref().map(|end| end.exit), Some(Exit::Unknown));
     machine.step(Event::Exited { container: 0, exit: Exit::Code(1) }, at(4));
-    machine.step(Event::Cleared { container: 0, oom_killed: false }, at(4));
+    machine.step(Event::Cleared { container: 0, oom_killed: false, message: None }, at(4));
     assert_eq!(machine.deadline(), Some(at(14)));
 }
 
@@ -438,11 +439,32 @@ fn the_end_of_the_pause_process_is_the_reason_of_the_ends_that_come_of_it_and_of
     assert_eq!(causes(&machine), [Some("gone".to_owned()), None]);
     // It runs again, and is killed by somebody else.
     assert_eq!(
-        machine.step(Event::Cleared { container: 0, oom_killed: false }, at(1)),
+        machine.step(Event::Cleared { container: 0, oom_killed: false, message: None }, at(1)),
         [Command::FindImage { container: 0 }]
     );
     machine.step(ready(0), at(1));
     machine.step(Event::Started { container: 0, pid: 8 }, at(1));
     machine.step(killed(0), at(2));
     assert_eq!(causes(&machine), [None, None]);
+}
+
+#[test]
+fn last_words_stay_with_their_run_and_have_an_equal_share_of_12_kib() {
+    let mut machine = machine(2, 30);
+    machine.step(Event::Prepared, at(0));
+    machine.step(ready(0), at(0));
+    let mut run = |words: Option<String>| {
+        machine.step(Event::Started { container: 0, pid: 7 }, at(0));
+        machine.step(Event::Exited { container: 0, exit: Exit::Code(1) }, at(0));
+        machine.step(Event::Cleared { container: 0, oom_killed: false, message: words }, at(0));
+        let status = machine.status().containers.swap_remove(0);
+        machine.step(Event::Tick, at(10));
+        machine.step(ready(0), at(10));
+        status.last.and_then(|end| end.message())
+    };
+    assert_eq!(run(Some("no disk".to_owned())).as_deref(), Some("no disk"));
+    assert_eq!(run(None), None);
+    // Of two containers, each has 6,144 bytes; no letter is cut in two.
+    let long = format!("x{}", "é".repeat(5000));
+    assert_eq!(run(Some(long.clone())), Some(long[..6143].to_owned()));
 }

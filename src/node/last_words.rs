@@ -1,0 +1,111 @@
+//! The last words of a container's run (`terminationMessagePath`), read when nothing of it runs any more.
+//!
+//! The container may have made anything of the file, and with a hostPath put anything in its place: it is neither followed
+//! nor waited for, and only its end is read.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::folders::LAST_WORDS;
+use super::pod_run::PodNumber;
+use super::worker::Worker;
+use crate::logs::read::last_output;
+use crate::pod::event::Index;
+
+/// What counts of the file (`pkg/kubelet/container/runtime.go:MaxContainerTerminationMessageLength`). Bytes.
+const MAX_BYTES: u64 = 4096;
+/// What counts of the log, where that is asked (`MaxContainerTerminationMessageLogLines` and `…LogLength` there).
+const LOG_LINES: usize = 80;
+const LOG_BYTES: usize = 2048;
+
+impl Worker {
+    /// What a container that has ended left as its last words; what is wrong with them, in the kubelet's words, if they cannot
+    /// be read.
+    pub fn last_words(&self, number: PodNumber, container: Index) -> Option<String> {
+        let run = self.pods.get(&number)?;
+        let end = run.machine.end_of(container).filter(|end| end.start_error.is_none())?;
+        let (spec, attempt) = (run.pod().containers.get(container)?, run.machine.attempt(container));
+        let file = self.options.folders.container_run(run.uid(), &spec.name, attempt).join(LAST_WORDS);
+        let mut words = match end_of_file(&file) {
+            Ok(words) => words,
+            Err(error) => {
+                return Some(format!("Error on reading termination log {}: {error}", file.display()));
+            }
+        };
+        if words.is_empty() && spec.termination_message.or_logs && !end.succeeded() {
+            let log = run.containers.get(container)?.output.as_ref()?.log.dir();
+            words = match last_output(log, attempt, LOG_LINES, LOG_BYTES) {
+                Ok(words) => words,
+                Err(error) => {
+                    return Some(format!("Error on reading termination message from logs: {error}"));
+                }
+            };
+        }
+        (!words.is_empty()).then(|| String::from_utf8_lossy(&words).into_owned())
+    }
+}
+
+/// The end of a regular file; nothing if there is none.
+fn end_of_file(path: &Path) -> io::Result<Vec<u8>> {
+    // Looked at before it is opened: that alone would set off some devices, and wait for a FIFO's writer.
+    let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path);
+    let found = match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        found => found?,
+    };
+    if !found.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_BYTES)))?;
+    let mut words = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut words)?;
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::{fs, thread};
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn of_a_huge_file_only_the_end_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("words");
+        assert_eq!(end_of_file(&path).unwrap(), b"");
+        fs::write(&path, "bye").unwrap();
+        assert_eq!(end_of_file(&path).unwrap(), b"bye");
+        // Holes: no disk of this machine is as large.
+        File::options().write(true).open(&path).unwrap().set_len(1 << 42).unwrap();
+        assert_eq!(end_of_file(&path).unwrap(), [0; 4096]);
+    }
+
+    #[test]
+    fn what_is_no_file_is_neither_followed_nor_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name| dir.path().join(name);
+        fs::write(place("secret"), "of the host").unwrap();
+        symlink(place("secret"), place("link")).unwrap();
+        mknodat(CWD, place("fifo"), FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
+        fs::create_dir(place("folder")).unwrap();
+        let _socket = UnixListener::bind(place("socket")).unwrap();
+        // On a thread: one that waits for the FIFO's writer fails the test, and does not hang it.
+        let paths = ["link", "fifo", "folder", "socket"].map(place).into_iter().chain(["/dev/null".into()]);
+        for path in paths {
+            let (answer, answered) = std::sync::mpsc::channel();
+            let shown = path.display().to_string();
+            thread::spawn(move || answer.send(end_of_file(&path)));
+            let error = answered.recv_timeout(std::time::Duration::from_secs(20)).expect("it waits");
+            assert_eq!(error.expect_err(&shown).to_string(), "it is no regular file", "{shown}");
+        }
+    }
+}
