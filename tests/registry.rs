@@ -25,6 +25,8 @@ mod lies;
 mod server;
 #[path = "registry/site.rs"]
 mod site;
+#[path = "registry/spares.rs"]
+mod spares;
 #[path = "images/terminal.rs"]
 mod terminal;
 #[path = "registry/way.rs"]

@@ -83,6 +83,9 @@ pub enum Error {
     #[error("the blob of layer {diff_id} is not kept any more: load or pull its image again")]
     NoBlob { diff_id: Digest },
 
+    #[error("{path} is damaged: load or pull its image again", path = path.display())]
+    BadBlob { path: PathBuf },
+
     #[error("the manifest {digest} is not in the store any more: load or pull its image again")]
     NoManifest { digest: Digest },
 

@@ -106,6 +106,25 @@ pub(super) fn unpack(
     Ok(Unpacked { size, blob, inherits })
 }
 
+/// Writes `blob` to `keep` as it comes, and checks it as [`unpack`] does, but makes no files of it. Returns its digest and size.
+pub(super) fn keep_blob(
+    blob: &mut dyn Read,
+    keep: Option<Keep>,
+    expected: &Expected<'_>,
+    limits: &Limits,
+) -> Result<(Digest, u64), LayerError> {
+    let mut blob = Blob::new(blob, keep, expected.blob.map(|(_, size)| *size));
+    let plain = plain_tar(&mut blob, expected);
+    let plain = plain.and_then(|plain| HashingReader::new(plain.take(limits.bytes)).finish());
+    let plain = plain.map_err(LayerError::Archive);
+    let blob = verify_blob(expected, blob.finish().map(Some), plain.as_ref().err())?;
+    let (actual, _) = plain?;
+    if *expected.form == Form::Tar {
+        check_digest("decompressed tar", expected.diff_id, actual)?;
+    }
+    Ok(blob)
+}
+
 /// The tar that the blob holds, or is made into.
 fn plain_tar<'a>(blob: &'a mut impl Read, expected: &Expected<'_>) -> io::Result<Box<dyn Read + 'a>> {
     let size = expected.blob.map_or(0, |(_, size)| *size);

@@ -33,6 +33,7 @@ mod reference;
 mod registry;
 mod save;
 mod source;
+mod spare;
 mod store;
 mod tap;
 mod tree;

@@ -54,6 +54,7 @@ fn archives_of_a_layout_are_read_however_compressed() {
     }
 }
 
+/// One image, whose layer is there twice.
 pub fn docker_archive(config: Value, layer: &[u8], tags: Value) -> Vec<u8> {
     let configuration = json!({"architecture": architecture(), "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [Digest::of(layer).to_string(), Digest::of(layer).to_string()]}});

@@ -58,9 +58,23 @@ impl Site {
         self.pull_with(reference, &|_| ())
     }
 
+    /// As a person asks for it, who wants all of it.
+    pub fn pull_whole(&self, reference: &str) -> Result<Image, PullError> {
+        self.pull_so(reference, true, &|_| ())
+    }
+
     pub fn pull_with(
         &self,
         reference: &str,
+        watch: &(dyn Fn(&Progress<'_>) + Sync),
+    ) -> Result<Image, PullError> {
+        self.pull_so(reference, false, watch)
+    }
+
+    fn pull_so(
+        &self,
+        reference: &str,
+        with_spares: bool,
         watch: &(dyn Fn(&Progress<'_>) + Sync),
     ) -> Result<Image, PullError> {
         let progress = |progress: Progress<'_>| {
@@ -72,6 +86,7 @@ impl Site {
         let options = PullOptions {
             hosts: self.hosts.clone(),
             credentials: self.credentials.clone(),
+            with_spares,
             progress: &progress,
             cancel: self.cancel.clone(),
         };
