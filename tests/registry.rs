@@ -21,6 +21,8 @@ mod debian;
 mod gate;
 #[path = "registry/lies.rs"]
 mod lies;
+#[path = "registry/memory.rs"]
+mod memory;
 #[path = "registry/server.rs"]
 mod server;
 #[path = "registry/site.rs"]

@@ -13,6 +13,7 @@ mod digest;
 mod entry;
 mod error;
 mod folder;
+mod frames;
 mod import;
 mod ingest;
 mod inherit;
