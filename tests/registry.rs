@@ -17,6 +17,8 @@ mod certificates;
 mod command;
 #[path = "registry/debian.rs"]
 mod debian;
+#[path = "registry/full_disk.rs"]
+mod full_disk;
 #[path = "registry/gate.rs"]
 mod gate;
 #[path = "registry/lies.rs"]
