@@ -263,3 +263,52 @@ fn a_disk_that_is_full_at_any_moment_leaves_nothing_half_done() {
     }
     assert!(refused > 5 && taken > 0, "{refused} refused, {taken} taken");
 }
+
+/// Writes a file until nothing more fits on its disk.
+fn fill_disk(path: &Path) {
+    let file = fs::File::create(path).unwrap();
+    let (mut length, mut step) = (0, 1u64 << 30);
+    while step >= 1 << 10 {
+        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), length, step) {
+            Ok(()) => length += step,
+            Err(rustix::io::Errno::NOSPC) => step /= 2,
+            other => other.unwrap(),
+        }
+    }
+}
+
+/// A node whose disk is full starts no more than it has folders for, says why, and goes on by itself when there is room; what runs is not hurt.
+#[test]
+fn a_container_that_finds_the_disk_full_starts_when_there_is_room() {
+    let config = "imageGCHighThresholdPercent: 100\n";
+    let site = harness::site::Site::new(Options { config, ..Options::default() });
+    fs::create_dir_all(site.run()).unwrap();
+    mount("tmpfs", site.run(), "tmpfs", MountFlags::empty(), None).unwrap();
+    let node = Node::start_in(site);
+    node.manifest("old.yaml", &shell_pod("old", "exec sleep 1000"));
+    node.wait_running("old", "main");
+    // One starts in folders that were made ahead.
+    let new = ["new-1", "new-2", "new-3"];
+    let aside = node.base().join("prepared");
+    fs::create_dir(&aside).unwrap();
+    new.iter().for_each(|pod| fs::write(aside.join(pod), shell_pod(pod, "exec sleep 1000")).unwrap());
+    let filler = node.base().join("filler");
+    fill_disk(&filler);
+    let processes = (node.keeper(), node.worker());
+    for pod in new {
+        fs::rename(aside.join(pod), node.manifests().join(format!("{pod}.yaml"))).unwrap();
+    }
+    let (pod, message) = node.wait_for("a Pod says that the disk is full", |list| {
+        let said = |pod: &&str| Some(list.pod(pod)?.message().to_owned());
+        let full = |pod: &&'static str| said(pod).filter(|said| said.contains("No space left on device"));
+        new.iter().find_map(|pod| full(pod).map(|said| (*pod, said)))
+    });
+    println!("{pod}: {message}");
+    assert_eq!((node.keeper(), node.worker()), processes, "nothing of the node died of it");
+    assert_eq!(node.list().pod("old").unwrap().container("main").unwrap().restarts(), 0);
+    fs::remove_file(&filler).unwrap();
+    for pod in new {
+        node.wait_running(pod, "main");
+    }
+    assert_eq!(node.ask(&["images", "--verify"]), "every image is whole\n");
+}
