@@ -35,6 +35,7 @@ mod registry;
 mod save;
 mod source;
 mod spare;
+mod sparse;
 mod store;
 mod tap;
 mod tree;

@@ -164,6 +164,7 @@ fn an_archive_that_does_not_fit_leaves_the_one_that_was_there() {
             let words = words(&output);
             assert!(words.contains("No space left on device") && words.lines().count() == 1, "{words}");
             assert_eq!(fs::read(disk.see("saved.tar")).unwrap(), b"before");
+            assert_eq!(count(&disk.see("")), 1, "{pages} pages");
             disk.grow();
             assert_done(&node.ask(&disk, &save));
         }
