@@ -49,7 +49,7 @@ pub use clean::{Cleaned, CleanedImage, Keep, Policy};
 pub use config::Config;
 pub use digest::{Digest, InvalidDigest};
 pub use error::{EntryError, Error, LayerError};
-pub use folder::Folder;
+pub use folder::{Folder, Version};
 pub use progress::{Progress, Tell};
 pub use pull::{PullError, PullOptions, is_current, pull};
 pub use reference::{InvalidReference, Reference};
