@@ -115,8 +115,9 @@ pub(super) fn keep_blob(
     limits: &Limits,
 ) -> Result<(Digest, u64), LayerError> {
     let mut blob = Blob::new(blob, keep, expected.blob.map(|(_, size)| *size));
+    let most = expected.blob.map_or(limits.bytes, |(_, size)| limits.bytes_of(*size));
     let plain = plain_tar(&mut blob, expected);
-    let plain = plain.and_then(|plain| HashingReader::new(plain.take(limits.bytes)).finish());
+    let plain = plain.and_then(|plain| HashingReader::new(plain.take(most)).finish());
     let plain = plain.map_err(LayerError::Archive);
     let blob = verify_blob(expected, blob.finish().map(Some), plain.as_ref().err())?;
     let (actual, _) = plain?;
