@@ -263,3 +263,98 @@ fn a_disk_that_is_full_at_any_moment_leaves_nothing_half_done() {
     }
     assert!(refused > 5 && taken > 0, "{refused} refused, {taken} taken");
 }
+
+/// Writes a file until nothing more fits on its disk.
+fn fill_disk(path: &Path) {
+    let file = fs::File::create(path).unwrap();
+    let (mut length, mut step) = (0, 1u64 << 30);
+    while step >= 1 << 10 {
+        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), length, step) {
+            Ok(()) => length += step,
+            Err(rustix::io::Errno::NOSPC) => step /= 2,
+            other => other.unwrap(),
+        }
+    }
+}
+
+/// A node whose disk is full starts no more than it has folders for, says why, and goes on by itself when there is room; what runs is not hurt.
+#[test]
+fn a_container_that_finds_the_disk_full_starts_when_there_is_room() {
+    let config = "imageGCHighThresholdPercent: 100\n";
+    let site = harness::site::Site::new(Options { config, ..Options::default() });
+    fs::create_dir_all(site.run()).unwrap();
+    mount("tmpfs", site.run(), "tmpfs", MountFlags::empty(), None).unwrap();
+    let node = Node::start_in(site);
+    node.manifest("old.yaml", &shell_pod("old", "exec sleep 1000"));
+    node.wait_running("old", "main");
+    // One starts in folders that were made ahead.
+    let new = ["new-1", "new-2", "new-3"];
+    let aside = node.base().join("prepared");
+    fs::create_dir(&aside).unwrap();
+    new.iter().for_each(|pod| fs::write(aside.join(pod), shell_pod(pod, "exec sleep 1000")).unwrap());
+    let filler = node.base().join("filler");
+    fill_disk(&filler);
+    let processes = (node.keeper(), node.worker());
+    for pod in new {
+        fs::rename(aside.join(pod), node.manifests().join(format!("{pod}.yaml"))).unwrap();
+    }
+    let (pod, message) = node.wait_for("a Pod says that the disk is full", |list| {
+        let said = |pod: &&str| Some(list.pod(pod)?.message().to_owned());
+        let full = |pod: &&'static str| said(pod).filter(|said| said.contains("No space left on device"));
+        new.iter().find_map(|pod| full(pod).map(|said| (*pod, said)))
+    });
+    println!("{pod}: {message}");
+    assert_eq!((node.keeper(), node.worker()), processes, "nothing of the node died of it");
+    assert_eq!(node.list().pod("old").unwrap().container("main").unwrap().restarts(), 0);
+    fs::remove_file(&filler).unwrap();
+    for pod in new {
+        node.wait_running(pod, "main");
+    }
+    assert_eq!(node.ask(&["images", "--verify"]), "every image is whole\n");
+}
+
+/// The image folder need not be there at the start, nor stay the same; a layout in it is imported when the last of its files is whole.
+#[test]
+fn the_image_folder_may_come_late_be_replaced_mounted_over_and_copied_into() {
+    let config = "fileCheckFrequency: 1s\nimageGCHighThresholdPercent: 100\n";
+    let site = harness::site::Site::new(Options { images: Vec::new(), config, ..Options::default() });
+    fs::remove_dir(site.images()).unwrap();
+    let node = Node::start_in(site);
+    let refs = || fs::read_dir(node.root().join("images/refs")).map_or(0, |refs| refs.count());
+    let wait_images = |what: &str, count: usize| wait_until(what, || (refs() == count).then_some(()));
+    let prepared = |folder: &str, image: &str| {
+        let (folder, source) = (node.base().join(folder), sample_image(image));
+        fs::create_dir(&folder).unwrap();
+        fs::copy(&source, folder.join(source.file_name().unwrap())).unwrap();
+        folder
+    };
+    fs::rename(prepared("late", "busybox"), node.images()).unwrap();
+    wait_images("a folder that comes later is looked into", 1);
+    let other = prepared("other", "threads");
+    fs::rename(node.images(), node.base().join("old")).unwrap();
+    fs::rename(other, node.images()).unwrap();
+    wait_images("a folder in the other's place is looked into", 2);
+
+    mount("tmpfs", node.images(), "tmpfs", MountFlags::empty(), None).unwrap();
+    let (source, target) = (sample_image("layers"), node.images().join("layers"));
+    fs::create_dir_all(target.join("blobs/sha256")).unwrap();
+    fs::copy(source.join("index.json"), target.join("index.json")).unwrap();
+    let failures = || node.node_log_text().lines().filter(|line| line.contains("images/layers: ")).count();
+    wait_until("a layout without blobs is refused", || (failures() > 0).then_some(()));
+    let blobs: Vec<_> =
+        fs::read_dir(source.join("blobs/sha256")).unwrap().map(|blob| blob.unwrap()).collect();
+    let (last, first) = blobs.split_last().unwrap();
+    for blob in first {
+        fs::copy(blob.path(), target.join("blobs/sha256").join(blob.file_name())).unwrap();
+    }
+    let bytes = fs::read(last.path()).unwrap();
+    let before = failures();
+    let (half, rest) = bytes.split_at(bytes.len() / 2);
+    let mut file = fs::File::create(target.join("blobs/sha256").join(last.file_name())).unwrap();
+    file.write_all(half).unwrap();
+    wait_until("a layout with half a blob is refused", || (failures() > before).then_some(()));
+    assert_eq!(refs(), 2);
+    file.write_all(rest).unwrap();
+    wait_images("a layout that is complete is imported", 3);
+    assert_eq!(node.ask(&["images", "--verify"]), "every image is whole\n");
+}

@@ -14,6 +14,8 @@ mod hostile;
 mod keeping;
 #[path = "images/sources.rs"]
 mod sources;
+#[path = "images/spares.rs"]
+mod spares;
 #[path = "images/terminal.rs"]
 mod terminal;
 #[path = "images/tools.rs"]

@@ -17,14 +17,20 @@ mod certificates;
 mod command;
 #[path = "registry/debian.rs"]
 mod debian;
+#[path = "registry/full_disk.rs"]
+mod full_disk;
 #[path = "registry/gate.rs"]
 mod gate;
 #[path = "registry/lies.rs"]
 mod lies;
+#[path = "registry/memory.rs"]
+mod memory;
 #[path = "registry/server.rs"]
 mod server;
 #[path = "registry/site.rs"]
 mod site;
+#[path = "registry/spares.rs"]
+mod spares;
 #[path = "images/terminal.rs"]
 mod terminal;
 #[path = "registry/way.rs"]

@@ -104,10 +104,10 @@ pub(super) fn candidate(reference: Reference, manifest: &ImageManifest) -> Resul
 /// # Errors
 /// In words why its file cannot have its name.
 pub(super) fn layer(descriptor: &Descriptor) -> Result<Option<LayerSpec>, String> {
-    let media_type = descriptor.media_type().to_string();
-    if media_type == EMPTY {
+    if is_nothing(descriptor) {
         return Ok(None);
     }
+    let media_type = descriptor.media_type().to_string();
     let digest = digest_of(descriptor).map_err(|error| error.to_string())?;
     let form = if is_tar(&media_type) {
         Form::ArtifactTar
@@ -121,6 +121,11 @@ pub(super) fn layer(descriptor: &Descriptor) -> Result<Option<LayerSpec>, String
     };
     let diff_id = Digest::of(key.as_bytes());
     Ok(Some(LayerSpec { diff_id, blob: Some((digest, descriptor.size())), form }))
+}
+
+/// Whether it only stands where there has to be a layer.
+pub(super) fn is_nothing(descriptor: &Descriptor) -> bool {
+    descriptor.media_type().to_string() == EMPTY
 }
 
 fn is_tar(media_type: &str) -> bool {

@@ -229,7 +229,7 @@ impl Store {
             inventory.references.iter().flat_map(|record| &record.manifests).collect();
         let kept_records = inventory.layers.iter().filter(|(diff_id, _)| layers.contains(*diff_id));
         let blobs: HashSet<&Digest> =
-            kept_records.filter_map(|(_, record)| Some(&record.blob.as_ref()?.digest)).collect();
+            kept_records.flat_map(|(_, record)| record.blobs()).map(|blob| &blob.digest).collect();
 
         remove_others(&folders.configs, |id| images.contains(id))?;
         remove_others(&folders.diffs, |diff_id| layers.contains(diff_id))?;
@@ -307,7 +307,7 @@ fn in_order<'a>(inventory: &'a Inventory, uses: &Uses) -> Vec<&'a Digest> {
     images
 }
 
-/// Bytes of each layer, and of its blob if that is there.
+/// Bytes of each layer, and of its blobs that are there.
 struct Sizes {
     layers: HashMap<Digest, (u64, u64)>,
 }
@@ -316,7 +316,7 @@ impl Sizes {
     fn of(store: &Store, inventory: &Inventory) -> Sizes {
         let blob = |digest: &Digest| fs::metadata(store.blob_file(digest)).map_or(0, |meta| meta.len());
         let size = |(diff_id, record): (&Digest, &LayerRecord)| {
-            (diff_id.clone(), (record.size, record.blob.as_ref().map_or(0, |record| blob(&record.digest))))
+            (diff_id.clone(), (record.size, record.blobs().map(|record| blob(&record.digest)).sum()))
         };
         Sizes { layers: inventory.layers.iter().map(size).collect() }
     }
@@ -366,14 +366,11 @@ impl<'a> Plan<'a> {
             if self.cleaned.bytes >= wanted {
                 return;
             }
-            let Some(blob) = inventory.layers.get(layer).and_then(|record| record.blob.as_ref()) else {
-                continue;
-            };
+            let Some(record) = inventory.layers.get(layer) else { continue };
             let Some((_, size)) = self.sizes.layers.get_mut(layer) else { continue };
             let size = std::mem::take(size);
-            if size > 0 && self.blobs.insert(blob.digest.clone()) {
-                self.add_spare(size);
-            }
+            self.blobs.extend(record.blobs().map(|blob| blob.digest.clone()));
+            self.add_spare(size);
         }
     }
 

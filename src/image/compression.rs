@@ -4,12 +4,10 @@ use std::fs::File;
 use std::io::{self, BufRead, Cursor, Read};
 use std::os::unix::fs::FileExt;
 
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+use super::frames::{self, Frames};
 
-/// Bytes of history a zstd frame may ask for, as a power of two: 32 MiB, the most that image tools use (their levels for the smallest output), and few
-/// enough for a node with little memory.
-const MAX_ZSTD_WINDOW_LOG: u32 = 25;
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = frames::MAGIC;
 
 /// The content of `reader` without gzip or zstd around it. Several frames after one another are one content.
 pub(super) fn decompress<'a, R: BufRead + 'a>(mut reader: R) -> io::Result<Box<dyn Read + 'a>> {
@@ -21,9 +19,7 @@ pub(super) fn decompress<'a, R: BufRead + 'a>(mut reader: R) -> io::Result<Box<d
         return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(whole)));
     }
     if is_zstd {
-        let mut decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
-        decoder.window_log_max(MAX_ZSTD_WINDOW_LOG)?;
-        return Ok(Box::new(decoder));
+        return Ok(Box::new(Frames::new(whole)));
     }
     Ok(Box::new(whole))
 }

@@ -92,9 +92,6 @@ impl Entry {
         extended: Extended,
         limits: &Limits,
     ) -> Result<Entry, EntryError> {
-        if extended.sparse {
-            return Err(EntryError::PaxSparse);
-        }
         if let Some(size) = extended.size.filter(|size| *size != raw.size()) {
             return Err(EntryError::AmbiguousSize { header: raw.size(), extended: size });
         }
@@ -181,11 +178,23 @@ impl Attributes {
         let invalid = |field| EntryError::InvalidHeader { field };
         let uid = extended.uid.or(header.uid().ok()).and_then(id).ok_or(invalid("uid"))?;
         let gid = extended.gid.or(header.gid().ok()).and_then(id).ok_or(invalid("gid"))?;
-        let seconds = header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok());
+        let seconds = seconds(header);
         let modified = extended.modified.or(seconds.map(|seconds| (seconds, 0))).ok_or(invalid("mtime"))?;
         let mode = header.mode().map_err(|_| invalid("mode"))? & 0o7777;
         Ok(Attributes { uid, gid, mode, modified, extended: settable(extended.attributes)? })
     }
+}
+
+/// The time of modification: octal digits or, in GNU's format, a binary number, which may be negative.
+fn seconds(header: &tar::Header) -> Option<i64> {
+    let field = header.as_old().mtime;
+    if field[0] & 0x80 == 0 {
+        return header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok());
+    }
+    // The first bit says that it is one, the second is its sign.
+    let first = i128::from((field[0] << 1).cast_signed() >> 1);
+    let number = field[1..].iter().fold(first, |number, byte| number << 8 | i128::from(*byte));
+    i64::try_from(number).ok()
 }
 
 /// The kernel takes the highest number for "leave it as it is".

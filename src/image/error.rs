@@ -83,6 +83,9 @@ pub enum Error {
     #[error("the blob of layer {diff_id} is not kept any more: load or pull its image again")]
     NoBlob { diff_id: Digest },
 
+    #[error("{path} is damaged: load or pull its image again", path = path.display())]
+    BadBlob { path: PathBuf },
+
     #[error("the manifest {digest} is not in the store any more: load or pull its image again")]
     NoManifest { digest: Digest },
 
@@ -172,8 +175,8 @@ pub enum EntryError {
     InvalidHeader { field: &'static str },
     #[error("its size is {header} bytes by its header and {extended} by its extended header")]
     AmbiguousSize { header: u64, extended: u64 },
-    #[error("sparse files in PAX format cannot be unpacked")]
-    PaxSparse,
+    #[error("its map of a sparse file is not valid, or of a version after 1.0")]
+    InvalidSparse,
     #[error("read its content")]
     Content(#[source] io::Error),
     #[error("the archive ends after {read} of its {size} bytes")]

@@ -1,7 +1,9 @@
 //! The folder of `--image-dir`: layouts and archives that the node imports by itself.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::Error;
 use crate::order;
@@ -12,13 +14,55 @@ pub struct Folder {
     path: PathBuf,
 }
 
+/// What changes as long as somebody writes to an archive or a layout.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Version {
+    files: usize,
+    bytes: u64,
+    newest: Option<SystemTime>,
+}
+
+impl Version {
+    /// Of a layout, with all its blobs: tools that copy folders may write `index.json` first, and nothing but a blob's size tells when the last
+    /// one is whole.
+    pub fn of(source: &Path) -> Version {
+        let mut version = Version::default();
+        version.add(source);
+        for folder in [source.to_owned(), source.join("blobs/sha256")] {
+            // An archive has none, and so has a layout that is just begun.
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                version.add(&entry.path());
+            }
+        }
+        version
+    }
+
+    fn add(&mut self, path: &Path) {
+        let Ok(meta) = fs::metadata(path) else { return };
+        self.files += 1;
+        self.bytes = self.bytes.wrapping_add(meta.len());
+        self.newest = self.newest.max(meta.modified().ok());
+    }
+}
+
 impl Folder {
+    /// Which folder stands there now: another one, if it was replaced or something was mounted over it.
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        fs::metadata(&self.path).ok().map(|meta| (meta.dev(), meta.ino()))
+    }
+
     pub fn new(path: impl Into<PathBuf>) -> Folder {
         Folder { path: path.into() }
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The folders in it, which may become layouts.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| !is_hidden(path) && path.is_dir()).collect()
     }
 
     /// What may be an image, sorted by name: OCI layouts, and files with an archive's ending. The folder itself, if it is a layout.
@@ -61,6 +105,27 @@ pub(super) fn stem(name: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_layout_that_is_being_written_is_another_one_with_each_of_its_blobs_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = dir.path().join("blobs/sha256");
+        let mut versions = vec![Version::of(dir.path())];
+        let mut changed = || {
+            let version = Version::of(dir.path());
+            assert!(!versions.contains(&version));
+            assert_eq!(version, Version::of(dir.path()));
+            versions.push(version);
+        };
+        fs::write(dir.path().join("index.json"), "{}").unwrap();
+        changed();
+        fs::create_dir_all(&blobs).unwrap();
+        changed();
+        for content in ["", "half", "half and half"] {
+            fs::write(blobs.join("blob"), content).unwrap();
+            changed();
+        }
+    }
 
     #[test]
     fn layouts_and_archives_are_candidates_and_nothing_else() {

@@ -17,17 +17,30 @@ use crate::order;
 /// Layers that are unpacked at a time, each by two threads; more than the processors would only take memory.
 const MAX_AT_ONCE: usize = 4;
 
-/// `pinned`: whether the source lies in the image folder. `replacing`: layers that the store has, and that are damaged.
+/// Why a source is read.
+pub(super) enum Reason<'a> {
+    /// A person wants it: spare copies that are gone come back too.
+    Asked,
+    /// It lies in the image folder.
+    InFolder,
+    /// It brought images, and something of them is damaged: these layers, if they are in it, take the place of those that the store has.
+    Mending { pinned: bool, replacing: &'a HashSet<Digest> },
+}
+
 pub(super) fn import(
     store: &Store,
     path: &Path,
-    pinned: bool,
-    replacing: &HashSet<Digest>,
+    reason: Reason<'_>,
     progress: &Tell<'_>,
 ) -> Result<Vec<Imported>, Error> {
     // Taken first: a source that changes while it is read counts as changed afterwards.
     let stamp = Stamp::of(path).map_err(Error::io("examine", path))?;
-    let writing = store.begin()?.replacing(replacing.iter().cloned());
+    let writing = store.begin()?;
+    let (writing, pinned) = match reason {
+        Reason::Asked => (writing.with_spares(true), false),
+        Reason::InFolder => (writing, true),
+        Reason::Mending { pinned, replacing } => (writing.replacing(replacing.iter().cloned()), pinned),
+    };
     let source = Source::open(path, writing.folder())?;
     take_in(writing, &source, path, Some(Origin { path, stamp, pinned }), progress)
 }
@@ -40,7 +53,7 @@ pub(super) fn import_stream(
     stream: impl Read,
     progress: &Tell<'_>,
 ) -> Result<Vec<Imported>, Error> {
-    let writing = store.begin()?;
+    let writing = store.begin()?.with_spares(true);
     let source = Source::of_stream(stream, Path::new(STREAM), writing.folder())?;
     take_in(writing, &source, Path::new(STREAM), None, progress)
 }
@@ -89,9 +102,12 @@ fn open(source: &Source, member: &str) -> Result<Member, Error> {
 fn missing(writing: &Writing, source: &Source, images: &[Candidate]) -> Result<Vec<Missing>, Error> {
     let mut layers: Vec<Missing> = Vec::new();
     for Candidate { image, members } in images {
-        for spec in writing.missing(&image.layers)? {
+        let mut missing = writing.missing(&image.layers)?;
+        missing.retain(|spec| layers.iter().all(|known| known.spec.diff_id != spec.diff_id));
+        missing.extend(writing.missing_spares(&image.layers, &missing)?);
+        for spec in missing {
             let member = image.layers.iter().zip(members).find(|(layer, _)| **layer == spec);
-            let is_known = layers.iter().any(|known| known.spec.diff_id == spec.diff_id);
+            let is_known = layers.iter().any(|known| known.spec == spec);
             let Some((_, name)) = member.filter(|_| !is_known) else { continue };
             layers.push(Missing { spec, member: name.clone(), size: open(source, name)?.size });
         }

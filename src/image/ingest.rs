@@ -16,12 +16,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::artifact::Form;
 use super::inherit;
-use super::layer::{Expected, Keep, Target, Unpacked, unpack};
+use super::layer::{Expected, Keep, Target, Unpacked, keep_blob, unpack};
 use super::limits::LIMITS;
 use super::part::Part;
 use super::record::{
     Batch, BlobRecord, LayerRecord, ReferenceRecord, SourceRecord, Stamp, read_record, sync_file_system,
 };
+use super::spare::Spare;
 use super::store::Lock;
 use super::writer_folder::WriterFolder;
 use super::{Digest, Error, Imported, Reference, Store};
@@ -61,31 +62,41 @@ pub(super) struct Origin<'a> {
 
 /// Images that are being taken in. Dropped before it is finished, nothing has happened.
 pub(super) struct Writing {
-    store: Store,
+    pub(super) store: Store,
     folder: WriterFolder,
     layers: Mutex<HashMap<Digest, State>>,
     count: AtomicUsize,
     /// Layers that are brought although the store has them: they are damaged.
     replacing: HashSet<Digest>,
+    /// Whether blobs are brought although the store has their layers.
+    pub(super) brings_spares: bool,
+    pub(super) spares: Mutex<Vec<Spare>>,
     /// Set when a layer has failed: the others are for nothing then.
     failed: AtomicBool,
 }
 
 enum State {
+    InStore,
     Coming,
-    Here(Aside),
+    Here(Blob, Aside),
 }
 
 /// A layer that is unpacked, in the writer's folder.
 struct Aside {
     tree: PathBuf,
     listing: PathBuf,
-    blob: Blob,
     unpacked: Unpacked,
 }
 
+/// What was made of a blob.
+enum Made {
+    Layer(Aside),
+    /// Nothing, since the layer was there already.
+    Spare(BlobRecord),
+}
+
 /// A layer's blob as it came.
-enum Blob {
+pub(super) enum Blob {
     NotKept,
     /// In the writer's folder.
     File(PathBuf),
@@ -103,6 +114,8 @@ impl Store {
             layers: Mutex::default(),
             count: AtomicUsize::new(0),
             replacing: HashSet::new(),
+            brings_spares: false,
+            spares: Mutex::default(),
             failed: AtomicBool::new(false),
         })
     }
@@ -112,6 +125,12 @@ impl Writing {
     /// Brings these layers even if the store has them, and puts them in the others' place.
     pub(super) fn replacing(self, layers: impl IntoIterator<Item = Digest>) -> Writing {
         Writing { replacing: layers.into_iter().collect(), ..self }
+    }
+
+    /// Brings blobs too, if the store keeps any, whose layers the store has.
+    pub(super) fn with_spares(self, brings_spares: bool) -> Writing {
+        let brings_spares = brings_spares && self.store.keeps_blobs();
+        Writing { brings_spares, ..self }
     }
 
     /// A folder on the store's file system for what is needed while this writing lives.
@@ -126,6 +145,7 @@ impl Writing {
         for layer in layers {
             if !self.replacing.contains(&layer.diff_id) && self.store.layer(&layer.diff_id)?.is_some() {
                 self.folder.pin(&layer.diff_id)?;
+                self.state().entry(layer.diff_id.clone()).or_insert(State::InStore);
             } else if !self.state().contains_key(&layer.diff_id)
                 && missing.iter().all(|known| known.diff_id != layer.diff_id)
             {
@@ -135,18 +155,19 @@ impl Writing {
         Ok(missing)
     }
 
-    /// Unpacks one layer from its blob, checks every digest that is known, and keeps the blob beside it.
+    /// Unpacks one layer from its blob, checks every digest that is known, and keeps the blob beside it; of a layer that is there already
+    /// only the blob is kept, if spare copies are wanted.
     ///
     /// May be called by several threads at once. Once one layer has failed, the others end with [`Error::Cancelled`].
     ///
     /// # Errors
     /// What the reader says comes back as the cause, as it was.
     pub(super) fn layer(&self, layer: &LayerSpec, blob: impl Read + Send) -> Result<(), Error> {
-        self.bring(layer, |number| {
+        self.bring(layer, |number, is_here| {
             let blob_file = self.store.keeps_blobs().then(|| self.path_of("blob", number));
             let keep = blob_file.as_deref().map(new_file).transpose()?.map(|file| Keep::new(file, 0));
-            let unpacked = self.unpack(layer, number, blob, keep)?;
-            Ok(self.aside(number, blob_file.map_or(Blob::NotKept, Blob::File), unpacked))
+            let made = self.take(layer, number, is_here, blob, keep)?;
+            Ok((blob_file.map_or(Blob::NotKept, Blob::File), made))
         })
     }
 
@@ -159,11 +180,11 @@ impl Writing {
     ) -> Result<(), Error> {
         let taken = layer.blob.as_ref().map(|(digest, size)| Part::take(&self.store, digest, *size));
         let Some(part) = taken.transpose()?.flatten() else { return self.layer(layer, fetch(0)) };
-        self.bring(layer, |number| {
+        self.bring(layer, |number, is_here| {
             let keep = Keep::new(part.writer()?, part.length);
             let blob = part.reader()?.take(part.length).chain(fetch(part.length));
-            match self.unpack(layer, number, blob, Some(keep)) {
-                Ok(unpacked) => Ok(self.aside(number, Blob::Part(part), unpacked)),
+            match self.take(layer, number, is_here, blob, Some(keep)) {
+                Ok(made) => Ok((Blob::Part(part), made)),
                 Err(error) => {
                     if error.is_in_the_bytes() {
                         // Left there, it would only be found wrong once more.
@@ -178,15 +199,23 @@ impl Writing {
     fn bring(
         &self,
         layer: &LayerSpec,
-        unpack: impl FnOnce(usize) -> Result<Aside, Error>,
+        take: impl FnOnce(usize, bool) -> Result<(Blob, Made), Error>,
     ) -> Result<(), Error> {
-        match self.state().entry(layer.diff_id.clone()) {
-            Entry::Occupied(_) => return Ok(()),
-            Entry::Vacant(vacant) => drop(vacant.insert(State::Coming)),
-        }
-        match unpack(self.count.fetch_add(1, Ordering::Relaxed)) {
-            Ok(aside) => {
-                self.state().insert(layer.diff_id.clone(), State::Here(aside));
+        let is_here = match self.state().entry(layer.diff_id.clone()) {
+            Entry::Occupied(_) if !self.brings_spares => return Ok(()),
+            Entry::Occupied(_) => true,
+            Entry::Vacant(vacant) => {
+                vacant.insert(State::Coming);
+                false
+            }
+        };
+        match take(self.count.fetch_add(1, Ordering::Relaxed), is_here) {
+            Ok((blob, Made::Layer(aside))) => {
+                self.state().insert(layer.diff_id.clone(), State::Here(blob, aside));
+                Ok(())
+            }
+            Ok((blob, Made::Spare(record))) => {
+                self.add_spare(Spare { diff_id: layer.diff_id.clone(), blob, record });
                 Ok(())
             }
             Err(_) if self.failed.swap(true, Ordering::Relaxed) => Err(Error::Cancelled),
@@ -194,25 +223,26 @@ impl Writing {
         }
     }
 
-    fn unpack(
+    fn take(
         &self,
         layer: &LayerSpec,
         number: usize,
+        is_here: bool,
         blob: impl Read + Send,
         keep: Option<Keep>,
-    ) -> Result<Unpacked, Error> {
-        let tree = self.path_of("layer", number);
-        let root = new_folder(&tree).map_err(Error::io("create", &tree))?;
-        let target = Target { root, listing: &new_file(&self.path_of("listing", number))? };
+    ) -> Result<Made, Error> {
         let expected = Expected { blob: layer.blob.as_ref(), diff_id: &layer.diff_id, form: &layer.form };
         let mut blob = Cancellable { inner: blob, failed: &self.failed };
-        unpack(&mut blob, keep, &expected, target, &LIMITS)
-            .map_err(|source| Error::Layer { diff_id: layer.diff_id.clone(), source: Box::new(source) })
-    }
-
-    fn aside(&self, number: usize, blob: Blob, unpacked: Unpacked) -> Aside {
+        let of_layer = |source| Error::Layer { diff_id: layer.diff_id.clone(), source: Box::new(source) };
+        if is_here {
+            let (digest, size) = keep_blob(&mut blob, keep, &expected, &LIMITS).map_err(of_layer)?;
+            return Ok(Made::Spare(BlobRecord { digest, size }));
+        }
         let (tree, listing) = (self.path_of("layer", number), self.path_of("listing", number));
-        Aside { tree, listing, blob, unpacked }
+        let root = new_folder(&tree).map_err(Error::io("create", &tree))?;
+        let target = Target { root, listing: &new_file(&listing)? };
+        let unpacked = unpack(&mut blob, keep, &expected, target, &LIMITS).map_err(of_layer)?;
+        Ok(Made::Layer(Aside { tree, listing, unpacked }))
     }
 
     fn path_of(&self, what: &str, number: usize) -> PathBuf {
@@ -231,7 +261,11 @@ impl Writing {
         sync_file_system(&self.folder.path)?;
         let lock = self.store.lock()?;
         let mut batch = Batch::new(&self.folder.path);
-        let brought = self.place_layers(&lock, &mut batch)?;
+        let mut brought = self.place_layers(&lock)?;
+        let changed = self.place_spares(&mut brought)?;
+        for (diff_id, record) in brought.iter().chain(&changed) {
+            batch.put_record(self.store.layer_record(diff_id), record)?;
+        }
         let mut imported = Vec::new();
         let mut counted = HashSet::new();
         for image in &images {
@@ -263,36 +297,34 @@ impl Writing {
     }
 
     /// Moves the layers to their places, where nothing names them yet, and returns the records of those that are new.
-    fn place_layers(
-        &self,
-        lock: &Lock,
-        batch: &mut Batch<'_>,
-    ) -> Result<HashMap<Digest, LayerRecord>, Error> {
+    fn place_layers(&self, lock: &Lock) -> Result<HashMap<Digest, LayerRecord>, Error> {
         let mut brought = HashMap::new();
         for (diff_id, state) in self.state().drain() {
-            let State::Here(aside) = state else { continue };
+            let State::Here(blob, aside) = state else { continue };
             let Some(replaced) = self.replaced(&diff_id)? else {
-                aside.blob.throw_away()?;
+                blob.throw_away()?;
                 continue;
             };
+            let before: Option<LayerRecord> = read_record(&self.store.layer_record(&diff_id))?;
             let dir = self.store.place_layer(lock, &diff_id, &aside.tree, &aside.listing)?;
             let (digest, size) = aside.unpacked.blob;
-            self.place_blob(aside.blob, &digest)?;
-            let record = LayerRecord {
+            self.place_blob(blob, &digest)?;
+            let mut record = LayerRecord {
                 dir,
                 size: aside.unpacked.size,
                 blob: Some(BlobRecord { digest, size }),
+                other_blobs: Vec::new(),
                 inherits: aside.unpacked.inherits,
                 is_damaged: false,
                 replaced,
             };
-            batch.put_record(self.store.layer_record(&diff_id), &record)?;
+            before.iter().flat_map(LayerRecord::blobs).for_each(|blob| record.add_blob(blob.clone()));
             brought.insert(diff_id, record);
         }
         Ok(brought)
     }
 
-    fn place_blob(&self, blob: Blob, digest: &Digest) -> Result<(), Error> {
+    pub(super) fn place_blob(&self, blob: Blob, digest: &Digest) -> Result<(), Error> {
         let from = match &blob {
             _ if !self.store.keeps_blobs() => return blob.throw_away(),
             Blob::NotKept => return Ok(()),
@@ -384,7 +416,7 @@ impl Writing {
 
 impl Blob {
     /// What lies in the writer's folder goes with that.
-    fn throw_away(self) -> Result<(), Error> {
+    pub(super) fn throw_away(self) -> Result<(), Error> {
         let Blob::Part(part) = self else { return Ok(()) };
         let path = part.path.clone();
         part.remove().map_err(Error::io("remove", &path))

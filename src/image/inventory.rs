@@ -8,7 +8,7 @@ use oci_spec::image::ImageManifest;
 
 use super::artifact::{self, Form};
 use super::ingest::LayerSpec;
-use super::record::{LayerRecord, ReferenceRecord, SourceRecord, read_record, read_small};
+use super::record::{BlobRecord, LayerRecord, ReferenceRecord, SourceRecord, read_record, read_small};
 use super::store::names_in;
 use super::{Digest, Error, Reference, Store, inherit};
 use crate::order;
@@ -108,7 +108,8 @@ impl Inventory {
 
     /// Digest and size of a layer's blob, from its record or from a manifest.
     fn blob_of(&self, store: &Store, diff_id: &Digest) -> Result<Option<(Digest, u64)>, Error> {
-        if let Some(blob) = self.layers.get(diff_id).and_then(|record| record.blob.as_ref()) {
+        let is_there = |blob: &&BlobRecord| store.blob_file(&blob.digest).exists();
+        if let Some(blob) = self.layers.get(diff_id).and_then(|record| record.blobs().find(is_there)) {
             return Ok(Some((blob.digest.clone(), blob.size)));
         }
         for record in &self.references {

@@ -11,12 +11,13 @@ use std::thread;
 use super::artifact::Form;
 use super::compression::decompress;
 use super::digest::{Digest, HashingReader};
-use super::entry::Entry;
+use super::entry::{Entry, Kind};
 use super::error::{EntryError, LayerError};
 use super::limits::Limits;
 use super::listing;
 use super::pax::Extended;
 use super::read_ahead::{self, ReadAhead};
+use super::sparse::SparseRecords;
 use super::tap::Tap;
 use super::tree::Tree;
 use super::written_ahead::WrittenAhead;
@@ -104,6 +105,26 @@ pub(super) fn unpack(
     let blob = verify_blob(expected, read, unpacked.as_ref().err())?;
     let (size, inherits) = unpacked?;
     Ok(Unpacked { size, blob, inherits })
+}
+
+/// Writes `blob` to `keep` as it comes, and checks it as [`unpack`] does, but makes no files of it. Returns its digest and size.
+pub(super) fn keep_blob(
+    blob: &mut dyn Read,
+    keep: Option<Keep>,
+    expected: &Expected<'_>,
+    limits: &Limits,
+) -> Result<(Digest, u64), LayerError> {
+    let mut blob = Blob::new(blob, keep, expected.blob.map(|(_, size)| *size));
+    let most = expected.blob.map_or(limits.bytes, |(_, size)| limits.bytes_of(*size));
+    let plain = plain_tar(&mut blob, expected);
+    let plain = plain.and_then(|plain| HashingReader::new(plain.take(most)).finish());
+    let plain = plain.map_err(LayerError::Archive);
+    let blob = verify_blob(expected, blob.finish().map(Some), plain.as_ref().err())?;
+    let (actual, _) = plain?;
+    if *expected.form == Form::Tar {
+        check_digest("decompressed tar", expected.diff_id, actual)?;
+    }
+    Ok(blob)
 }
 
 /// The tar that the blob holds, or is made into.
@@ -240,12 +261,15 @@ fn unpack_tar(plain: &mut impl Read, tap: &Tap, tree: &mut Tree, limits: &Limits
         if count > limits.entries {
             return Err(LayerError::TooManyEntries { limit: limits.entries });
         }
-        bytes = bytes.saturating_add(raw.size());
+        let shown = String::from_utf8_lossy(&raw.path_bytes()).into_owned();
+        let in_entry = |source| LayerError::Entry { entry: shown.clone(), source };
+        let extended = Extended::read(&headers).map_err(in_entry)?;
+        let with_holes = extended.sparse.as_ref().map_or(0, SparseRecords::size);
+        bytes = bytes.saturating_add(raw.size().max(with_holes));
         if bytes > limits.bytes {
             return Err(LayerError::TooLarge { limit: limits.bytes });
         }
-        let shown = String::from_utf8_lossy(&raw.path_bytes()).into_owned();
-        add(tree, &mut raw, &headers, limits).map_err(|source| LayerError::Entry { entry: shown, source })?;
+        add(tree, &mut raw, extended, limits).map_err(in_entry)?;
         // What is left of the content must not count as the next entry's header.
         io::copy(&mut raw, &mut io::sink()).map_err(LayerError::Archive)?;
     }
@@ -255,12 +279,20 @@ fn unpack_tar(plain: &mut impl Read, tap: &Tap, tree: &mut Tree, limits: &Limits
 fn add<R: Read>(
     tree: &mut Tree,
     raw: &mut tar::Entry<'_, R>,
-    headers: &[u8],
+    mut extended: Extended,
     limits: &Limits,
 ) -> Result<(), EntryError> {
-    let entry = Entry::read(raw, Extended::read(headers)?, limits)?;
-    let size = raw.size();
-    tree.add(entry, raw, size)
+    let sparse = extended.take_sparse();
+    let entry = Entry::read(raw, extended, limits)?;
+    let stored = raw.size();
+    match sparse {
+        None => tree.add(entry, raw, stored),
+        Some(sparse) if entry.kind == Kind::File => {
+            let size = sparse.size();
+            tree.add(entry, &mut sparse.expand(raw, stored)?, size)
+        }
+        Some(_) => Err(EntryError::InvalidSparse),
+    }
 }
 
 #[cfg(test)]

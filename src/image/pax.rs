@@ -3,6 +3,7 @@
 use rustix::fs::Timespec;
 
 use super::error::EntryError;
+use super::sparse::SparseRecords;
 
 /// Name and value.
 pub(super) type ExtendedAttribute = (Vec<u8>, Vec<u8>);
@@ -19,8 +20,8 @@ pub(super) struct Extended {
     pub(super) modified: Option<(i64, i64)>,
     /// From `SCHILY.xattr.*`, in the archive's order.
     pub(super) attributes: Vec<ExtendedAttribute>,
-    /// Whether the content is a map of a sparse file and its data (`GNU.sparse.*`).
-    pub(super) sparse: bool,
+    /// Set if the content is that of a sparse file without its holes.
+    pub(super) sparse: Option<SparseRecords>,
 }
 
 const BLOCK: usize = 512;
@@ -41,6 +42,13 @@ impl Extended {
         Ok(extended)
     }
 
+    /// What it says of a sparse file, whose path stands there.
+    pub(super) fn take_sparse(&mut self) -> Option<SparseRecords> {
+        let mut sparse = self.sparse.take()?;
+        self.path = sparse.name.take().or_else(|| self.path.take());
+        Some(sparse)
+    }
+
     fn add_records(&mut self, mut records: &[u8]) -> Result<(), EntryError> {
         // Some writers fill the last block with zeros and count them.
         while !records.is_empty() && records[0] != 0 {
@@ -59,9 +67,11 @@ impl Extended {
             b"gid" => self.gid = Some(number(value).ok_or(invalid("gid"))?),
             b"size" => self.size = Some(number(value).ok_or(invalid("size"))?),
             b"mtime" => self.modified = Some(time(value).ok_or(invalid("mtime"))?),
-            _ if key.starts_with(b"GNU.sparse.") => self.sparse = true,
             _ => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                    let sparse = self.sparse.get_or_insert_default();
+                    sparse.add(key, value).ok_or(EntryError::InvalidSparse)?;
+                } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.attributes.push((name.to_owned(), value.to_owned()));
                 }
             }

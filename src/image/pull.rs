@@ -20,6 +20,8 @@ const AT_ONCE: usize = 3;
 pub struct PullOptions<'a> {
     pub hosts: Hosts,
     pub credentials: Credentials,
+    /// Whether manifests and spare copies of layers that the store has lost come back too, as a person expects who asks for the image.
+    pub with_spares: bool,
     /// Called by several threads, often: for every piece that arrives.
     pub progress: &'a Tell<'a>,
     /// Ends the pull at once. What has arrived stays for the next one.
@@ -75,8 +77,14 @@ fn begin<T>(
     };
     let opened = Repository::open(reference, &options.hosts, &options.credentials, &cancel, &tell);
     let repository = opened.map_err(|failure| failed(failure, Vec::new()))?;
-    let pull =
-        Pull { store, reference, repository: &repository, cancel: &cancel, progress: options.progress };
+    let pull = Pull {
+        store,
+        reference,
+        repository: &repository,
+        with_spares: options.with_spares && store.keeps_blobs(),
+        cancel: &cancel,
+        progress: options.progress,
+    };
     work(pull).map_err(|failure| {
         let failure = if options.cancel.is_cancelled() { Failure::Cancelled } else { failure };
         let mut mirrors = repository.notes();
@@ -90,6 +98,7 @@ struct Pull<'a> {
     store: &'a Store,
     reference: &'a Reference,
     repository: &'a Repository<'a>,
+    with_spares: bool,
     cancel: &'a Cancel,
     progress: &'a Tell<'a>,
 }
@@ -140,6 +149,9 @@ impl Pull<'_> {
     fn known(&self) -> Result<Option<Image>, Failure> {
         // What is damaged is pulled again.
         let Ok(Some(image)) = self.store.find(self.reference) else { return Ok(None) };
+        if self.with_spares && !self.store.has_all_spares(self.reference)? {
+            return Ok(None);
+        }
         let Some(tag) = self.reference.tag().filter(|_| self.reference.digest().is_none()) else {
             return Ok(Some(image));
         };
@@ -150,7 +162,9 @@ impl Pull<'_> {
 
     fn take_in(&self, candidate: &Candidate, outcome: &Outcome) -> Result<(), Failure> {
         let writing = self.store.begin().map_err(|error| self.of_store(error))?;
-        let missing = writing.missing(&candidate.image.layers)?;
+        let writing = writing.with_spares(self.with_spares);
+        let mut missing = writing.missing(&candidate.image.layers)?;
+        missing.extend(writing.missing_spares(&candidate.image.layers, &missing)?);
         let blobs: Vec<_> = missing.iter().filter_map(|layer| layer.blob.clone()).collect();
         (self.progress)(Progress::Missing(&blobs));
         self.verify_room(&blobs)?;

@@ -45,6 +45,9 @@ pub(super) struct LayerRecord {
     /// The blob it came as, whether or not that is kept.
     #[serde(default)]
     pub(super) blob: Option<BlobRecord>,
+    /// What it is in other images, which have it compressed in another way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) other_blobs: Vec<BlobRecord>,
     /// Whether it and the layers around it do not agree by themselves on a folder's attributes ([`super::inherit`]).
     #[serde(default)]
     pub(super) inherits: bool,
@@ -59,7 +62,18 @@ pub(super) struct LayerRecord {
 impl LayerRecord {
     /// Of a layer that came from nowhere and has no files.
     pub(super) fn of_folders(dir: String, replaced: Vec<String>) -> LayerRecord {
-        LayerRecord { dir, size: 0, blob: None, inherits: false, is_damaged: false, replaced }
+        let other_blobs = Vec::new();
+        LayerRecord { dir, size: 0, blob: None, other_blobs, inherits: false, is_damaged: false, replaced }
+    }
+
+    pub(super) fn blobs(&self) -> impl Iterator<Item = &BlobRecord> {
+        self.blob.iter().chain(&self.other_blobs)
+    }
+
+    pub(super) fn add_blob(&mut self, blob: BlobRecord) {
+        if self.blobs().all(|known| *known != blob) {
+            self.other_blobs.push(blob);
+        }
     }
 }
 

@@ -5,10 +5,12 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use oci_spec::image::{Descriptor, ImageManifest};
 use serde_json::{Value, json};
 
 use super::compression;
 use super::digest::HashingReader;
+use super::manifest::digest_of;
 use super::record::{BlobRecord, read_small};
 use super::source::blob_name;
 use super::{Digest, Error, Reference, Store};
@@ -46,27 +48,48 @@ impl Store {
             return Err(Error::Artifact { what: reference.to_string(), reason });
         }
         let config = read_small(&self.config_file(&record.id))?.ok_or_else(missing)?;
+        let mut documents = Vec::new();
+        for digest in &record.manifests {
+            let gone = || Error::NoManifest { digest: digest.clone() };
+            documents.push(self.manifest_bytes(digest)?.ok_or_else(gone)?);
+        }
+        let named = documents.last().map(|manifest| blobs_of(manifest)).transpose()?;
         let mut layers = Vec::new();
-        for diff_id in self.diff_ids(&record.id)? {
+        for (place, diff_id) in self.diff_ids(&record.id)?.into_iter().enumerate() {
             let gone = || Error::NoBlob { diff_id: diff_id.clone() };
-            let blob = self.layer(&diff_id)?.and_then(|layer| layer.blob).ok_or_else(gone)?;
+            let blob = match &named {
+                // Of several blobs of one layer, the manifest means this one.
+                Some(named) => named.get(place).cloned(),
+                None => self.any_blob(&diff_id)?,
+            };
+            let blob = blob.ok_or_else(gone)?;
             let path = self.blob_file(&blob.digest);
             let file = File::open(&path).map_err(|_| gone())?;
             layers.push(layer_descriptor(&blob, &file).map_err(Error::io("read", &path))?);
             archive.add_blob(&blob, file, &path)?;
         }
         archive.add_document(&config)?;
-        let mut documents = Vec::new();
-        for digest in &record.manifests {
-            let gone = || Error::NoManifest { digest: digest.clone() };
-            documents.push(self.manifest_bytes(digest)?.ok_or_else(gone)?);
-        }
         if documents.is_empty() {
             documents.push(new_manifest(&config, &layers));
         }
         documents.iter().try_for_each(|document| archive.add_document(document))?;
         Ok(descriptor(&record.reference, &documents[0]))
     }
+
+    /// One of a layer's blobs that is there.
+    fn any_blob(&self, diff_id: &Digest) -> Result<Option<BlobRecord>, Error> {
+        let record = self.layer(diff_id)?;
+        let is_there = |blob: &&BlobRecord| self.blob_file(&blob.digest).exists();
+        Ok(record.and_then(|record| record.blobs().find(is_there).cloned()))
+    }
+}
+
+/// The blobs of an image's layers, the bottom one first.
+fn blobs_of(manifest: &[u8]) -> Result<Vec<BlobRecord>, Error> {
+    let json = |source| Error::Json { what: "the image's manifest".to_owned(), source };
+    let manifest: ImageManifest = serde_json::from_slice(manifest).map_err(json)?;
+    let blob = |layer: &Descriptor| Ok(BlobRecord { digest: digest_of(layer)?, size: layer.size() });
+    manifest.layers().iter().map(blob).collect()
 }
 
 fn new_manifest(config: &[u8], layers: &[Value]) -> Vec<u8> {
@@ -121,16 +144,8 @@ impl<W: Write> Archive<W> {
         let mut reader = HashingReader::new(file);
         self.append(&blob_name(&blob.digest), blob.size, (&mut reader).take(blob.size))?;
         let (actual, size) = reader.finish().map_err(Error::io("read", path))?;
-        if size != blob.size {
-            return Err(Error::WrongSize {
-                what: path.display().to_string(),
-                expected: blob.size,
-                actual: size,
-            });
-        }
-        if actual != blob.digest {
-            let (what, expected) = (path.display().to_string(), blob.digest.clone());
-            return Err(Error::WrongDigest { what, expected, actual });
+        if (&actual, size) != (&blob.digest, blob.size) {
+            return Err(Error::BadBlob { path: path.to_owned() });
         }
         Ok(())
     }

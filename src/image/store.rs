@@ -28,6 +28,7 @@ use oci_spec::image::ImageConfiguration;
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
+use super::import::Reason;
 use super::inventory::digests_in;
 use super::record::{Batch, LayerRecord, ReferenceRecord, SourceRecord, Stamp, read_record, read_small};
 use super::writer_folder::WriterFolder;
@@ -118,12 +119,12 @@ impl Store {
 
     /// The same, and says how far it is.
     pub fn import_and_tell(&self, source: &Path, progress: &Tell<'_>) -> Result<Vec<Imported>, Error> {
-        self.import_for(source, false, progress)
+        self.import_for(source, Reason::Asked, progress)
     }
 
     /// The same for a source in the image folder: its images are never cleaned away while it lies there.
     pub fn import_from_folder(&self, source: &Path) -> Result<Vec<Imported>, Error> {
-        self.import_for(source, true, &|_| ())
+        self.import_for(source, Reason::InFolder, &|_| ())
     }
 
     /// Brings the images of an archive that can be read only once, and says how far it is when it has been read. None of them may be
@@ -133,8 +134,13 @@ impl Store {
             .map_err(|cause| Error::Import { path: "standard input".into(), source: Box::new(cause) })
     }
 
-    fn import_for(&self, source: &Path, pinned: bool, progress: &Tell<'_>) -> Result<Vec<Imported>, Error> {
-        import::import(self, source, pinned, &HashSet::new(), progress)
+    fn import_for(
+        &self,
+        source: &Path,
+        reason: Reason<'_>,
+        progress: &Tell<'_>,
+    ) -> Result<Vec<Imported>, Error> {
+        import::import(self, source, reason, progress)
             .map_err(|cause| Error::Import { path: source.to_owned(), source: Box::new(cause) })
     }
 
@@ -438,7 +444,7 @@ impl Store {
     fn clear_unnamed(&self, _: &Lock) -> Result<(), Error> {
         let Some(records) = self.layer_records()? else { return Ok(()) };
         let blobs: HashSet<&Digest> =
-            records.values().filter_map(|record| Some(&record.blob.as_ref()?.digest)).collect();
+            records.values().flat_map(LayerRecord::blobs).map(|blob| &blob.digest).collect();
         for diff_id in
             digests_in(&self.folders.listings)?.iter().filter(|diff_id| !records.contains_key(*diff_id))
         {

@@ -5,22 +5,24 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use inotify::{Inotify, WatchMask};
 
 use super::pod_run::{Key, PodNumber};
-use super::poller::Interest;
+use super::poller::{Interest, Registration};
 use super::worker::{Done, Worker};
 use crate::container::ResolvedUser;
 use crate::container::user;
-use crate::image::{self, Digest, Folder, Image, Reference, Store};
+use crate::image::{self, Digest, Folder, Image, Reference, Store, Version};
 use crate::manifest::pod::{PullPolicy, VolumeKind};
 use crate::manifest::{Container, Pod};
 use crate::order;
 use crate::pod::event::Index;
-use crate::pod::{Event, ImageProblem};
+use crate::pod::{BootTime, Event, ImageProblem};
+
+/// Of the image folder and of each folder in it.
+const NEW_FILES: WatchMask = WatchMask::CLOSE_WRITE.union(WatchMask::MOVED_TO).union(WatchMask::CREATE);
 
 /// More than any `/etc/passwd` needs. Bytes.
 const MAX_ACCOUNTS: usize = 4 << 20;
@@ -75,11 +77,13 @@ pub struct Images {
     folder: Option<Folder>,
     /// Tells of references and layers that were written into the store, by us or by `podkeep load`.
     pub store_watch: Inotify,
-    /// `None` while the folder is not there: it is looked for whenever an image is missing.
-    folder_watch: Option<Inotify>,
+    /// `None` while the folder is not there.
+    folder_watch: Option<FolderWatch>,
+    /// When it is looked at next whether that is still the folder, and whether what could not be imported has changed.
+    look_at: Option<BootTime>,
     importing: HashSet<PathBuf>,
-    /// Files of the folder that could not be imported: when they had last been changed, and why.
-    failed: HashMap<PathBuf, (Option<SystemTime>, String)>,
+    /// What of the folder could not be imported: as what it was, and why.
+    failed: HashMap<PathBuf, (Version, String)>,
     /// Containers whose image may be among those that are being imported or mended.
     waiting: Vec<Waiter>,
     /// Images that were found damaged: tried once to mend, until something comes into the store.
@@ -87,6 +91,14 @@ pub struct Images {
     accounts: HashMap<Digest, Rc<Accounts>>,
     /// What was found, as long as nothing was written into the store: a container that is started again reads no record.
     found: HashMap<Reference, Arc<Image>>,
+}
+
+/// Tells of files in the image folder.
+struct FolderWatch {
+    inotify: Inotify,
+    registration: Registration,
+    /// [`Folder::identity`] of what is watched.
+    folder: (u64, u64),
 }
 
 /// An image's `/etc/passwd` and `/etc/group`.
@@ -108,6 +120,7 @@ impl Images {
             folder: folder.map(Folder::new),
             store_watch,
             folder_watch: None,
+            look_at: None,
             importing: HashSet::new(),
             failed: HashMap::new(),
             waiting: Vec::new(),
@@ -190,11 +203,20 @@ impl Images {
         let mut candidates = folder.candidates()?;
         candidates.retain(|path| !self.importing.contains(path));
         let failed_as_it_is =
-            |path: &PathBuf| self.failed.get(path).is_some_and(|(at, _)| *at == changed_at(path));
+            |path: &PathBuf| self.failed.get(path).is_some_and(|(version, _)| *version == Version::of(path));
         candidates.retain(|path| {
             !failed_as_it_is(path) && !self.store.is_imported_from_folder(path).unwrap_or(false)
         });
         Ok(candidates)
+    }
+
+    /// What becomes a layout is a folder at first: its `index.json` comes later.
+    fn watch_layouts(&self) {
+        let (Some(folder), Some(watch)) = (&self.folder, &self.folder_watch) else { return };
+        for layout in folder.folders() {
+            // One that has gone meanwhile needs none, and one that is watched already stays so.
+            let _ = watch.inotify.watches().add(layout, NEW_FILES);
+        }
     }
 
     fn missing_message(&self, reference: &Reference) -> String {
@@ -337,14 +359,29 @@ impl Worker {
     /// Something was put into the image folder.
     pub fn look_into_image_folder(&mut self) {
         if let Some(watch) = &mut self.images.folder_watch {
-            drain(watch);
+            drain(&mut watch.inotify);
         }
         self.import_new();
+    }
+
+    /// Looks now and then, when the loop is awake anyway, at what no event tells of: another folder in the image folder's place, and a layout
+    /// in it that is complete by now.
+    pub fn revisit_image_folder(&mut self, now: BootTime) {
+        if self.images.look_at.is_some_and(|at| now < at) || self.ending.is_some() {
+            return;
+        }
+        self.images.look_at = Some(now + self.options.config.file_check_frequency);
+        let there = self.images.folder.as_ref().and_then(Folder::identity);
+        let watched = self.images.folder_watch.as_ref().map(|watch| watch.folder);
+        if there.is_some() && (there != watched || !self.images.failed.is_empty()) {
+            self.import_new();
+        }
     }
 
     /// Imports what is new in the image folder, each file beside the loop.
     pub fn import_new(&mut self) {
         self.watch_image_folder();
+        self.images.watch_layouts();
         let candidates = match self.images.new_candidates() {
             Ok(candidates) => candidates,
             Err(error) => {
@@ -357,31 +394,36 @@ impl Worker {
             let store = self.images.store.clone();
             self.imports.add(move || {
                 // Before it is read: what comes later is another file.
-                let changed_at = changed_at(&source);
+                let version = Version::of(&source);
                 let result = store.import_from_folder(&source).map(|imported| imported.len());
-                Done::Imported { source, changed_at, result }
+                Done::Imported { source, version, result }
             });
         }
     }
 
-    /// Watches the image folder, unless it is watched already or still not there.
-    pub fn watch_image_folder(&mut self) {
-        let (Some(folder), None) = (&self.images.folder, &self.images.folder_watch) else { return };
-        let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::CREATE;
-        let Ok(watch) = watch(folder.path(), mask) else { return };
-        match self.poller.add(&watch, Interest::Readable, Key::ImageFolder) {
-            Ok(_) => self.images.folder_watch = Some(watch),
+    /// Watches the image folder, unless it is watched already or not there.
+    fn watch_image_folder(&mut self) {
+        let Some(folder) = &self.images.folder else { return };
+        let Some(there) = folder.identity() else { return };
+        match self.images.folder_watch.take() {
+            Some(watch) if watch.folder == there => {
+                self.images.folder_watch = Some(watch);
+                return;
+            }
+            Some(old) => self.poller.remove(&old.inotify, old.registration),
+            None => {}
+        }
+        let Ok(inotify) = watch(folder.path(), NEW_FILES) else { return };
+        match self.poller.add(&inotify, Interest::Readable, Key::ImageFolder) {
+            Ok(registration) => {
+                self.images.folder_watch = Some(FolderWatch { inotify, registration, folder: there });
+            }
             Err(error) => log::warn!("watch {}: {error}", folder.path().display()),
         }
     }
 
     /// An import has ended: those that waited look again.
-    pub fn imported(
-        &mut self,
-        source: &Path,
-        changed_at: Option<SystemTime>,
-        result: Result<usize, image::Error>,
-    ) {
+    pub fn imported(&mut self, source: &Path, version: Version, result: Result<usize, image::Error>) {
         self.images.importing.remove(source);
         match result {
             Ok(images) => {
@@ -391,7 +433,7 @@ impl Worker {
             Err(error) => {
                 let message = format!("{:#}", anyhow::Error::from(error));
                 log::warn!("{message}");
-                self.images.failed.insert(source.to_owned(), (changed_at, message));
+                self.images.failed.insert(source.to_owned(), (version, message));
             }
         }
         // It may have changed meanwhile, unnoticed because it was being imported.
@@ -425,10 +467,6 @@ fn watch(dir: &Path, mask: WatchMask) -> Result<Inotify> {
     let inotify = Inotify::init().context("start inotify")?;
     inotify.watches().add(dir, mask).with_context(|| format!("watch {}", dir.display()))?;
     Ok(inotify)
-}
-
-fn changed_at(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
 /// What exactly happened does not matter: everything is looked at again. Says whether anything has.

@@ -182,7 +182,7 @@ impl Registries {
         });
         let credentials =
             credentials.map_err(|error| NotPulled::by_us(format!("pull {reference}: {error}")))?;
-        Ok(PullOptions { hosts: self.hosts.clone(), credentials, progress, cancel })
+        Ok(PullOptions { hosts: self.hosts.clone(), credentials, with_spares: false, progress, cancel })
     }
 
     /// Asks once: there is an image to start with, and no container waits for a second attempt.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -80,10 +80,10 @@ pub enum Done {
         pod: PodNumber,
         result: Result<(), String>,
     },
-    /// `changed_at`: when the file had last been changed, before it was read.
+    /// `version`: what it was before it was read.
     Imported {
         source: PathBuf,
-        changed_at: Option<SystemTime>,
+        version: crate::image::Version,
         result: Result<usize, crate::image::Error>,
     },
     /// What was damaged of an image was made again, if it could be.
@@ -333,7 +333,7 @@ impl Worker {
             match done {
                 Done::Prepared { pod, result } => self.pod_prepared(pod, result)?,
                 Done::Rehearsed { pod, result } => self.rehearsed(pod, result),
-                Done::Imported { source, changed_at, result } => self.imported(&source, changed_at, result),
+                Done::Imported { source, version, result } => self.imported(&source, version, result),
                 Done::Mended { reference, result } => self.image_mended(reference, result),
                 Done::Asked { pull, result } => self.registry_asked(pull, result),
                 Done::Pulled { pull, result } => self.pull_ended(pull, result),
@@ -380,6 +380,7 @@ impl Worker {
         self.pass_time_of_errands(now);
         self.give_up_asking(now);
         self.clean_images(now);
+        self.revisit_image_folder(now);
         if self.later_at.is_some_and(|at| at <= now) {
             self.later_at = None;
             self.spawner.collect();

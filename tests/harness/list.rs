@@ -62,6 +62,11 @@ impl<'a> PodState<'a> {
         text(&self.0["status"]["phase"])
     }
 
+    /// What is said about the whole of it.
+    pub fn message(self) -> &'a str {
+        self.0["status"]["message"].as_str().unwrap_or_default()
+    }
+
     /// Whether the condition of this type is `True`.
     pub fn is(self, condition: &str) -> bool {
         let all = self.0["status"]["conditions"].as_array().expect("conditions");

@@ -68,9 +68,10 @@ impl Layer {
     }
 
     /// An extended header for the entry that follows.
-    pub fn pax(self, records: &[(&str, &[u8])]) -> Layer {
+    pub fn pax(self, records: &[(&str, impl AsRef<[u8]>)]) -> Layer {
         let mut content = Vec::new();
         for (key, value) in records {
+            let value = value.as_ref();
             let rest = key.len() + value.len() + 3;
             let mut length = rest + 1;
             while length != rest + length.to_string().len() {

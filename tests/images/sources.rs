@@ -54,6 +54,7 @@ fn archives_of_a_layout_are_read_however_compressed() {
     }
 }
 
+/// One image, whose layer is there twice.
 pub fn docker_archive(config: Value, layer: &[u8], tags: Value) -> Vec<u8> {
     let configuration = json!({"architecture": architecture(), "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [Digest::of(layer).to_string(), Digest::of(layer).to_string()]}});
@@ -271,4 +272,64 @@ fn two_imports_at_once_leave_one_image() {
     assert_eq!(fs::read_dir(world.store.layers_dir()).unwrap().count(), 1);
     let reference: Reference = "web:1".parse().unwrap();
     assert!(world.store.find(&reference).unwrap().is_some());
+}
+
+/// A layout that skopeo has written with every platform's image, of which only the named one's blobs are left.
+fn sparse_layout(world: &World, kept: &str) -> std::path::PathBuf {
+    let mut layout = world.layout("several");
+    let manifests = [architecture(), "s390x"].map(|arch| {
+        let mut descriptor = layout.image_for(&[plain(&simple(arch))], json!({"User": arch}), arch);
+        descriptor["platform"] = json!({"os": "linux", "architecture": arch});
+        descriptor
+    });
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).to_string();
+    let index = layout.typed_blob(INDEX, index.as_bytes());
+    layout.name("1", index);
+    let source = layout.write();
+    let target = world.path("web");
+    let copied = std::process::Command::new("skopeo")
+        .args(["--insecure-policy", "copy", "--quiet", "--all"])
+        .arg(format!("oci:{}:1", source.display()))
+        .arg(format!("oci:{}:1", target.display()))
+        .output()
+        .expect("skopeo is there (scripts/install images)");
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    let place =
+        |descriptor: &Value| target.join("blobs/sha256").join(&descriptor["digest"].as_str().unwrap()[7..]);
+    let read = |path: std::path::PathBuf| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
+    let index = read(place(&read(target.join("index.json"))["manifests"][0]));
+    let others = index["manifests"].as_array().unwrap().iter();
+    for descriptor in others.filter(|one| one["platform"]["architecture"] != kept) {
+        let manifest = read(place(descriptor));
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        layers.chain([descriptor, &manifest["config"]]).for_each(|one| fs::remove_file(place(one)).unwrap());
+    }
+    assert_eq!(fs::read_dir(target.join("blobs/sha256")).unwrap().count(), 4, "the index and one image");
+    target
+}
+
+/// As tools save the one platform that they have, under the digest that all platforms share.
+#[test]
+fn of_an_index_only_what_this_machine_runs_has_to_be_there() {
+    for archived in [false, true] {
+        let world = World::new();
+        let layout = sparse_layout(&world, architecture());
+        let source = if archived { world.path("web.tar") } else { layout.clone() };
+        if archived {
+            fs::write(&source, archive_of(&layout)).unwrap();
+        }
+        world.store.import(&source).unwrap();
+        assert_eq!(world.find("web:1").unwrap().config.user, architecture());
+        assert_eq!(world.store.verify().unwrap(), []);
+
+        let world = World::new();
+        let layout = sparse_layout(&world, "s390x");
+        let source = if archived { world.path("web.tar") } else { layout.clone() };
+        if archived {
+            fs::write(&source, archive_of(&layout)).unwrap();
+        }
+        let text = chain(&world.store.import(&source).unwrap_err());
+        assert!(text.contains("blobs/sha256/") && text.ends_with("is missing"), "{text}");
+        assert_eq!(fs::read_dir(world.store.refs_dir()).unwrap().count(), 0);
+    }
 }

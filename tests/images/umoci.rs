@@ -24,14 +24,15 @@ enum Change {
         content: Vec<u8>,
         mode: u32,
         owner: u32,
-        time: u64,
+        time: Time,
         attribute: bool,
+        sparse: Option<Sparse>,
     },
     Folder {
         path: PathBuf,
         mode: u32,
         owner: u32,
-        time: u64,
+        time: Time,
     },
     Symlink {
         path: PathBuf,
@@ -45,11 +46,11 @@ enum Change {
     Device {
         path: PathBuf,
         minor: u32,
-        time: u64,
+        time: Time,
     },
     Fifo {
         path: PathBuf,
-        time: u64,
+        time: Time,
     },
     Whiteout {
         path: PathBuf,
@@ -57,6 +58,39 @@ enum Change {
     Opaque {
         path: PathBuf,
     },
+}
+
+/// Whole seconds, and how often a half is added.
+#[derive(Clone, Copy, Debug)]
+struct Time {
+    seconds: i64,
+    fraction: &'static str,
+}
+
+fn at(seconds: i64) -> Time {
+    Time { seconds, fraction: "" }
+}
+
+impl Time {
+    fn shown(self) -> String {
+        format!("{}{}", self.seconds, self.fraction)
+    }
+}
+
+/// A number as GNU tar writes it that has no octal digits: two's complement, behind a bit that says so.
+fn binary(number: i64) -> [u8; 12] {
+    let mut field = [if number < 0 { 0xff } else { 0 }; 12];
+    field[4..].copy_from_slice(&number.to_be_bytes());
+    field[0] |= 0x80;
+    field
+}
+
+/// GNU tar's ways to write a file without its holes.
+#[derive(Clone, Copy, Debug)]
+enum Sparse {
+    Zero,
+    One,
+    Inline,
 }
 
 fn path() -> impl Strategy<Value = PathBuf> {
@@ -68,8 +102,24 @@ fn mode() -> impl Strategy<Value = u32> {
     prop_oneof![Just(0o644), Just(0o755), Just(0o700), Just(0o4755), Just(0o2711), Just(0o1777), Just(0o000)]
 }
 
-fn time() -> impl Strategy<Value = u64> {
-    prop_oneof![Just(0), Just(1), 900_000_000u64..1_800_000_000, Just(4_000_000_000)]
+fn time() -> impl Strategy<Value = Time> {
+    let seconds = prop_oneof![
+        2 => Just(0),
+        2 => Just(1),
+        6 => 900_000_000i64..1_800_000_000,
+        1 => Just(4_000_000_000),
+        2 => -2_000_000_000i64..0
+    ];
+    let fraction =
+        prop_oneof![3 => Just(""), 1 => Just(".5"), 1 => Just(".000000001"), 1 => Just(".1234567899")];
+    (seconds, fraction).prop_map(|(seconds, fraction)| Time { seconds, fraction })
+}
+
+fn sparse() -> impl Strategy<Value = Option<Sparse>> {
+    prop_oneof![
+        4 => Just(None),
+        1 => prop_oneof![Just(Sparse::Zero), Just(Sparse::One), Just(Sparse::Inline)].prop_map(Some)
+    ]
 }
 
 fn content() -> impl Strategy<Value = Vec<u8>> {
@@ -80,8 +130,8 @@ fn content() -> impl Strategy<Value = Vec<u8>> {
 fn change() -> impl Strategy<Value = Change> {
     let owner = prop_oneof![Just(0u32), Just(1000), Just(3_000_000)];
     prop_oneof![
-        6 => (path(), content(), mode(), owner.clone(), time(), any::<bool>()).prop_map(
-            |(path, content, mode, owner, time, attribute)| Change::File { path, content, mode, owner, time, attribute }
+        6 => (path(), content(), mode(), owner.clone(), time(), any::<bool>(), sparse()).prop_map(
+            |(path, content, mode, owner, time, attribute, sparse)| Change::File { path, content, mode, owner, time, attribute, sparse }
         ),
         5 => (path(), mode(), owner, time()).prop_map(|(path, mode, owner, time)| Change::Folder { path, mode, owner, time }),
         2 => (path(), "[a-c/.]{1,6}").prop_map(|(path, target)| Change::Symlink { path, target }),
@@ -116,14 +166,22 @@ fn build(changes: &[Change], lists_parents: bool) -> Vec<u8> {
         if lists_parents || matches!(change, Change::Whiteout { .. }) {
             for parent in parents.iter().rev() {
                 if made.insert(parent.to_path_buf(), true).is_none() {
-                    layer = add(layer, parent, EntryType::Directory, "", 0o755, 0, 1_600_000_000, b"", false);
+                    layer =
+                        add(layer, parent, EntryType::Directory, "", 0o755, 0, at(1_600_000_000), b"", false);
                 }
             }
         } else {
             made.extend(parents.iter().map(|parent| (parent.to_path_buf(), true)));
         }
         layer = match change {
-            Change::File { content, mode, owner, time, attribute, .. } => {
+            Change::File { content, mode, owner, time, attribute, sparse: Some(sparse), .. } => {
+                files.push(path.clone());
+                made.insert(path.clone(), false);
+                let (records, stored) = without_holes(content, *sparse, path);
+                let extended = extended(path, "", *owner, *time, *attribute).into_iter().chain(records);
+                layer.pax(&extended.collect::<Vec<_>>()).entry(EntryType::Regular, "x", "", *mode, &stored)
+            }
+            Change::File { content, mode, owner, time, attribute, sparse: None, .. } => {
                 files.push(path.clone());
                 made.insert(path.clone(), false);
                 add(layer, path, EntryType::Regular, "", *mode, *owner, *time, content, *attribute)
@@ -134,12 +192,12 @@ fn build(changes: &[Change], lists_parents: bool) -> Vec<u8> {
             }
             Change::Symlink { target, .. } => {
                 made.insert(path.clone(), false);
-                add(layer, path, EntryType::Symlink, target, 0o777, 0, 1_500_000_000, b"", false)
+                add(layer, path, EntryType::Symlink, target, 0o777, 0, at(1_500_000_000), b"", false)
             }
             Change::Hardlink { to, .. } => {
                 let target = &files[to % files.len()];
                 made.insert(path.clone(), false);
-                add(layer, path, EntryType::Link, target.to_str().unwrap(), 0o644, 0, 0, b"", false)
+                add(layer, path, EntryType::Link, target.to_str().unwrap(), 0o644, 0, at(0), b"", false)
             }
             Change::Device { minor, time, .. } => {
                 made.insert(path.clone(), false);
@@ -148,7 +206,7 @@ fn build(changes: &[Change], lists_parents: bool) -> Vec<u8> {
                 header.set_device_major(1).unwrap();
                 header.set_device_minor(*minor).unwrap();
                 header.set_mode(0o600);
-                header.set_mtime(*time);
+                header.as_old_mut().mtime = binary(time.seconds);
                 layer.pax(&[("path", path.as_os_str().as_bytes())]).raw(header, b"")
             }
             Change::Fifo { time, .. } => {
@@ -159,7 +217,7 @@ fn build(changes: &[Change], lists_parents: bool) -> Vec<u8> {
                 whiteouts.insert(path.clone());
                 let mut name = OsString::from(".wh.");
                 name.push(path.file_name().unwrap());
-                add(layer, &path.with_file_name(name), EntryType::Regular, "", 0o600, 0, 0, b"", false)
+                add(layer, &path.with_file_name(name), EntryType::Regular, "", 0o600, 0, at(0), b"", false)
             }
             Change::Opaque { .. } => {
                 // First what it hides, as every tool that writes such a file does.
@@ -167,12 +225,62 @@ fn build(changes: &[Change], lists_parents: bool) -> Vec<u8> {
                     continue;
                 }
                 made.insert(path.clone(), true);
-                layer = add(layer, path, EntryType::Directory, "", 0o750, 0, 1_400_000_000, b"", false);
-                add(layer, &path.join(".wh..wh..opq"), EntryType::Regular, "", 0o600, 0, 0, b"", false)
+                layer = add(layer, path, EntryType::Directory, "", 0o750, 0, at(1_400_000_000), b"", false);
+                add(layer, &path.join(".wh..wh..opq"), EntryType::Regular, "", 0o600, 0, at(0), b"", false)
             }
         };
     }
     layer.finish()
+}
+
+/// Extended records for the content without its zeros, and what is left of it.
+fn without_holes(content: &[u8], sparse: Sparse, path: &Path) -> (Vec<(&'static str, Vec<u8>)>, Vec<u8>) {
+    let (mut map, mut stored) = (Vec::new(), Vec::new());
+    for (number, piece) in
+        content.chunks(100).enumerate().filter(|(_, piece)| piece.iter().any(|byte| *byte != 0))
+    {
+        map.push((number * 100, piece.len()));
+        stored.extend_from_slice(piece);
+    }
+    // GNU tar ends every map so.
+    map.push((content.len(), 0));
+    let text = |number: usize| number.to_string().into_bytes();
+    let name = path.as_os_str().as_bytes().to_vec();
+    let listed = |separator: &str| {
+        let numbers: Vec<_> =
+            map.iter().map(|(offset, length)| format!("{offset}{separator}{length}")).collect();
+        numbers.join(separator)
+    };
+    let size = text(content.len());
+    let records = match sparse {
+        Sparse::Zero => {
+            let pieces = map.iter().flat_map(|(offset, length)| {
+                [("GNU.sparse.offset", text(*offset)), ("GNU.sparse.numbytes", text(*length))]
+            });
+            [("GNU.sparse.size", size), ("GNU.sparse.numblocks", text(map.len()))]
+                .into_iter()
+                .chain(pieces)
+                .collect()
+        }
+        Sparse::One => vec![
+            ("GNU.sparse.size", size),
+            ("GNU.sparse.numblocks", text(map.len())),
+            ("GNU.sparse.name", name),
+            ("GNU.sparse.map", listed(",").into_bytes()),
+        ],
+        Sparse::Inline => {
+            let mut head = format!("{}\n{}\n", map.len(), listed("\n")).into_bytes();
+            head.resize(head.len().next_multiple_of(512), 0);
+            stored.splice(..0, head);
+            vec![
+                ("GNU.sparse.major", text(1)),
+                ("GNU.sparse.minor", text(0)),
+                ("GNU.sparse.name", name),
+                ("GNU.sparse.realsize", size),
+            ]
+        }
+    };
+    (records, stored)
 }
 
 /// Gives what is no folder a name that no folder has: what becomes of a file or a symlink of a lower layer that is written into without a
@@ -215,30 +323,37 @@ fn add(
     link: &str,
     mode: u32,
     owner: u32,
-    time: u64,
+    time: Time,
     content: &[u8],
     attribute: bool,
 ) -> Layer {
-    let owner = owner.to_string();
-    let time = time.to_string();
-    let mut records: Vec<(&str, &[u8])> = vec![
-        ("path", path.as_os_str().as_bytes()),
-        ("uid", owner.as_bytes()),
-        ("gid", owner.as_bytes()),
-        ("mtime", time.as_bytes()),
+    layer.pax(&extended(path, link, owner, time, attribute)).entry(kind, "x", "", mode, content)
+}
+
+fn extended(
+    path: &Path,
+    link: &str,
+    owner: u32,
+    time: Time,
+    attribute: bool,
+) -> Vec<(&'static str, Vec<u8>)> {
+    let owner = owner.to_string().into_bytes();
+    let mut records = vec![
+        ("path", path.as_os_str().as_bytes().to_vec()),
+        ("uid", owner.clone()),
+        ("gid", owner),
+        ("mtime", time.shown().into_bytes()),
     ];
     if !link.is_empty() {
-        records.push(("linkpath", link.as_bytes()));
+        records.push(("linkpath", link.as_bytes().to_vec()));
     }
     if attribute {
-        records.push(("SCHILY.xattr.user.podkeep", b"kept\n=\0"));
+        records.push(("SCHILY.xattr.user.podkeep", b"kept\n=\0".to_vec()));
         // cap_net_bind_service=ep, version 2.
-        records.push((
-            "SCHILY.xattr.security.capability",
-            b"\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
-        ));
+        let capability = b"\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
+        records.push(("SCHILY.xattr.security.capability", capability.to_vec()));
     }
-    layer.pax(&records).entry(kind, "x", "", mode, content)
+    records
 }
 
 /// What is compared of one entry.
@@ -343,13 +458,13 @@ fn umoci(layout: &Path, bundle: &Path) -> PathBuf {
 }
 
 fn compare(stack: &[Vec<Change>], lists_parents: bool) -> Result<(), TestCaseError> {
+    compare_layers(stack.iter().map(|changes| build(changes, lists_parents)).collect(), lists_parents)
+}
+
+fn compare_layers(stack: Vec<Vec<u8>>, lists_parents: bool) -> Result<(), TestCaseError> {
     let world = World::new();
     let mut layout = world.layout("source");
-    let blobs: Vec<_> = stack
-        .iter()
-        .map(|changes| build(changes, lists_parents))
-        .map(|layer| (layer.clone(), layer))
-        .collect();
+    let blobs: Vec<_> = stack.into_iter().map(|layer| (layer.clone(), layer)).collect();
     let manifest = layout.image(&blobs, json!({}));
     layout.name("web", manifest);
     let source = layout.write();
@@ -395,5 +510,41 @@ proptest! {
     fn layers_that_do_not_list_their_folders_do_too(mut stack in stack()) {
         stack.iter_mut().flatten().for_each(keep_off_folders);
         compare(&stack, false)?;
+    }
+}
+
+/// What GNU tar writes of a folder with sparse files, long names and old times, in each of its formats.
+#[test]
+fn what_gnu_tar_writes_is_what_umoci_unpacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "long/".repeat(40);
+    fs::create_dir_all(folder.path().join(&long)).unwrap();
+    for (name, pieces) in [("holes", &[1u64, 300, 1000][..]), ("empty", &[]), (&*format!("{long}name"), &[5])]
+    {
+        let file = fs::File::create(folder.path().join(name)).unwrap();
+        file.set_len(5 << 20).unwrap();
+        for piece in pieces {
+            std::os::unix::fs::FileExt::write_all_at(&file, b"content", piece * 4096 + 9).unwrap();
+        }
+    }
+    fs::hard_link(folder.path().join("holes"), folder.path().join("linked")).unwrap();
+    let formats: [&[&str]; 5] = [
+        // umoci does not know its sparse entries; unpacking.rs has one.
+        &["--format=gnu"],
+        &["--format=pax", "--sparse", "--sparse-version=0.0"],
+        &["--format=pax", "--sparse", "--sparse-version=0.1"],
+        &["--format=pax", "--sparse", "--sparse-version=1.0"],
+        &["--format=oldgnu"],
+    ];
+    for format in formats {
+        for time in ["@1234567890", "@-1234567890"] {
+            let mut tar = Command::new("tar");
+            tar.args(["--create", "--numeric-owner", "--mtime", time]).args(format);
+            let output = tar.arg("--directory").arg(folder.path()).arg(".").output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(output.stdout.len() < 1 << 20, format.contains(&"--sparse"), "{format:?}");
+            compare_layers(vec![output.stdout], true)
+                .unwrap_or_else(|error| panic!("{format:?} {time}: {error}"));
+        }
     }
 }

@@ -58,9 +58,23 @@ impl Site {
         self.pull_with(reference, &|_| ())
     }
 
+    /// As a person asks for it, who wants all of it.
+    pub fn pull_whole(&self, reference: &str) -> Result<Image, PullError> {
+        self.pull_so(reference, true, &|_| ())
+    }
+
     pub fn pull_with(
         &self,
         reference: &str,
+        watch: &(dyn Fn(&Progress<'_>) + Sync),
+    ) -> Result<Image, PullError> {
+        self.pull_so(reference, false, watch)
+    }
+
+    fn pull_so(
+        &self,
+        reference: &str,
+        with_spares: bool,
         watch: &(dyn Fn(&Progress<'_>) + Sync),
     ) -> Result<Image, PullError> {
         let progress = |progress: Progress<'_>| {
@@ -72,6 +86,7 @@ impl Site {
         let options = PullOptions {
             hosts: self.hosts.clone(),
             credentials: self.credentials.clone(),
+            with_spares,
             progress: &progress,
             cancel: self.cancel.clone(),
         };
@@ -146,14 +161,20 @@ impl Served {
 
     /// Adds a manifest and what it names; returns its digest.
     pub fn add_image(&mut self, layers: &[Vec<u8>], architecture: &str) -> String {
-        let diff_ids: Vec<_> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
+        let blobs: Vec<_> = layers.iter().map(|layer| (gzip(layer), Digest::of(layer))).collect();
+        self.add_image_of(blobs, architecture)
+    }
+
+    /// The same of layers' blobs, and their diff IDs.
+    pub fn add_image_of(&mut self, layers: Vec<(Vec<u8>, Digest)>, architecture: &str) -> String {
+        let diff_ids: Vec<_> = layers.iter().map(|(_, diff_id)| diff_id.to_string()).collect();
         let config = json!({"architecture": architecture, "os": "linux", "config": {"Cmd": ["sh"]},
             "rootfs": {"type": "layers", "diff_ids": diff_ids}});
         let config =
             self.add_blob("application/vnd.oci.image.config.v1+json", config.to_string().into_bytes());
         let blobs: Vec<_> = layers
-            .iter()
-            .map(|layer| self.add_blob("application/vnd.oci.image.layer.v1.tar+gzip", gzip(layer)))
+            .into_iter()
+            .map(|(blob, _)| self.add_blob("application/vnd.oci.image.layer.v1.tar", blob))
             .collect();
         self.layers = blobs.iter().map(|blob| blob["digest"].as_str().unwrap().to_owned()).collect();
         self.add_manifest(
