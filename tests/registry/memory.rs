@@ -35,7 +35,7 @@ status, usage = os.wait4(child.pid, 0)[1:]
 print(usage.ru_maxrss)
 sys.exit(os.waitstatus_to_exitcode(status))";
 
-/// Three layers come at once, and each asks for as large a window as any may: together they once took 100 MB.
+/// Three layers come at once, and each asks for as large a window as any may: together they would have more than the 64 MB that all of podkeep may take.
 #[test]
 fn layers_with_large_windows_take_no_more_memory_at_once_than_one() {
     let layers = (0..4).map(|number| {
