@@ -52,8 +52,9 @@ fn the_second_end_in_a_row_is_a_crash_loop() {
         let waits = main.waiting() == Some("CrashLoopBackOff");
         waits.then(|| (main.restarts(), main.last(), main.message().to_owned()))
     });
-    let sentence = "back-off 10s restarting failed container=main".to_owned();
-    assert_eq!(message, (1, Some(end("Error", 3)), sentence));
+    let sentence = "back-off 10s restarting failed container=main pod=crash-node1_default(";
+    assert_eq!((message.0, message.1), (1, Some(end("Error", 3))));
+    assert!(message.2.starts_with(sentence), "{}", message.2);
     assert_eq!(phase(&node, "crash"), "Running");
 }
 

@@ -10,8 +10,8 @@ use super::probe::Probing;
 use super::run::{Ending, Fault, Run, STUCK_AFTER};
 use super::status::{ContainerState, Termination};
 use super::{BootTime, Phase};
-use crate::manifest::Container as Spec;
 use crate::manifest::pod::{RestartAction, RestartPolicy, Role};
+use crate::manifest::{Container as Spec, Pod};
 
 /// signal(7): the same on every machine.
 const SIGKILL: u8 = 9;
@@ -373,7 +373,7 @@ impl Container {
 
     /// The container's state in the words of Kubernetes (reference §5).
     /// `creating` is what it waits for where nothing is wrong.
-    pub fn state(&self, name: &str, creating: &'static str, pace: Pace) -> ContainerState {
+    pub fn state(&self, spec: &Spec, pod: &Pod, creating: &'static str, pace: Pace) -> ContainerState {
         let waiting = |reason, message| ContainerState::Waiting { reason, message };
         match &self.stage {
             Stage::Waiting | Stage::Finding | Stage::Ready | Stage::Starting => waiting(creating, None),
@@ -387,7 +387,7 @@ impl Container {
             Stage::Clearing { end, .. } => ContainerState::Terminated(end.clone()),
             Stage::CrashBackOff { until } => match &self.last {
                 Some(last) if *until > last.finished_at => {
-                    waiting("CrashLoopBackOff", Some(self.crash_message(name, pace)))
+                    waiting("CrashLoopBackOff", Some(self.crash_message(spec, pod, pace)))
                 }
                 _ => waiting(creating, None),
             },
@@ -416,12 +416,18 @@ impl Container {
         }
     }
 
-    fn crash_message(&self, name: &str, pace: Pace) -> String {
+    /// In the kubelet's words, with a duration as Go writes it.
+    fn crash_message(&self, spec: &Spec, pod: &Pod, pace: Pace) -> String {
         let delay = match &self.last {
             Some(last) => self.crash.due(last.finished_at, pace) - last.finished_at,
             None => Duration::ZERO,
         };
-        format!("back-off {}s restarting failed container={name}", delay.as_secs())
+        let delay = match delay.as_secs() {
+            seconds @ 0..60 => format!("{seconds}s"),
+            seconds => format!("{}m{}s", seconds / 60, seconds % 60),
+        };
+        let (name, id, uid) = (&spec.name, &pod.id, &pod.uid);
+        format!("back-off {delay} restarting failed container={name} pod={}_{}({uid})", id.name, id.namespace)
     }
 }
 

@@ -144,8 +144,11 @@ impl World {
     }
 
     /// Terminal phases are for ever, and a Pod is ready only if its containers are.
-    pub fn check_phase(&mut self) {
+    pub fn check_phase(&mut self, before: Phase) {
         let status = self.machine.status();
+        // Broken by a `phase` that does not know `Restarting`, and by one that counts a sidecar only while it runs: both found.
+        let was_terminal = matches!(before, Phase::Succeeded | Phase::Failed);
+        assert!(!was_terminal || status.phase == before, "a terminal phase is for ever: {status:#?}");
         let holds =
             |kind| status.conditions.iter().any(|condition| condition.kind == kind && condition.holds);
         let mut ready = true;

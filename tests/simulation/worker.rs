@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use podkeep::manifest::pod::Role;
-use podkeep::pod::machine::{State, is_routine};
+use podkeep::pod::machine::State;
 use podkeep::pod::{BootTime, Command, Event, StartFailure};
 
 use super::ledger::Ledger;
@@ -33,7 +33,6 @@ impl World {
             stopping: self.stopping,
             whole: self.whole.clone(),
         };
-        self.routine = true;
         self.journal = None;
         self.unacknowledged.clear();
     }
@@ -50,9 +49,7 @@ impl World {
             let told = self.groups.iter_mut().zip(&running).filter(|(_, running)| **running);
             told.filter_map(|(group, _)| group.as_mut()).for_each(|group| group.told_of_doom = true);
         }
-        let old_news = self.machine.is_old_news(&event);
         let commands = self.machine.step(event.clone(), self.now);
-        self.routine &= is_routine(event == Event::Tick, old_news, &commands);
         self.check_counts(&before, &event);
         self.check_status(&event);
         self.check_conditions(&before, &event);
@@ -60,7 +57,7 @@ impl World {
         for command in &commands {
             self.check_asked(command);
         }
-        self.check_phase();
+        self.check_phase(before.phase);
         if self.machine.survival() != survival {
             self.save_survival();
         }

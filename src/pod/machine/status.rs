@@ -58,7 +58,7 @@ impl Machine {
         ContainerStatus {
             name: spec.name.clone(),
             role: spec.role,
-            state: c.state(&spec.name, creating, self.pace()),
+            state: c.state(spec, &self.pod, creating, self.pace()),
             last: c.last_state().cloned(),
             restart_count: c.restarts,
             image_id: c.image_id.clone(),
@@ -72,9 +72,12 @@ impl Machine {
     }
 
     /// The kubelet's rules (`KP:getPhase`): pending while one has never run, running while one runs or will run again.
-    /// Sidecars that have ended count for nothing.
+    /// Sidecars count as long as they may run. A terminal phase is for ever: what has ended and starts over runs.
     fn phase(&self) -> Phase {
         let mut all = Phase::Succeeded;
+        if let (PodStage::Restarting { .. }, None) = (self.state.stage, self.state.failure) {
+            return Phase::Running;
+        }
         for (c, spec) in self.state.containers.iter().zip(&self.pod.containers) {
             let one = match spec.role {
                 _ if self.state.failure.is_some() => Some(Phase::Failed),
@@ -82,7 +85,7 @@ impl Machine {
                 // It runs again, or everything is over.
                 Role::Init if c.phase(spec) == Some(Phase::Failed) => return Phase::Failed,
                 Role::Init => None,
-                Role::Sidecar if c.run().is_some() => c.passed.then_some(Phase::Running),
+                Role::Sidecar if !self.is_ending() || c.is_alive() => c.passed.then_some(Phase::Running),
                 Role::Sidecar => Some(Phase::Succeeded),
                 Role::Main => c.phase(spec),
             };

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::manifest::pod::{
-    Container as Spec, HookAction, Lifecycle, PodId, Probe, ProbeAction, Restart, RestartPolicy, Role, Uid,
+    Container as Spec, HookAction, Lifecycle, PodId, Probe, ProbeAction, Restart, RestartAction,
+    RestartPolicy, RestartRule, Role, Uid,
 };
 use crate::pod::status::{ContainerState, Phase};
 use crate::pod::{Exit, ImageProblem};
@@ -338,6 +339,132 @@ fn when_the_work_is_done_sidecars_are_ended_within_the_grace() {
     end(&mut machine, 2, 1, at(101));
     assert_eq!(end(&mut machine, 1, 1, at(102)), [Command::Release]);
     assert_eq!(machine.status().phase, Phase::Succeeded);
+}
+
+#[test]
+fn no_grace_means_no_pre_stop_hook() {
+    let (mut machine, _) = pod_of(vec![with_hooks(role(Role::Main))], 0);
+    machine.step(started(0), at(0));
+    machine.step(hook_ended(0, Hook::PostStart, None), at(0));
+    assert_eq!(machine.step(Event::Stop { within: None }, at(5)), [Command::Kill { container: 0 }]);
+}
+
+fn condition(machine: &Machine, kind: &str) -> (bool, Option<&'static str>, Option<String>) {
+    let found = machine.status().conditions.into_iter().find(|condition| condition.kind == kind);
+    found.map_or((false, None, None), |condition| (condition.holds, condition.reason, condition.message))
+}
+
+#[test]
+fn conditions_name_those_that_they_wait_for() {
+    let lacks = |reason, message: &str| (false, Some(reason), Some(message.to_owned()));
+    let roles = [Role::Init, Role::Sidecar, Role::Main];
+    let (machine, _) = pod_of(roles.map(role).into(), 30);
+    let message = "containers with incomplete status: [Init Sidecar]";
+    assert_eq!(condition(&machine, "Initialized"), lacks("ContainersNotInitialized", message));
+    let message = "containers with unready status: [Sidecar Main]";
+    for kind in ["Ready", "ContainersReady"] {
+        assert_eq!(condition(&machine, kind), lacks("ContainersNotReady", message));
+    }
+    assert!(condition(&machine, "PodReadyToStartContainers").0 && condition(&machine, "PodScheduled").0);
+    assert!(!condition(&self::machine(1, 30), "PodReadyToStartContainers").0);
+
+    let mut machine = initialized(30, |mut spec| {
+        spec.restart = Restart::by(RestartPolicy::Never);
+        spec
+    });
+    for kind in ["Initialized", "Ready", "ContainersReady"] {
+        assert_eq!(condition(&machine, kind), (true, None, None), "{kind}");
+    }
+    for container in [3, 2, 1] {
+        end(&mut machine, container, 0, at(5));
+    }
+    assert_eq!(condition(&machine, "Initialized"), (true, Some("PodCompleted"), None));
+    assert_eq!(condition(&machine, "Ready"), (false, Some("PodCompleted"), None));
+}
+
+/// Found by the simulation: it was shown as failed, and then as running again.
+#[test]
+fn a_pod_that_waits_for_the_restart_of_all_has_not_ended() {
+    let rule = RestartRule { codes: vec![42], one_of: true, action: RestartAction::RestartAll };
+    let mut main = role(Role::Main);
+    main.restart = Restart { policy: RestartPolicy::Never, rules: vec![rule] };
+    let (mut machine, _) = pod_of(vec![main], 30);
+    machine.step(started(0), at(0));
+    assert_eq!(end(&mut machine, 0, 42, at(1)), [Command::FindImage { container: 0 }]);
+    machine.step(ready(0), at(1));
+    machine.step(started(0), at(1));
+    assert_eq!(end(&mut machine, 0, 42, at(2)), []);
+    assert_eq!(machine.deadline(), Some(at(12)));
+    assert_eq!(machine.status().phase, Phase::Running);
+    assert!(condition(&machine, "AllContainersRestarting").0);
+    assert_eq!(machine.step(Event::Tick, at(12)), [Command::FindImage { container: 0 }]);
+    assert!(!condition(&machine, "AllContainersRestarting").0);
+}
+
+/// Found with it: a sidecar whose process was on its way did not count.
+#[test]
+fn a_pod_whose_sidecar_is_just_being_started_has_not_ended() {
+    let mut machine = initialized(30, |spec| spec);
+    end(&mut machine, 2, 1, at(2));
+    machine.step(ready(2), at(2));
+    machine.step(Event::Stop { within: None }, at(3));
+    end(&mut machine, 3, 0, at(4));
+    end(&mut machine, 1, 0, at(4));
+    assert_eq!(machine.status().phase, Phase::Running);
+}
+
+#[test]
+fn each_end_has_its_reason_and_its_code() {
+    let ends = [
+        (Exit::Code(0), "Completed", 0),
+        (Exit::Code(3), "Error", 3),
+        (Exit::Signal(15), "Error", 143),
+        (Exit::Unknown, "ContainerStatusUnknown", 137),
+    ];
+    for (exit, reason, code) in ends {
+        let mut machine = running(30);
+        machine.step(Event::Exited { container: 0, exit }, at(1));
+        let ContainerState::Terminated(end) = &machine.status().containers[0].state else {
+            panic!("it has ended")
+        };
+        assert_eq!((end.reason(), end.exit.code()), (reason, code));
+    }
+}
+
+#[test]
+fn an_init_container_whose_end_nobody_saw_has_completed_if_the_pod_went_on() {
+    let (mut before, _) = pod_of(vec![role(Role::Init), role(Role::Main)], 30);
+    before.step(started(0), at(0));
+    let (pod, state) = (Arc::clone(before.pod()), before.state().clone());
+    let mut machine = Machine::resume(pod, state, Settings::default(), at(5)).unwrap();
+    machine.step(Event::Adopted { container: 1, attempt: 0, pid: 8 }, at(5));
+    machine.step(Event::Exited { container: 0, exit: Exit::Unknown }, at(5));
+    let ContainerState::Terminated(end) = &machine.status().containers[0].state else {
+        panic!("it has ended")
+    };
+    assert_eq!(end.reason(), "Completed");
+}
+
+#[test]
+fn who_waits_in_a_crash_loop_says_for_how_long_and_who_it_is() {
+    let mut machine = running(30);
+    let mut now = at(0);
+    let mut said = Vec::new();
+    for _ in 0..5 {
+        end(&mut machine, 0, 1, now);
+        if let ContainerState::Waiting { message: Some(message), .. } = &machine.status().containers[0].state
+        {
+            said.push(message.clone());
+        }
+        now = machine.deadline().unwrap_or(now);
+        machine.step(Event::Tick, now);
+        machine.step(ready(0), now);
+        machine.step(started(0), now);
+    }
+    let uid = "a".repeat(32);
+    let message =
+        |delay: &str| format!("back-off {delay} restarting failed container=c0 pod=web-edge7_default({uid})");
+    assert_eq!(said, ["10s", "20s", "40s", "1m20s"].map(message));
 }
 
 #[test]
