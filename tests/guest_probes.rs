@@ -50,7 +50,7 @@ fn ready_is_what_answers() {
     let probes = [
         ("http", format!("{ports}\nreadinessProbe: {{httpGet: {{path: /index.html, port: web}}, periodSeconds: 1}}")),
         ("tcp", format!("{ports}\nreadinessProbe: {{tcpSocket: {{port: web}}, periodSeconds: 1}}")),
-        ("exec", "readinessProbe: {exec: {command: [wget, -q, -O, /dev/null, 'http://127.0.0.1:8080/']}, periodSeconds: 1}".to_owned()),
+        ("exec", "env: [{name: PORT, value: '8080'}]\nreadinessProbe: {exec: {command: [wget, -q, -O, /dev/null, 'http://127.0.0.1:$(PORT)/']}, periodSeconds: 1}".to_owned()),
     ];
     for (name, probe) in &probes {
         node.manifest(&format!("{name}.yaml"), &pod(name, &format!("sleep 2; {SERVE}"), probe));
@@ -121,13 +121,26 @@ spec:
 #[test]
 fn a_hook_before_the_stop_comes_before_the_signal() {
     let node = Node::start(Options::default());
-    let hook = "lifecycle: {preStop: {exec: {command: [sh, -c, 'echo preStop >/proc/1/fd/1; sleep 1']}}}";
-    let script = "trap 'echo SIGTERM; exit 0' TERM; echo ready; while :; do sleep 1000 & wait $!; done";
+    let hook = "lifecycle: {stopSignal: SIGUSR1, preStop: {exec: {command: [sh, -c, 'echo preStop >/proc/1/fd/1; sleep 1']}}}";
+    let script = "trap 'echo SIGUSR1; exit 0' USR1; echo ready; while :; do sleep 1000 & wait $!; done";
     node.manifest("polite.yaml", &pod("polite", script, hook));
     wait_until("it is ready", || (node.try_ask(&["logs", "polite"]).stdout == b"ready\n").then_some(()));
     node.remove("polite.yaml");
     node.wait_gone("polite");
-    assert_eq!(node.ask(&["logs", "polite"]), "ready\npreStop\nSIGTERM\n");
+    assert_eq!(node.ask(&["logs", "polite"]), "ready\npreStop\nSIGUSR1\n");
+}
+
+#[test]
+fn a_hook_over_http_fails_with_what_is_no_success() {
+    let node = Node::start(Options::default());
+    let container = "readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+lifecycle: {postStart: {sleep: {seconds: 0}}, preStop: {httpGet: {path: /gone, port: 8080}}}";
+    let spec = "terminationGracePeriodSeconds: 2";
+    node.manifest("web.yaml", &ShellPod { name: "web", script: SERVE, spec, container }.yaml());
+    node.wait_for("it is ready", |list| list.pod("web")?.is("Ready").then_some(()));
+    node.remove("web.yaml");
+    node.wait_gone("web");
+    has_event(&node, "web", "FailedPreStopHook", "HTTP hook failed with statuscode: 404");
 }
 
 #[test]

@@ -30,5 +30,5 @@ pub use plan::{
 };
 pub use recipe::{Bind, IdRange, ImageConfig, Recipe};
 pub use spawn::{News, Parent, Progress, Report, SpawnError, Spawned, StartError, spawn, spawn_by};
-pub use spec::{Error, permitted_capabilities, spec};
+pub use spec::{Error, expanded_command, permitted_capabilities, spec};
 pub use user::ResolvedUser;

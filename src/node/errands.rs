@@ -15,6 +15,7 @@ use super::clock;
 use super::pod_run::{Key, PodNumber, Watched};
 use super::poller::Interest;
 use super::worker::{Done, Worker};
+use crate::container::expanded_command;
 use crate::events::{Kind, Note};
 use crate::http;
 use crate::manifest::pod::{HookAction, ProbeAction};
@@ -147,7 +148,8 @@ impl Worker {
         let place = Place { pod, container, attempt };
         let Some(run) = self.pods.get(&pod) else { return };
         let of_pod = Arc::clone(run.pod());
-        let probes = &of_pod.containers[container].probes;
+        let spec = &of_pod.containers[container];
+        let probes = &spec.probes;
         let probe = match kind {
             ProbeKind::Startup => &probes.startup,
             ProbeKind::Liveness => &probes.liveness,
@@ -157,7 +159,8 @@ impl Worker {
         let (purpose, timeout) = (Purpose::Probe(kind), probe.timeout);
         let (host, port, way) = match &probe.action {
             ProbeAction::Exec(command) => {
-                return self.run_command(place, purpose, command.clone(), Some(timeout));
+                let command = expanded_command(command, &spec.env);
+                return self.run_command(place, purpose, command, Some(timeout));
             }
             ProbeAction::HttpGet(get) => {
                 let way = Get::new(get, Asker::Probe).map(Way::Http).map_err(|error| error.to_string());

@@ -77,22 +77,28 @@ fn expanded_variables(env: &[EnvVar]) -> Environment {
     variables
 }
 
+/// A command of the manifest with the values that the container's variables have.
+pub fn expanded_command(command: &[String], env: &[EnvVar]) -> Vec<String> {
+    expanded(command, &expanded_variables(env))
+}
+
+fn expanded(texts: &[String], variables: &Environment) -> Vec<String> {
+    texts.iter().map(|text| expand(text, |name| variables.get(name))).collect()
+}
+
 /// Kubernetes' rules: a `command` replaces the image's entrypoint and cmd, `args` alone only its cmd.
 fn arguments(recipe: &Recipe<'_>, variables: &Environment) -> Result<Vec<String>, Error> {
     let container = recipe.container;
     let ImageConfig { entrypoint, cmd, .. } = recipe.image;
-    let expanded = |texts: &[String]| -> Vec<String> {
-        texts.iter().map(|text| expand(text, |name| variables.get(name))).collect()
-    };
     let (mut arguments, image_arguments) = if container.command.is_empty() {
         (entrypoint.clone(), cmd.as_slice())
     } else {
-        (expanded(&container.command), &[][..])
+        (expanded(&container.command, variables), &[][..])
     };
     if container.args.is_empty() {
         arguments.extend_from_slice(image_arguments);
     } else {
-        arguments.extend(expanded(&container.args));
+        arguments.extend(expanded(&container.args, variables));
     }
     if arguments.is_empty() { Err(Error::NothingToRun) } else { Ok(arguments) }
 }

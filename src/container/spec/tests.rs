@@ -137,6 +137,12 @@ fn variables_are_expanded_in_what_the_manifest_says_only() {
 }
 
 #[test]
+fn variables_are_expanded_in_a_command_that_asks_how_the_container_is() {
+    let env = [variable("A", "1"), variable("B", "$(A)+")];
+    assert_eq!(expanded_command(&words("is $(B) $(C) $$(A)"), &env), words("is 1+ $(C) $(A)"));
+}
+
+#[test]
 fn a_value_sees_only_the_variables_before_it() {
     let mut ingredients = Ingredients::new();
     ingredients.container().env = vec![
