@@ -1,5 +1,7 @@
 //! Init containers, restart policies, hooks and probes: Kubernetes' rules for them, each at its place.
 
+use podkeep::manifest::pod::{ProbeAction, Restart, RestartPolicy};
+
 use super::errors;
 
 /// Errors of a Pod with this in its spec and in its container, without the words of what is not carried out yet.
@@ -166,6 +168,22 @@ fn probes_by_kubernetes_rules() {
     for (written, expected) in cases {
         is_wrong("", written, &[expected]);
     }
+}
+
+#[test]
+fn what_a_probe_and_its_pod_do_not_say_is_kubernetes_default() {
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: i:1, \
+                startupProbe: {httpGet: {port: 80}, periodSeconds: 0}}]}}";
+    let pod = super::read(text).unwrap().pods.swap_remove(0);
+    let container = &pod.containers[0];
+    let probe = container.probes.startup.as_ref().unwrap();
+    let seconds = [probe.initial_delay, probe.period, probe.timeout, pod.termination_grace];
+    assert_eq!(seconds.map(|time| time.as_secs()), [0, 10, 1, 30]);
+    assert_eq!((probe.success_threshold, probe.failure_threshold), (1, 3));
+    assert_eq!((probe.termination_grace, pod.active_deadline), (None, None));
+    let ProbeAction::HttpGet(get) = &probe.action else { panic!("{:?}", probe.action) };
+    assert_eq!((get.path.as_str(), get.https, &get.host), ("/", false, &None));
+    assert_eq!(container.restart, Restart::by(RestartPolicy::Always));
 }
 
 #[test]
