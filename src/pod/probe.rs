@@ -12,6 +12,9 @@ use crate::manifest::pod::{Probe, Probes};
 /// A probe that could not be made is tried so often before it counts for nothing (`K/prober/prober.go:runProbeWithRetries`).
 const TRIES: u8 = 3;
 
+/// Probes that come due within this time are made together, at its end: to wake up for each costs as much as the probe. Nanoseconds.
+const TOGETHER: u64 = 10_000_000;
+
 /// The probes of one run. One that has not begun, or does not exist, is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Probing {
@@ -68,10 +71,11 @@ impl Track {
         Some(success)
     }
 
-    /// A period after it was asked for, or now if it took longer than that.
+    /// A period after it was asked for, or now if it took longer than that; and with others that are due at that time.
     fn next(&mut self, spec: &Probe, now: BootTime) -> Option<BootTime> {
         self.broken = 0;
-        self.asked_at.map(|asked_at| (asked_at + spec.period).max(now))
+        let due = self.asked_at.map(|asked_at| (asked_at + spec.period).max(now))?;
+        Some(BootTime::from_nanos(due.as_nanos().next_multiple_of(TOGETHER)))
     }
 }
 

@@ -122,3 +122,18 @@ fn a_new_worker_makes_up_for_missed_probes_within_a_period_each_at_its_own_time(
     }
     assert!(times.len() > 190, "{}", times.len());
 }
+
+#[test]
+fn probes_that_are_due_within_a_moment_are_made_together() {
+    let specs = Probes { liveness: Some(spec(0, 1, 3)), ..Probes::default() };
+    let due_after = |asked: u64| {
+        let asked = BootTime::from_nanos(asked);
+        let mut probing = Probing::begin(&specs, asked);
+        assert_eq!(probing.ask(false, asked), [ProbeKind::Liveness]);
+        probing.take_in(&specs, ProbeKind::Liveness, &Outcome::Success, asked, asked);
+        probing.deadline(false).unwrap().as_nanos()
+    };
+    assert_eq!(due_after(5_000_000_001), 15_010_000_000);
+    assert_eq!(due_after(5_009_999_999), 15_010_000_000);
+    assert_eq!(due_after(5_010_000_000), 15_010_000_000, "and the period does not grow");
+}
