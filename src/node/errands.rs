@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::clock;
 use super::pod_run::{Key, PodNumber, Watched};
-use super::poller::Interest;
+use super::poller::{Interest, Registration};
 use super::worker::{Done, Worker};
 use crate::container::expanded_command;
 use crate::events::{Kind, Note};
@@ -26,6 +26,10 @@ use command::{drain, kill_group};
 
 /// The kubelet's client for hooks has no limit, and waits for ever.
 const HTTP_HOOK: Duration = Duration::from_secs(30);
+
+/// A container on this machine answers within this time: its connection is looked at then, with all others of the moment. Only
+/// one that has not is watched; to watch each, and to wake up for each, cost as much as the probe.
+const FIRST_LOOK: Duration = Duration::from_millis(3);
 
 /// One of them in the life of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,14 +65,19 @@ enum Running {
         /// Known once it runs.
         pid: Option<u32>,
     },
-    Connection {
-        attempt: Box<Watched<Attempt>>,
-        /// The Pod itself is asked.
-        own: bool,
-    },
+    Connection(Box<Connection>),
     /// A host's name is being looked up.
     LookUp(Way),
     Sleep,
+}
+
+struct Connection {
+    attempt: Attempt,
+    /// The Pod itself is asked.
+    own: bool,
+    until: BootTime,
+    /// `None` before the first look.
+    watched: Option<Registration>,
 }
 
 #[derive(Default)]
@@ -94,6 +103,14 @@ impl Errands {
     fn insert(&mut self, number: ErrandNumber, errand: Errand) {
         self.in_order.extend(errand.due.map(|due| (due, number)));
         self.all.insert(number, errand);
+    }
+
+    fn put_off(&mut self, number: ErrandNumber, until: BootTime) {
+        let Some(errand) = self.all.get_mut(&number) else { return };
+        if let Some(due) = errand.due.replace(until) {
+            self.in_order.remove(&(due, number));
+        }
+        self.in_order.insert((until, number));
     }
 
     fn remove(&mut self, number: ErrandNumber) -> Option<Errand> {
@@ -229,15 +246,24 @@ impl Worker {
             }
         }
         let number = self.errands.next_number();
-        match self.poller.add(&attempt, Interest::Progress, Key::Errand(number)) {
+        let connection = Connection { attempt, own, until: due, watched: None };
+        let way = Running::Connection(Box::new(connection));
+        let due = Some(due.min(clock::now() + FIRST_LOOK));
+        self.errands.insert(number, Errand { place, purpose, due, way });
+    }
+
+    /// Looks at a connection for the first time, and watches it if it has come to nothing.
+    fn look_first(&mut self, number: ErrandNumber) {
+        self.errand_ready(number);
+        let Some(errand) = self.errands.all.get_mut(&number) else { return };
+        let Running::Connection(connection) = &mut errand.way else { return };
+        match self.poller.add(&connection.attempt, Interest::Progress, Key::Errand(number)) {
             Ok(registration) => {
-                let attempt = Box::new(Watched { inner: attempt, registration });
-                let way = Running::Connection { attempt, own };
-                self.errands.insert(number, Errand { place, purpose, due: Some(due), way });
+                connection.watched = Some(registration);
+                let until = connection.until;
+                self.errands.put_off(number, until);
             }
-            Err(error) => {
-                self.conclude(place, purpose, Outcome::NotAsked(format!("watch a connection: {error}")));
-            }
+            Err(error) => self.finish(number, Outcome::NotAsked(format!("watch a connection: {error}"))),
         }
     }
 
@@ -245,14 +271,13 @@ impl Worker {
     pub fn errand_ready(&mut self, number: ErrandNumber) {
         let Some(errand) = self.errands.all.get_mut(&number) else { return };
         match &mut errand.way {
-            Running::Connection { attempt, own } => match attempt.inner.step() {
+            Running::Connection(connection) => match connection.attempt.step() {
                 Step::Wait => {}
                 Step::Verdict(outcome) => self.finish(number, outcome),
                 Step::Elsewhere(address, get) => {
-                    let own = *own;
-                    let Some(Errand { place, purpose, due, .. }) = self.take(number) else { return };
-                    let due = due.unwrap_or_else(clock::now);
-                    self.connect(place, purpose, address, Way::Http(get), due, own);
+                    let Connection { own, until, .. } = **connection;
+                    let Some(Errand { place, purpose, .. }) = self.take(number) else { return };
+                    self.connect(place, purpose, address, Way::Http(get), until, own);
                 }
             },
             Running::Command { output, said, .. } => {
@@ -286,8 +311,12 @@ impl Worker {
         {
             let Some(errand) = self.errands.all.get(&number) else { return };
             let outcome = match &errand.way {
+                Running::Connection(connection) if connection.watched.is_none() && connection.until > now => {
+                    self.look_first(number);
+                    continue;
+                }
                 Running::Sleep => Outcome::Success,
-                Running::Connection { attempt, .. } => attempt.inner.too_late(),
+                Running::Connection(connection) => connection.attempt.too_late(),
                 Running::LookUp(..) => Outcome::Failure("the host's name was not found in time".to_owned()),
                 Running::Command { words, .. } => Outcome::Failure(format!("command {words} timed out")),
             };
@@ -309,7 +338,11 @@ impl Worker {
     fn take(&mut self, number: ErrandNumber) -> Option<Errand> {
         let mut errand = self.errands.remove(number)?;
         match &mut errand.way {
-            Running::Connection { attempt, .. } => self.poller.remove(&attempt.inner, attempt.registration),
+            Running::Connection(connection) => {
+                if let Some(watched) = connection.watched {
+                    self.poller.remove(&connection.attempt, watched);
+                }
+            }
             Running::Command { output, pid, .. } => {
                 if let Some(pipe) = output.take() {
                     self.poller.remove(&pipe.inner, pipe.registration);
