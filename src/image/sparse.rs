@@ -10,6 +10,9 @@ use super::error::EntryError;
 const BLOCK: usize = 512;
 /// Digits of a number with its line feed.
 const MAX_LINE: usize = 21;
+/// Pieces of one file. A map is held in memory, and of one that stands in the content each piece takes four bytes of a layer at
+/// least, which compress to nothing: without a bound a small layer takes all memory. 16 MiB hold them.
+const MAX_PIECES: u64 = 1 << 20;
 
 /// The `GNU.sparse.…` records of an extended header.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -94,7 +97,8 @@ fn read_map(content: &mut impl Read) -> io::Result<Option<(Vec<u64>, u64)>> {
             let Some(number) = number(&line) else { return Ok(None) };
             line.clear();
             match wanted {
-                None => wanted = Some(number.saturating_mul(2)),
+                None if number > MAX_PIECES => return Ok(None),
+                None => wanted = Some(2 * number),
                 Some(_) => map.push(number),
             }
             if wanted == Some(map.len() as u64) {
@@ -159,6 +163,21 @@ mod tests {
         let mut bytes = Vec::new();
         let mut expanded = sparse.expand(content, content.len() as u64)?;
         expanded.read_to_end(&mut bytes).map_err(EntryError::Content).map(|_| bytes)
+    }
+
+    #[test]
+    fn a_map_in_the_content_is_bounded() {
+        let inline = || records(&[("major", "1"), ("minor", "0"), ("name", "x"), ("realsize", "0")]).unwrap();
+        let mut content = format!("{MAX_PIECES}\n").into_bytes();
+        content.resize(content.len() + 4 * MAX_PIECES as usize, b'\n');
+        for pair in content[8..].as_chunks_mut::<2>().0 {
+            *pair = *b"0\n";
+        }
+        content.resize(content.len().next_multiple_of(BLOCK), 0);
+        assert_eq!(expand(inline(), &content).unwrap(), b"");
+        let endless = format!("{}\n", MAX_PIECES + 1).into_bytes().into_iter().chain(b"0\n".repeat(BLOCK));
+        let endless: Vec<u8> = endless.collect();
+        assert!(matches!(expand(inline(), &endless), Err(EntryError::InvalidSparse)));
     }
 
     #[test]

@@ -147,6 +147,8 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
     worker.import_new();
     worker.empty_trash();
     worker.sweep_logs();
+    // An older podkeep may have made them otherwise.
+    worker.spares.clear();
     worker.fill_spares();
     worker.settle()?;
     Ok((handle, worker))

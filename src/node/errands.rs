@@ -253,10 +253,14 @@ impl Worker {
     }
 
     /// Looks at a connection for the first time, and watches it if it has come to nothing.
-    fn look_first(&mut self, number: ErrandNumber) {
+    fn look_first(&mut self, number: ErrandNumber, now: BootTime) {
         self.errand_ready(number);
         let Some(errand) = self.errands.all.get_mut(&number) else { return };
         let Running::Connection(connection) = &mut errand.way else { return };
+        if connection.until <= now {
+            let outcome = connection.attempt.too_late();
+            return self.finish(number, outcome);
+        }
         match self.poller.add(&connection.attempt, Interest::Progress, Key::Errand(number)) {
             Ok(registration) => {
                 connection.watched = Some(registration);
@@ -311,8 +315,9 @@ impl Worker {
         {
             let Some(errand) = self.errands.all.get(&number) else { return };
             let outcome = match &errand.way {
-                Running::Connection(connection) if connection.watched.is_none() && connection.until > now => {
-                    self.look_first(number);
+                // Its answer may have come while the loop was held up.
+                Running::Connection(connection) if connection.watched.is_none() => {
+                    self.look_first(number, now);
                     continue;
                 }
                 Running::Sleep => Outcome::Success,

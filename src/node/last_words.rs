@@ -3,7 +3,7 @@
 //! The container may have made anything of the file, and with a hostPath put anything in its place: it is neither followed
 //! nor waited for, and only its end is read.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -59,7 +59,9 @@ fn end_of_file(path: &Path) -> io::Result<Vec<u8>> {
     if !found.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
-    let mut file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+    // Not even for one that holds a lease on it (F_SETLEASE), which may outlive its container in another one of the Pod.
+    let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(again)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(MAX_BYTES)))?;
     let mut words = Vec::new();
@@ -71,9 +73,12 @@ fn end_of_file(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
+    use std::process::{Command, Stdio};
     use std::{fs, thread};
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use std::fs::File;
 
     use super::*;
 
@@ -87,6 +92,34 @@ mod tests {
         // Holes: no disk of this machine is as large.
         File::options().write(true).open(&path).unwrap().set_len(1 << 42).unwrap();
         assert_eq!(end_of_file(&path).unwrap(), [0; 4096]);
+    }
+
+    #[test]
+    fn a_file_with_a_lease_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("words");
+        fs::write(&path, "bye").unwrap();
+        let script = "import fcntl, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = open(sys.argv[1], 'r+')
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('leased', flush=True)
+sys.stdin.read()";
+        let mut holder = Command::new("/usr/bin/python3")
+            .args(["-c", script])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = [0; 6];
+        holder.stdout.take().unwrap().read_exact(&mut said).unwrap();
+        let (answer, answered) = std::sync::mpsc::channel();
+        thread::spawn(move || answer.send(end_of_file(&path)));
+        let error = answered.recv_timeout(std::time::Duration::from_secs(20)).expect("it waits");
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(holder.stdin.take());
+        holder.wait().unwrap();
     }
 
     #[test]

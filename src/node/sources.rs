@@ -91,7 +91,10 @@ impl Worker {
         for command in commands {
             match command {
                 // Its name is free because podkeep stops: nothing new is wanted.
-                SetCommand::Start(_) | SetCommand::Rehearse(_) | SetCommand::Proceed { .. }
+                SetCommand::Start(_)
+                | SetCommand::Rehearse(_)
+                | SetCommand::Proceed { .. }
+                | SetCommand::Stop { .. }
                     if self.ending == Some(Ending::Stop) => {}
                 SetCommand::Start(pod) => self.take_on(pod),
                 SetCommand::Rehearse(pod) => self.rehearse_new_version(pod),

@@ -665,9 +665,9 @@ impl Machine {
     fn stop_within(&mut self, grace: Duration, then: Rest, now: BootTime, todo: &mut Vec<Command>) {
         let by = now + grace;
         match self.state.stage {
+            // Nothing was made for it.
             PodStage::Rehearsing | PodStage::RehearsalBackOff { .. } | PodStage::Rehearsed => {
-                self.state.stage = PodStage::Releasing { then };
-                todo.push(Command::Release);
+                self.state.stage = PodStage::Gone;
             }
             PodStage::Preparing => self.state.stage = PodStage::StoppingEarly { then, kill_at: by },
             PodStage::PrepareBackOff { .. } | PodStage::Active | PodStage::Restarting { .. } => {

@@ -74,7 +74,9 @@ impl Track {
     /// A period after it was asked for, or now if it took longer than that; and with others that are due at that time.
     fn next(&mut self, spec: &Probe, now: BootTime) -> Option<BootTime> {
         self.broken = 0;
-        let due = self.asked_at.map(|asked_at| (asked_at + spec.period).max(now))?;
+        // It was asked for a little after that time had come: the period must not grow by it.
+        let asked_for = self.asked_at?.as_nanos() / TOGETHER * TOGETHER;
+        let due = (BootTime::from_nanos(asked_for) + spec.period).max(now);
         Some(BootTime::from_nanos(due.as_nanos().next_multiple_of(TOGETHER)))
     }
 }

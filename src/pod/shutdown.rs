@@ -11,6 +11,9 @@ use crate::manifest::{Pod, PodId, Uid};
 /// From this priority on Pods are critical (`system-cluster-critical`).
 pub const CRITICAL: i32 = 2_000_000_000;
 
+/// How long a Pod that is killed may take to be gone before nobody waits for it.
+const TO_DIE: Duration = Duration::from_secs(10);
+
 /// What Pods of one range of priorities get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {
@@ -38,13 +41,15 @@ struct Group {
 struct Ending {
     pod: Arc<Pod>,
     course: Course,
+    /// When it is late, once it was told.
+    until: Option<BootTime>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Course {
     Runs,
     Stops,
-    /// Its group's time is over: it is being killed.
+    /// Its time is over and it is being killed, or cannot be: nobody waits for it.
     Late,
 }
 
@@ -56,7 +61,7 @@ impl Shutdown {
             .map(|period| Group { within: period.within, until: None, pods: Vec::new() })
             .collect();
         for (pod, group) in pods.iter().zip(group_of_each(&pods, periods)) {
-            groups[group].pods.push(Ending { pod: Arc::clone(pod), course: Course::Runs });
+            groups[group].pods.push(Ending { pod: Arc::clone(pod), course: Course::Runs, until: None });
         }
         Shutdown { groups }
     }
@@ -70,13 +75,13 @@ impl Shutdown {
         while let Some(group) = self.groups.front_mut() {
             let within = group.within;
             group.until = group.until.or_else(|| within.map(|within| now + within));
+            group.note_late(now);
             stops.extend(group.stop_those_that_may(now));
             let nobody_is_left = group.pods.iter().all(|ending| ending.course == Course::Late);
             let is_over = nobody_is_left || group.until.is_some_and(|until| until <= now);
             if !is_over || self.groups.len() == 1 {
                 break;
             }
-            // Nobody waits for those that have not ended in time, but those that they come after.
             let late = self.groups.pop_front().map(|group| group.pods);
             let late = late.into_iter().flatten().map(|ending| Ending { course: Course::Late, ..ending });
             if let Some(next) = self.groups.front_mut() {
@@ -86,23 +91,33 @@ impl Shutdown {
         stops
     }
 
-    /// When a group's time is over.
+    /// When the time of a group or of one Pod is over.
     pub fn deadline(&self) -> Option<BootTime> {
         let group = self.groups.front()?;
-        group.until.filter(|_| {
-            group.pods.iter().any(|ending| ending.course == Course::Runs) || self.groups.len() > 1
-        })
+        let is_over_then =
+            self.groups.len() > 1 || group.pods.iter().any(|ending| ending.course == Course::Runs);
+        let stopping = group.pods.iter().filter(|ending| ending.course == Course::Stops);
+        stopping.filter_map(|ending| ending.until).chain(group.until).filter(|_| is_over_then).min()
     }
 }
 
 impl Group {
+    /// One that cannot be killed (an uninterruptible sleep) keeps no other from its turn.
+    fn note_late(&mut self, now: BootTime) {
+        let is_over = |ending: &&mut Ending| ending.until.is_some_and(|until| until <= now);
+        self.pods.iter_mut().filter(is_over).for_each(|ending| ending.course = Course::Late);
+    }
+
     fn stop_those_that_may(&mut self, now: BootTime) -> Vec<(Uid, Option<Duration>)> {
         let is_late = self.until.is_some_and(|until| until <= now);
-        let waits = |id: &PodId| self.pods.iter().any(|other| other.pod.after.contains(id));
+        let waits = |id: &PodId| {
+            let is_awaited = |other: &Ending| other.course != Course::Late && other.pod.after.contains(id);
+            self.pods.iter().any(is_awaited)
+        };
         let may: Vec<bool> = self.pods.iter().map(|ending| is_late || !waits(&ending.pod.id)).collect();
         // Edits may leave versions on the machine that come after each other: nobody is left to wait for then.
         let nothing_moves =
-            !self.pods.iter().zip(&may).any(|(ending, may)| ending.course != Course::Runs || *may);
+            !self.pods.iter().zip(&may).any(|(ending, may)| ending.course == Course::Stops || *may);
         let left = self.until.map(|until| until.max(now) - now);
         let untold = self
             .pods
@@ -112,6 +127,9 @@ impl Group {
         untold
             .map(|(ending, _)| {
                 ending.course = Course::Stops;
+                let grace =
+                    left.map_or(ending.pod.termination_grace, |left| left.min(ending.pod.termination_grace));
+                ending.until = Some(now + grace + TO_DIE);
                 (ending.pod.uid.clone(), left)
             })
             .collect()
@@ -188,7 +206,6 @@ mod tests {
             vec![pod("dns", CRITICAL, &[]), pod("a", 0, &[]), pod("b", 1000, &[]), pod("low", -5, &[])];
         let mut story = Story::new(pods, &[(0, None), (CRITICAL, None)]);
         assert_eq!(story.stops("", 0), "a, b, low");
-        assert_eq!(story.shutdown.deadline(), None);
         assert_eq!(story.stops("a", 1), "");
         assert_eq!(story.stops("low", 1), "");
         assert_eq!(story.stops("b", 100), "dns");
@@ -209,8 +226,9 @@ mod tests {
         assert_eq!(story.stops("", 19), "");
         // A group without Pods takes no time.
         assert_eq!(story.stops("", 20), "dns 10, net 10");
-        assert_eq!(story.stops("net", 25), "");
-        assert_eq!(story.stops("b", 26), "a 4");
+        // Nobody waits for `b` any more, which is late.
+        assert_eq!(story.stops("net", 25), "a 5");
+        assert_eq!(story.stops("b", 26), "");
         assert_eq!(story.shutdown.deadline(), None);
     }
 
@@ -220,6 +238,17 @@ mod tests {
         let mut story = Story::new(pods, &[(0, Some(20)), (CRITICAL, Some(10))]);
         assert_eq!(story.stops("", 0), "b 20");
         assert_eq!(story.stops("", 20), "a 0");
+    }
+
+    #[test]
+    fn one_that_cannot_be_killed_keeps_nobody_from_the_turn() {
+        let pods = vec![pod("a", 0, &[]), pod("stuck", 0, &["a"]), pod("dns", CRITICAL, &[])];
+        let mut story = Story::new(pods, &[(0, None), (CRITICAL, None)]);
+        assert_eq!(story.stops("", 0), "stuck");
+        // Its grace period of 30 s, and 10 s to die.
+        assert_eq!(story.shutdown.deadline(), Some(at(40)));
+        assert_eq!(story.stops("", 40), "a");
+        assert_eq!(story.stops("a", 41), "dns");
     }
 
     #[test]
