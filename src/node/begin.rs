@@ -27,7 +27,7 @@ use super::spare::Spares;
 use super::start_journal::StartJournal;
 use super::state::{self, KeeperId, Reign};
 use super::take_over::Held;
-use super::tasks::Tasks;
+use super::tasks::{OneAtATime, Tasks};
 use super::worker::{Options, Worker};
 use super::{clock, good_manifests};
 use crate::cgroup::{Controller, Tree};
@@ -112,8 +112,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         fresh_events,
         work: Tasks::new(PREPARE_THREADS).context("make the tasks")?,
         trash: Tasks::new(1).context("make the tasks")?,
-        emptying_trash: false,
-        trash_again: false,
+        emptying_trash: OneAtATime::default(),
         imports: Tasks::new(IMPORT_THREADS).context("make the tasks")?,
         disk: Tasks::new(1).context("make the tasks")?,
         spares: Spares::new(options.folders.spare()),
@@ -122,8 +121,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         not_enforced,
         unacknowledged: None,
         sweep_at: None,
-        sweeping: false,
-        sweep_again: false,
+        sweeping: OneAtATime::default(),
         ending: None,
         shutdown: None,
         _only_one: only_one,

@@ -77,11 +77,9 @@ impl Worker {
     pub fn sweep_logs(&mut self) {
         self.sweep_at = None;
         // Where a thousand Pods go at once, not each of them has all logs looked through.
-        if std::mem::replace(&mut self.sweeping, true) {
-            self.sweep_again = true;
+        if !self.sweeping.may_begin() {
             return;
         }
-        self.sweep_again = false;
         let root = self.options.folders.logs.clone();
         let alive: BTreeSet<Uid> = order::set(self.numbers.keys().cloned());
         self.disk.add(move || {
@@ -102,12 +100,11 @@ impl Worker {
     }
 
     pub fn logs_swept(&mut self, result: Result<Option<BootTime>, String>) {
-        self.sweeping = false;
         match result {
             Ok(next) => self.sweep_at = next,
             Err(message) => log::error!("{message}"),
         }
-        if self.sweep_again {
+        if self.sweeping.ended() {
             self.sweep_logs();
         }
     }

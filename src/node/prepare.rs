@@ -232,11 +232,9 @@ impl Worker {
     /// Deletes what was thrown away, beside the loop and one thing after the other.
     pub fn empty_trash(&mut self) {
         // What is thrown away while it runs is seen when it has ended.
-        if std::mem::replace(&mut self.emptying_trash, true) {
-            self.trash_again = true;
+        if !self.emptying_trash.may_begin() {
             return;
         }
-        self.trash_again = false;
         let trash = self.options.folders.trash();
         self.trash
             .add_for_later(move || Done::TrashEmptied(empty(&trash).map_err(|error| format!("{error:#}"))));
@@ -248,8 +246,7 @@ impl Worker {
         if let Err(message) = result {
             log::error!("{message}");
         }
-        self.emptying_trash = false;
-        if self.trash_again {
+        if self.emptying_trash.ended() {
             self.empty_trash();
         }
     }

@@ -119,9 +119,42 @@ impl<R> Shared<R> {
     }
 }
 
+/// Work that is under way once at most, however often there is reason for it: what came up meanwhile is one more time's.
+#[derive(Debug, Default)]
+pub struct OneAtATime {
+    under_way: bool,
+    again: bool,
+}
+
+impl OneAtATime {
+    /// Whether it may begin now; if not, [`ended`](Self::ended) will say that it has to be done again.
+    pub fn may_begin(&mut self) -> bool {
+        self.again = std::mem::replace(&mut self.under_way, true);
+        !self.again
+    }
+
+    /// Whether there was reason for it since it began.
+    pub fn ended(&mut self) -> bool {
+        self.under_way = false;
+        std::mem::take(&mut self.again)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_there_is_reason_for_while_it_is_under_way_is_done_once_more() {
+        let mut work = OneAtATime::default();
+        assert!(work.may_begin());
+        assert!(!work.ended(), "nothing came up");
+        assert!(work.may_begin());
+        assert!(!work.may_begin() && !work.may_begin());
+        assert!(work.ended(), "whatever the number of reasons");
+        assert!(work.may_begin());
+        assert!(!work.ended(), "and once more only");
+    }
 
     #[test]
     fn one_thread_keeps_the_order() {

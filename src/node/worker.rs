@@ -27,7 +27,7 @@ use super::snapshot::{Handle, Request, Requests, Snapshot};
 use super::spare::Spares;
 use super::start_journal::StartJournal;
 use super::state::{self, Reign};
-use super::tasks::Tasks;
+use super::tasks::{OneAtATime, Tasks};
 use crate::cgroup::Tree;
 use crate::config::Config;
 use crate::container::Namespaces;
@@ -165,9 +165,7 @@ pub struct Worker {
     pub work: Tasks<Done>,
     /// Deleting what was thrown away.
     pub trash: Tasks<Done>,
-    pub emptying_trash: bool,
-    /// Something was thrown away since the current emptying began.
-    pub trash_again: bool,
+    pub emptying_trash: OneAtATime,
     /// Imports, apart from the rest: no Pod waits for another one's image.
     pub imports: Tasks<Done>,
     /// Writes to disk, one by one and in order.
@@ -180,9 +178,7 @@ pub struct Worker {
     /// The highest exit that was taken in and is not acknowledged.
     pub unacknowledged: Option<u64>,
     pub sweep_at: Option<BootTime>,
-    pub sweeping: bool,
-    /// There was reason to since the current sweep began.
-    pub sweep_again: bool,
+    pub sweeping: OneAtATime,
     pub ending: Option<Ending>,
     /// The order in which all Pods end, once they shall.
     pub shutdown: Option<Shutdown>,
