@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::protocol::Exit;
+use crate::sys::process::start_time;
 use crate::sys::wait;
 
 /// Reaped and not acknowledged, oldest first.
@@ -50,10 +51,4 @@ impl Exits {
     pub fn acknowledge_only(&mut self, seq: u64) {
         self.unacknowledged.retain(|exit| exit.seq != seq);
     }
-}
-
-/// When the process was started, in clock ticks since boot; 0 if that cannot be read.
-pub fn start_time(pid: u32) -> u64 {
-    let stat = i32::try_from(pid).ok().and_then(|pid| procfs::process::Process::new(pid).ok()?.stat().ok());
-    stat.map_or(0, |stat| stat.starttime)
 }

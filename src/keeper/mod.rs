@@ -12,7 +12,6 @@ pub mod protocol;
 mod reexec;
 mod worker;
 
-pub use exits::start_time;
 pub use limits::containers_open_files;
 pub use reexec::is_renewed;
 

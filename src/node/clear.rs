@@ -15,6 +15,7 @@ use crate::logs::Stream;
 use crate::pod::event::Index;
 use crate::pod::{Event, Exit};
 use crate::sys::pidfd;
+use crate::sys::process::Stat;
 use crate::sys::wait::Ended;
 
 impl Worker {
@@ -208,18 +209,17 @@ pub fn exit_of(ended: Ended) -> Exit {
 
 /// How a process ended whose parent has not reaped it yet, from `/proc/PID/stat`.
 fn status_of_zombie(pid: u32, start_time: u64) -> Option<Ended> {
-    let stat = procfs::process::Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?;
-    let is_it = stat.state == 'Z' && (start_time == 0 || stat.starttime == start_time);
-    is_it.then(|| stat.exit_code.map(pidfd::from_wait_status)).flatten()
+    let stat = Stat::of(pid)?;
+    let is_it = stat.has_ended() && (start_time == 0 || stat.start_time == start_time);
+    is_it.then(|| stat.end())
 }
 
 /// `PID 4711 (dd) in state D, waiting in nfs_wait_bit_killable`.
 fn describe_process(pid: u32) -> String {
-    let stat = i32::try_from(pid).ok().and_then(|pid| procfs::process::Process::new(pid).ok()?.stat().ok());
-    let Some(stat) = stat else { return format!("PID {pid}") };
+    let Some(stat) = Stat::of(pid) else { return format!("PID {pid}") };
     let channel = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
     match channel.as_str() {
-        "" | "0" => format!("PID {pid} ({}) in state {}", stat.comm, stat.state),
-        channel => format!("PID {pid} ({}) in state {}, waiting in {channel}", stat.comm, stat.state),
+        "" | "0" => format!("PID {pid} ({}) in state {}", stat.command, stat.state),
+        channel => format!("PID {pid} ({}) in state {}, waiting in {channel}", stat.command, stat.state),
     }
 }

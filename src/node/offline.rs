@@ -14,6 +14,7 @@ use crate::manifest;
 use crate::order;
 use crate::pod::Machine;
 use crate::pod::machine::Settings;
+use crate::sys::process;
 
 /// Reads what the last worker wrote down. Pods whose record cannot be used are left out and named in `problems`.
 pub fn snapshot(run_dir: &Path, root_dir: &Path) -> Result<Snapshot, Error> {
@@ -72,7 +73,7 @@ pub fn node_name(root_dir: &Path) -> Option<String> {
 /// Whether the node's keeper lives: then a worker will answer soon, if none does now.
 pub fn keeper_lives(run_dir: &Path) -> bool {
     let keeper = state::load_reign(run_dir).map(|reign| reign.keeper);
-    keeper.is_some_and(|keeper| crate::keeper::start_time(keeper.pid) == keeper.start_time)
+    keeper.is_some_and(|keeper| process::start_time(keeper.pid) == keeper.start_time)
 }
 
 /// The Pod's machine, and the images that its containers mount.

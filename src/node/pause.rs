@@ -19,6 +19,7 @@ use super::worker::Worker;
 use crate::cgroup::{self, Group, Settings};
 use crate::container::{self, Parent};
 use crate::pod::Event;
+use crate::sys::process::{Stat, is_first_of_a_namespace};
 
 /// Its cgroup, beside those of the containers: no container can be called so.
 const GROUP: &str = "_pause";
@@ -181,16 +182,12 @@ fn make(run: &PodRun, root: &Path) -> Result<Pause> {
 /// The process, if it is the first one of a PID namespace and in this cgroup.
 fn open(pid: u32, group: &Group) -> Option<Pause> {
     let pidfd = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
-    let status = procfs::process::Process::new(i32::try_from(pid).ok()?).ok()?.status().ok()?;
-    let is_first = status.nspid.is_some_and(|pids| pids.len() > 1 && pids.last() == Some(&1));
     // Looked at after the pidfd was opened: if the PID is one of the cgroup's now, the pidfd is of that process.
     let is_of_group = || group.processes().is_ok_and(|pids| pids.contains(&pid));
-    (is_first && is_of_group()).then_some(Pause { pid, pidfd })
+    (is_first_of_a_namespace(pid) && is_of_group()).then_some(Pause { pid, pidfd })
 }
 
-/// Whether the process has begun to end (`PF_EXITING` of linux/sched.h), or is gone.
+/// Whether the process has begun to end, or is gone.
 fn is_ending(pid: u32) -> bool {
-    const PF_EXITING: u32 = 4;
-    let stat = i32::try_from(pid).ok().and_then(|pid| procfs::process::Process::new(pid).ok()?.stat().ok());
-    stat.is_none_or(|stat| stat.flags & PF_EXITING != 0)
+    Stat::of(pid).is_none_or(|stat| stat.is_ending())
 }

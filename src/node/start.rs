@@ -30,12 +30,12 @@ use crate::container::{
     ResolvedUser, Root, Setting, StartError, Stdio,
 };
 use crate::image::Image;
-use crate::keeper::start_time;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
 use crate::manifest::pod::{AppArmorProfile, SeccompProfile, VolumeKind};
 use crate::manifest::{Container, Pod};
 use crate::pod::event::Index;
 use crate::pod::{Event, StartFailure};
+use crate::sys::process::start_time;
 use crate::volume;
 
 impl Worker {

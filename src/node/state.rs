@@ -15,6 +15,7 @@ use crate::manifest::{Pod, Uid};
 use crate::order;
 use crate::pod::event::{Hook, Index};
 use crate::pod::machine;
+use crate::sys::process;
 
 /// Why something could not be kept or read back.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +92,7 @@ impl KeeperId {
     /// The keeper of this worker.
     pub fn own() -> KeeperId {
         let pid = std::os::unix::process::parent_id();
-        KeeperId { pid, start_time: crate::keeper::start_time(pid) }
+        KeeperId { pid, start_time: process::start_time(pid) }
     }
 }
 

@@ -20,13 +20,13 @@ use super::state::{self, Found, SavedRun};
 use super::worker::Worker;
 use crate::cgroup::{Group, PodCgroupName};
 use crate::container::Namespaces;
-use crate::keeper;
 use crate::keeper::protocol::Exit as KeeperExit;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir};
 use crate::manifest::{self, Uid};
 use crate::pod::event::Index;
 use crate::pod::set::SetEvent;
 use crate::pod::{Command, Event, Exit, Machine};
+use crate::sys::process;
 
 /// File descriptors that the keeper has held.
 pub type Held = BTreeMap<String, OwnedFd>;
@@ -252,7 +252,7 @@ fn unwritten(run: &mut PodRun, entry: &Entry) -> Option<(Index, Option<SavedRun>
     if c.process.as_ref().is_some_and(is_written) {
         return None;
     }
-    let start_time = keeper::start_time(entry.pid);
+    let start_time = process::start_time(entry.pid);
     let Entry { attempt, pid, keeper, .. } = *entry;
     let saved = SavedRun {
         attempt,
@@ -273,7 +273,7 @@ fn open_process(run: SavedRun) -> Process {
         let pid = Pid::from_raw(i32::try_from(run.pid).ok()?)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // Looked at after the pidfd was opened: if it is the same one now, the pidfd is of it.
-        let start_time = keeper::start_time(run.pid);
+        let start_time = process::start_time(run.pid);
         (start_time != 0 && (run.start_time == 0 || run.start_time == start_time)).then_some(pidfd)
     };
     let pidfd = open();

@@ -14,6 +14,7 @@ pub mod mount;
 pub mod namespace;
 pub mod pause;
 pub mod pidfd;
+pub mod process;
 pub mod remove_tree;
 pub mod report;
 pub mod sealed;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::group;
 use super::id::ContainerId;
 use super::store::Entry;
+use crate::sys::process::{self, Stat};
 
 /// The specification that is followed.
 pub const OCI_VERSION: &str = "1.2.0";
@@ -47,13 +48,12 @@ pub struct ProcessId {
 impl ProcessId {
     /// A process that cannot be gone yet, for instance because it is a child of ours.
     pub fn of(pid: u32) -> ProcessId {
-        ProcessId { pid, start_time: crate::keeper::start_time(pid) }
+        ProcessId { pid, start_time: process::start_time(pid) }
     }
 
     /// Zombies do not live.
     pub fn lives(self) -> bool {
-        let stat = || procfs::process::Process::new(self.pid.try_into().ok()?).ok()?.stat().ok();
-        stat().is_some_and(|stat| stat.starttime == self.start_time && !matches!(stat.state, 'Z' | 'X'))
+        Stat::of(self.pid).is_some_and(|stat| stat.start_time == self.start_time && !stat.has_ended())
     }
 
     /// `None` if it is gone. A signal through the descriptor never reaches another process.

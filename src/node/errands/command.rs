@@ -9,7 +9,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::{Errand, ErrandNumber, Place, Purpose, Running};
-use crate::keeper;
 use crate::manifest::Uid;
 use crate::node::clock;
 use crate::node::exec::{ExecError, ExecStreams};
@@ -21,6 +20,7 @@ use crate::node::worker::Worker;
 use crate::pod::Command;
 use crate::pod::event::{Hook, Index};
 use crate::probe::Outcome;
+use crate::sys::process;
 
 /// Bytes of a command's output that are kept (reference §4).
 const MAX_OUTPUT: usize = 10 << 10;
@@ -80,7 +80,7 @@ impl Worker {
         }
         let (place, purpose) = (errand.place, errand.purpose);
         if let (Purpose::Hook(hook), Some(run)) = (purpose, self.pods.get_mut(&place.pod)) {
-            let (keeper, start_time) = (self.reign.keeper, keeper::start_time(begun));
+            let (keeper, start_time) = (self.reign.keeper, process::start_time(begun));
             let Place { container, attempt, .. } = place;
             run.hooks.push(SavedHook { container, attempt, hook, pid: begun, start_time, keeper });
             self.unsaved.insert(place.pod);
@@ -133,7 +133,7 @@ impl Worker {
             let pipe = held.remove(&hook_key(run.uid(), hook.container, hook.hook));
             let pidfd =
                 Pid::from_raw(hook.pid as i32).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-            let pidfd = pidfd.filter(|_| keeper::start_time(hook.pid) == hook.start_time);
+            let pidfd = pidfd.filter(|_| process::start_time(hook.pid) == hook.start_time);
             let is_child = hook.keeper == self.reign.keeper;
             if pidfd.is_none() && !is_child {
                 // It ended unseen, and so well or not at all: it runs again.
