@@ -30,6 +30,31 @@ fn counting_pod() -> String {
     .yaml()
 }
 
+/// A Pod that writes into its emptyDir which version of it was started, after the Pod `counting`.
+fn edited_pod(version: &str) -> String {
+    let script = format!("echo {version} >> /data/starts; exec sleep 10000");
+    let yaml = ShellPod {
+        name: "edited",
+        script: &script,
+        spec: "terminationGracePeriodSeconds: 1\nvolumes:\n- {name: data, emptyDir: {}}",
+        container: "imagePullPolicy: Never\nvolumeMounts:\n- {name: data, mountPath: /data}",
+    }
+    .yaml();
+    yaml.replace("{name: edited}", "{name: edited, annotations: {podkeep.io/after: counting}}")
+}
+
+/// The same, and its image is nowhere.
+fn unpreparable_pod() -> String {
+    edited_pod("two").replace("busybox:1.35", "nowhere:1")
+}
+
+fn wait_not_replaced(node: &Node) {
+    node.wait_for("edited cannot be replaced", |list| {
+        let is_told = |problem: &str| problem.contains("edited") && problem.contains("image nowhere:1");
+        list.problems().into_iter().any(is_told).then_some(())
+    });
+}
+
 /// Which ids of the host the users of the Pod `counting` are.
 fn ids(node: &Node) -> String {
     fs::read_to_string(format!("/proc/{}/uid_map", node.wait_running("counting", "main"))).unwrap()
@@ -84,8 +109,10 @@ fn a_running_pods_file_is_broken() {
     let node = Node::start_in(site);
     node.manifest("counting.yaml", &counting_pod());
     node.manifest("other.yaml", &shell_pod("other", "exec sleep 10000"));
+    node.manifest("edited.yaml", &edited_pod("one"));
     node.wait_running("counting", "main");
     node.wait_running("other", "main");
+    node.wait_running("edited", "main");
     let uid = uid(&node, "counting");
     for (name, text) in [("uid", &uid), ("ids", &ids(&node))] {
         fs::write(Path::new(BASE).join(name), text).unwrap();
@@ -99,15 +126,25 @@ fn a_running_pods_file_is_broken() {
         let saved = fs::read_dir(node.root().join("manifests")).ok()?;
         let whole = saved.flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "json"));
         let pods = fs::read_dir(node.root().join("pods")).ok()?.flatten();
-        let all_ran = pods.filter(|pod| pod.path().join("survival.json").exists()).count() == 2;
-        (whole.count() == 2 && all_ran).then_some(())
+        let all_ran = pods.filter(|pod| pod.path().join("survival.json").exists()).count() == 3;
+        let all_good = whole.filter(|entry| {
+            fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("\"ran\":[true]"))
+        });
+        (all_good.count() == 3 && all_ran).then_some(())
     });
+    let edited = starts_file(&node, &self::uid(&node, "edited"));
+    wait_until("it has said its version", || fs::read_to_string(&edited).ok().filter(|text| text == "one\n"));
+    make_last(&edited);
+    fs::write(Path::new(BASE).join("edited"), edited.to_str().unwrap()).unwrap();
+    make_last(&Path::new(BASE).join("edited"));
 
+    node.manifest("edited.yaml", &unpreparable_pod());
+    wait_not_replaced(&node);
     node.manifest("counting.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: [\n");
     node.wait_for("the broken file is reported", |list| {
         list.problems().iter().any(|problem| problem.contains("counting.yaml")).then_some(())
     });
-    for name in ["counting.yaml", "other.yaml"] {
+    for name in ["counting.yaml", "other.yaml", "edited.yaml"] {
         make_last(&node.manifests().join(name));
     }
     cut_power();
@@ -126,6 +163,24 @@ fn the_last_good_version_comes_up_and_the_folder_goes() {
     });
     let list = node.list();
     assert!(list.problems().iter().any(|problem| problem.contains("counting.yaml")), "{list}");
+
+    // What ran last runs, with what it had, and the file's version is still waited for.
+    assert_eq!(restarts(&node, "edited"), 1);
+    let edited = fs::read_to_string(Path::new(BASE).join("edited")).unwrap();
+    let starts_of_edited = |expected: &str| {
+        wait_until(expected, || fs::read_to_string(&edited).ok().filter(|text| text == expected))
+    };
+    starts_of_edited("one\none\n");
+    wait_not_replaced(&node);
+    node.manifest("edited.yaml", &edited_pod("three"));
+    node.wait_for("the edit counts", |list| {
+        let pod = list.pod("edited")?;
+        (pod.container("main")?.restarts() == 0 && pod.container("main")?.running_pid().is_some())
+            .then_some(())
+    });
+    assert!(!Path::new(&edited).exists());
+    node.remove("edited.yaml");
+    node.wait_gone("edited");
 
     let other = node.wait_running("other", "main");
     node.remove("counting.yaml");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use podkeep::manifest::secret::Hidden;
 use podkeep::manifest::{ObjectId, Pod, PodId, Secret, Uid};
-use podkeep::pod::set::{Origin, Problem, Set, SetCommand, SetEvent, SourceId, StopReason};
+use podkeep::pod::set::{Good, Origin, Problem, Set, SetCommand, SetEvent, SourceId, StopReason};
 
 const FOLDER: SourceId = SourceId(0);
 const URL: SourceId = SourceId(1);
@@ -82,6 +82,10 @@ fn is_ready(text: &str, ready: bool) -> SetEvent {
     SetEvent::Readiness { uid: uid(text), id: pod(text).id.clone(), ready }
 }
 
+fn began(text: &str) -> SetEvent {
+    SetEvent::Began { uid: uid(text), id: pod(text).id.clone() }
+}
+
 /// `key1` is the Secret `key` with the content `1`.
 fn holds(file: &str, texts: &[&str]) -> SetEvent {
     let secret = |text: &&str| {
@@ -107,7 +111,16 @@ fn broken(file: &str) -> SetEvent {
 }
 
 fn restored(file: &str, texts: &[&str]) -> SetEvent {
-    SetEvent::Restored { origin: origin(file), pods: pods(texts) }
+    SetEvent::Restored { origin: origin(file), pods: good(texts, false) }
+}
+
+/// They ran on an earlier boot.
+fn ran(file: &str, texts: &[&str]) -> SetEvent {
+    SetEvent::Restored { origin: origin(file), pods: good(texts, true) }
+}
+
+fn good(texts: &[&str], ran: bool) -> Vec<Good> {
+    pods(texts).into_iter().map(|pod| Good { pod, ran }).collect()
 }
 
 fn listed(files: &[&str]) -> SetEvent {
@@ -115,7 +128,7 @@ fn listed(files: &[&str]) -> SetEvent {
 }
 
 fn adopted(text: &str) -> SetEvent {
-    SetEvent::Adopted { pod: pod(text), stopping: false, ready: false }
+    SetEvent::Adopted { pod: pod(text), stopping: false, ready: false, ran: true }
 }
 
 fn pod_gone(text: &str) -> SetEvent {
@@ -147,7 +160,7 @@ fn in_a_word(command: &SetCommand) -> Option<String> {
         SetCommand::Proceed { uid } => Some(format!("proceed {}", word(uid))),
         SetCommand::Stop { uid, why: StopReason::Removed } => Some(format!("remove {}", word(uid))),
         SetCommand::Stop { uid, why: StopReason::Replaced } => Some(format!("replace {}", word(uid))),
-        SetCommand::SaveGood { .. } | SetCommand::ForgetGood { .. } => None,
+        SetCommand::SaveGood { .. } | SetCommand::ForgetGood { .. } | SetCommand::Discard { .. } => None,
         SetCommand::Report(Problem::Broken { origin, .. }) => {
             Some(format!("broken {}", origin.file.display()))
         }
@@ -384,7 +397,7 @@ fn a_source_that_does_not_answer_keeps_no_pod_of_the_other() {
             (adopted("url1"), &[]),
             (adopted("lost1"), &[]),
             (restored("a", &["file1"]), &[]),
-            (SetEvent::Restored { origin: at_url("u"), pods: pods(&["url1", "new1"]) }, &[]),
+            (SetEvent::Restored { origin: at_url("u"), pods: good(&["url1", "new1"], false) }, &[]),
             (listed(&[]), &["remove file1"]),
             (
                 SetEvent::FileBroken { origin: at_url("u"), message: "down".to_owned() },
@@ -411,7 +424,7 @@ fn of_another_url_nothing_goes_before_the_new_one_has_answered() {
         Set::new(&[FOLDER, URL], None),
         vec![
             (adopted("web1"), &[]),
-            (SetEvent::Restored { origin: at_url("old"), pods: pods(&["web1", "db1"]) }, &[]),
+            (SetEvent::Restored { origin: at_url("old"), pods: good(&["web1", "db1"], false) }, &[]),
             (SetEvent::FileBroken { origin: at_url("new"), message: "down".to_owned() }, &["broken new"]),
             (SetEvent::Unlistable { source: URL }, &["start db1"]),
             (answered("new", &["web1"]), &[]),
@@ -456,17 +469,156 @@ fn an_adopted_pod_runs_on_until_the_listing_says_otherwise() {
     );
 }
 
+/// What is saved of the file, or that it is forgotten: `web1+` ran. In the order in which it is asked for.
+fn saves(commands: &[SetCommand]) -> Vec<String> {
+    let shown = |good: &Good| format!("{}{}", word(&good.pod.uid), if good.ran { "+" } else { "" });
+    let save = |command: &SetCommand| match command {
+        SetCommand::SaveGood { origin, pods } => {
+            let pods: Vec<_> = pods.iter().map(shown).collect();
+            Some(format!("{}: {}", origin.file.display(), pods.join(" ")))
+        }
+        SetCommand::ForgetGood { origin } => Some(format!("{} forgotten", origin.file.display())),
+        SetCommand::Discard { uid } => Some(format!("{} discarded", word(uid))),
+        _ => None,
+    };
+    commands.iter().filter_map(save).collect()
+}
+
 #[test]
-fn the_last_good_version_is_saved_once_and_forgotten_with_its_file() {
+fn the_last_good_version_is_the_one_that_ran_last() {
     let mut set = set();
-    let saved = SetCommand::SaveGood { origin: origin("a"), pods: pods(&["web1"]) };
-    assert!(set.step(read("a", &["web1"])).contains(&saved));
-    assert_eq!(set.step(read("a", &["web1"])), []);
-    let forgotten = SetCommand::ForgetGood { origin: origin("a") };
-    assert!(set.step(gone("a")).contains(&forgotten));
-    assert_eq!(set.step(gone("a")), []);
-    set.step(restored("b", &["db1"]));
-    assert_eq!(words(set.step(read("b", &["db1"]))), ["start db1"]);
+    let mut after = |event: SetEvent, expected: &[&str]| {
+        let told = format!("{event:?}");
+        assert_eq!(saves(&set.step(event)), expected, "after {told}");
+    };
+    // Before anything ran, what the file says is better than nothing.
+    after(read("a", &["web1", "db1"]), &["a: web1 db1"]);
+    after(read("a", &["web1", "db1"]), &[]);
+    after(read("a", &["web2", "db1"]), &["web1 discarded", "a: web2 db1"]);
+    after(pod_gone("web1"), &[]);
+    after(began("web2"), &["a: web2+ db1"]);
+    after(began("web2"), &[]);
+    after(holding("a", vec![careful("web3"), pod("db1")]), &[]);
+    after(rehearsal_failed("web3", "no image"), &[]);
+    after(broken("a"), &[]);
+    after(rehearsed("web3"), &[]);
+    // The old one is gone, and the new one has not run yet.
+    after(pod_gone("web2"), &[]);
+    after(began("web3"), &["web2 discarded", "a: web3+ db1"]);
+    // What runs under another file's name is that file's.
+    after(holding("b", vec![careful("web4")]), &["b: web4"]);
+    after(gone("a"), &["a forgotten", "web3 discarded", "db1 discarded", "web4 discarded", "b: web3+"]);
+    after(gone("a"), &[]);
+    after(restored("c", &["log1"]), &[]);
+    after(read("c", &["log1"]), &[]);
+    after(began("log1"), &["c: log1+"]);
+}
+
+#[test]
+fn after_a_power_cut_what_ran_runs_on_until_its_new_version_can_be_had() {
+    let set = story(
+        set(),
+        vec![
+            (ran("a", &["web1"]), &[]),
+            (holding("a", vec![careful("web2")]), &["rehearse web2"]),
+            (listed(&["a"]), &[]),
+            (rehearsal_failed("web2", "no image"), &["start web1", "keeps web: no image"]),
+            (began("web1"), &[]),
+            (rehearsed("web2"), &["replace web1"]),
+            (pod_gone("web1"), &["proceed web2"]),
+        ],
+    );
+    assert_eq!(set.problems(), []);
+}
+
+#[test]
+fn a_version_that_is_there_at_once_is_started_instead_of_the_one_that_ran() {
+    story(
+        set(),
+        vec![
+            (ran("a", &["web1"]), &[]),
+            (holding("a", vec![careful("web2")]), &["rehearse web2"]),
+            (rehearsed("web2"), &["proceed web2"]),
+            (SetEvent::TakesTime, &[]),
+        ],
+    );
+    story(
+        set(),
+        vec![
+            (ran("a", &["web1"]), &[]),
+            (holding("a", vec![careful("web2")]), &["rehearse web2"]),
+            (SetEvent::TakesTime, &["start web1"]),
+            (SetEvent::TakesTime, &[]),
+            (rehearsed("web2"), &["replace web1"]),
+        ],
+    );
+}
+
+#[test]
+fn what_never_ran_is_not_waited_for_nor_what_shall_be_recreated() {
+    story(
+        set(),
+        vec![
+            (restored("a", &["web1"]), &[]),
+            (ran("b", &["db1"]), &[]),
+            (holding("a", vec![careful("web2")]), &["start web2"]),
+            (holding("b", vec![pod("db2")]), &["start db2"]),
+        ],
+    );
+}
+
+#[test]
+fn what_ran_and_is_asked_for_no_more_comes_back_no_more() {
+    let steps: Vec<(_, &[_])> = vec![
+        (ran("a", &["web1", "db1"]), &[]),
+        (ran("b", &["log1"]), &[]),
+        (holding("a", vec![careful("web2")]), &["rehearse web2"]),
+        (listed(&["a"]), &[]),
+        (gone("a"), &["remove web2"]),
+        (pod_gone("web2"), &[]),
+        (holding("a", vec![careful("web2")]), &["start web2"]),
+    ];
+    story(set(), steps);
+}
+
+#[test]
+fn what_ran_waits_for_its_place_and_its_turn() {
+    story(
+        Set::new(&[FOLDER], Some(1)),
+        vec![
+            (ran("a", &["web1"]), &[]),
+            (read("b", &["db1"]), &["start db1"]),
+            (holding("a", vec![careful("web2")]), &["rehearse web2", "waits web"]),
+            (SetEvent::TakesTime, &[]),
+            (gone("b"), &["remove db1"]),
+            (pod_gone("db1"), &["start web1"]),
+        ],
+    );
+    let good = vec![Good { pod: after("web1", &["db"]), ran: true }];
+    story(
+        set(),
+        vec![
+            (SetEvent::Restored { origin: origin("a"), pods: good }, &[]),
+            (holding("a", vec![careful("web2")]), &["rehearse web2"]),
+            (rehearsal_failed("web2", "no image"), &[]),
+            (read("b", &["db1"]), &["start db1"]),
+            (is_ready("db1", true), &["start web1", "keeps web: no image"]),
+        ],
+    );
+}
+
+#[test]
+fn a_circle_that_an_edit_closed_keeps_nothing_from_coming_back() {
+    let good = vec![Good { pod: after("web1", &["db"]), ran: true }, Good { pod: pod("db1"), ran: true }];
+    let edited = Arc::new(Pod { recreate: false, ..(*after("db2", &["web"])).clone() });
+    story(
+        set(),
+        vec![
+            (SetEvent::Restored { origin: origin("a"), pods: good }, &[]),
+            (holding("a", vec![after("web1", &["db"]), edited]), &["start db1", "circle db web"]),
+            (is_ready("db1", true), &["start web1"]),
+        ],
+    );
 }
 
 #[test]

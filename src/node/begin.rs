@@ -84,6 +84,8 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         numbers: HashMap::new(),
         deadlines: Deadlines::default(),
         unsaved: BTreeSet::new(),
+        unsaved_good: BTreeMap::new(),
+        rehearses: false,
         last_number: 0,
         events: VecDeque::new(),
         begun: VecDeque::new(),
@@ -323,13 +325,11 @@ impl Worker {
         let (good, unusable) = good_manifests::load_all(&dir, &self.options.node_name);
         unusable.iter().for_each(|message| log::warn!("{message}"));
         for (origin, pods) in good {
-            let commands = self.set.step(SetEvent::Restored { origin, pods });
-            self.heed_set(commands);
+            self.tell_set(SetEvent::Restored { origin, pods });
         }
         if self.url.is_none() {
             // Whoever took the URL out of the configuration wants nothing of it.
-            let commands = self.set.step(SetEvent::Listed { source: URL, files: Vec::new() });
-            self.heed_set(commands);
+            self.tell_set(SetEvent::Listed { source: URL, files: Vec::new() });
         }
     }
 

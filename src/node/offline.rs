@@ -51,8 +51,8 @@ pub fn named_images(root_dir: &Path) -> Vec<(PathBuf, String)> {
     let node = state::load_node(root_dir).map_or_else(String::new, |node| node.name);
     let folders = Folders { root: root_dir.to_owned(), run: PathBuf::new(), logs: PathBuf::new() };
     let (good, _) = good_manifests::load_all(&folders.good_manifests(), &node);
-    let images = |(origin, pods): good_manifests::Good| {
-        let named = pods.iter().flat_map(|pod| pod.images());
+    let images = |(origin, pods): good_manifests::OfFile| {
+        let named = pods.iter().flat_map(|good| good.pod.images());
         named.map(|image| (origin.file.clone(), image.to_owned())).collect::<Vec<_>>()
     };
     good.into_iter().flat_map(images).collect()

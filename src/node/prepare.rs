@@ -86,7 +86,7 @@ impl Worker {
             return self.rehearsed(number, Err(message));
         }
         let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
-        let at_once = is_quick(&pod);
+        let at_once = is_local(&pod);
         let job = move || {
             let admitted = admission::admit(&pod, &allowed_sysctls, Lsm::of_this_host());
             let result = admitted.map_err(anyhow::Error::from).and_then(|()| Ok(volume::check(&pod)?));
@@ -256,8 +256,12 @@ impl Worker {
 /// namespace waits for those that are being destroyed (the kernel's rtnl lock), ids of users are written to disk.
 /// For what is quick, the way to a thread and back would be the longer part.
 fn is_quick(pod: &Pod) -> bool {
-    let local = |volume: &Volume| !matches!(volume.kind, VolumeKind::HostPath { .. });
-    pod.host_network && pod.host_users && pod.volumes.iter().all(local)
+    pod.host_network && pod.host_users && is_local(pod)
+}
+
+fn is_local(pod: &Pod) -> bool {
+    let is_local = |volume: &Volume| !matches!(volume.kind, VolumeKind::HostPath { .. });
+    pod.volumes.iter().all(is_local)
 }
 
 /// A Pod that was taken over is not asked again: what runs is left to run.

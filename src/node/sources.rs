@@ -8,10 +8,10 @@ use super::good_manifests;
 use super::pod_run::{PodNumber, PodRun};
 use super::secrets;
 use super::state;
-use super::worker::{Ending, Worker};
+use super::worker::{Done, Ending, Worker};
 use crate::manifest::{Diagnostic, Pod, PodId, Uid};
-use crate::pod::set::{Origin, Problem, SetCommand, SetEvent, SourceId, StopReason};
-use crate::pod::{Event, Machine};
+use crate::pod::set::{Good, Origin, Problem, SetCommand, SetEvent, SourceId, StopReason};
+use crate::pod::{Event, Machine, Rehearsal};
 use crate::source::{Change, UrlError};
 
 /// The folder or file of manifests.
@@ -34,8 +34,7 @@ impl Worker {
         for change in changes {
             let listed = matches!(change, Change::Listed { .. });
             let Some(event) = self.set_event(source, change) else { continue };
-            let commands = self.set.step(event);
-            self.heed_set(commands);
+            self.tell_set(event);
             // A Pod that only the other source can ask for has its volumes until then.
             if listed
                 && self.set.is_listed()
@@ -86,6 +85,12 @@ impl Worker {
         })
     }
 
+    /// Tells the set what happened, and carries out what follows.
+    pub fn tell_set(&mut self, event: SetEvent) {
+        let commands = self.set.step(event);
+        self.heed_set(commands);
+    }
+
     /// Carries out what the set asks for.
     pub fn heed_set(&mut self, commands: Vec<SetCommand>) {
         for command in commands {
@@ -104,12 +109,15 @@ impl Worker {
                     log::info!("{}: stopping, its manifest was {}", self.pods[&number].pod().id, word(why));
                     self.tell(number, Event::Stop { within: None });
                 }
-                SetCommand::SaveGood { origin, pods } => {
-                    self.on_disk(move |dir| good_manifests::save(dir, &origin, &pods));
+                SetCommand::SaveGood { origin, pods } => self.keep_good(origin, Some(pods)),
+                SetCommand::ForgetGood { origin } => self.keep_good(origin, None),
+                // Until all has been listed, another file may ask for it.
+                SetCommand::Discard { uid } if self.set.is_listed() => {
+                    if let Err(error) = self.remove_unwanted(vec![uid]) {
+                        log::warn!("{error:#}");
+                    }
                 }
-                SetCommand::ForgetGood { origin } => {
-                    self.on_disk(move |dir| good_manifests::forget(dir, &origin.file));
-                }
+                SetCommand::Discard { .. } => {}
                 SetCommand::SecretChanged(id) => self.secret_changed(&id),
                 // Nothing is wrong with it.
                 SetCommand::Report(problem @ Problem::Waits { .. }) => log::info!("{}", describe(&problem)),
@@ -131,13 +139,10 @@ impl Worker {
             Some(survival) => Machine::after_reboot(pod, survival, self.settings, now),
             None => Machine::new(pod, self.settings, now),
         };
-        // It had run to a good end on an earlier boot.
-        let done = machine.is_ready().then(|| (machine.pod().uid.clone(), machine.pod().id.clone()));
+        // It ran on an earlier boot, perhaps to a good end.
+        let news = news_for_set(&machine, [false, false], None);
         self.add_run(PodRun::new(machine));
-        if let Some((uid, id)) = done {
-            let commands = self.set.step(SetEvent::Readiness { uid, id, ready: true });
-            self.heed_set(commands);
-        }
+        news.into_iter().for_each(|event| self.tell_set(event));
     }
 
     fn save_pod(&self, pod: &Pod) {
@@ -149,6 +154,7 @@ impl Worker {
     /// A new worker would not take it over, but rehearse it anew: nothing of it is saved.
     fn rehearse_new_version(&mut self, pod: Arc<Pod>) {
         log::info!("{}: its manifest was changed; seeing whether uid {} can be prepared", pod.id, pod.uid);
+        self.rehearses = true;
         self.add_run(PodRun::new(Machine::rehearsing(pod, self.settings, clock::now())));
     }
 
@@ -159,6 +165,24 @@ impl Worker {
         log::info!("{}: new (uid {uid})", pod.id);
         self.save_pod(&pod);
         self.tell(number, Event::Proceed);
+    }
+
+    /// What is the last good version of a file's Pods is written down soon; `None`: the file is gone for good.
+    fn keep_good(&mut self, origin: Origin, pods: Option<Vec<Good>>) {
+        self.unsaved_good.insert(origin, pods);
+        self.not_now();
+    }
+
+    pub fn save_good_manifests(&mut self) {
+        if self.unsaved_good.is_empty() {
+            return;
+        }
+        let changed = std::mem::take(&mut self.unsaved_good);
+        let dir = self.options.folders.good_manifests();
+        self.disk.add_for_later(move || {
+            let saved = good_manifests::save_all(&dir, &changed);
+            Done::Finished(saved.map_err(|error| error.to_string()))
+        });
     }
 
     /// Gives a Pod its number and sets its machine going.
@@ -173,6 +197,23 @@ impl Worker {
         self.begun.extend(commands.into_iter().map(|command| (number, command)));
         number
     }
+}
+
+/// What a step of one Pod means to the set of them. `before`: whether it had run, and whether it was Ready.
+pub fn news_for_set(machine: &Machine, before: [bool; 2], rehearsal: Option<Rehearsal>) -> Vec<SetEvent> {
+    let (uid, id) = (&machine.pod().uid, &machine.pod().id);
+    let of_rehearsal = match machine.rehearsal() {
+        now if now == rehearsal => None,
+        Some(Rehearsal::Passed) => Some(SetEvent::Rehearsed { uid: uid.clone() }),
+        Some(Rehearsal::Failed(message)) => Some(SetEvent::RehearsalFailed { uid: uid.clone(), message }),
+        Some(Rehearsal::Open) | None => None,
+    };
+    let [had_run, was_ready] = before;
+    let began = machine.has_run() && !had_run;
+    let began = began.then(|| SetEvent::Began { uid: uid.clone(), id: id.clone() });
+    let ready = machine.is_ready();
+    let readiness = || SetEvent::Readiness { uid: uid.clone(), id: id.clone(), ready };
+    of_rehearsal.into_iter().chain(began).chain((ready != was_ready).then(readiness)).collect()
 }
 
 fn word(why: StopReason) -> &'static str {

@@ -202,8 +202,8 @@ impl Worker {
     fn announce(&mut self, number: PodNumber) {
         let Some(run) = self.pods.get(&number) else { return };
         let (pod, machine) = (Arc::clone(run.pod()), &run.machine);
-        let (stopping, ready) = (machine.is_terminating(), machine.is_ready());
-        let commands = self.set.step(SetEvent::Adopted { pod, stopping, ready });
+        let (stopping, ready, ran) = (machine.is_terminating(), machine.is_ready(), machine.has_run());
+        let commands = self.set.step(SetEvent::Adopted { pod, stopping, ready, ran });
         self.heed_set(commands);
     }
 
@@ -230,9 +230,16 @@ impl Worker {
 
     /// Throws away the folders of Pods that nobody wants any more: known once the manifests have been listed.
     pub fn remove_unwanted_folders(&mut self) -> Result<()> {
-        let folders = &self.options.folders;
-        for uid in state::uids_in(&folders.pods())? {
-            if !self.numbers.contains_key(&uid) && !is_mounted_on(&folders.pod(&uid)) {
+        self.remove_unwanted(state::uids_in(&self.options.folders.pods())?)
+    }
+
+    /// Of these Pods, throws away the folders of those that are neither there nor wanted: one that waits for its turn has its
+    /// volumes and restart counts of an earlier boot.
+    pub fn remove_unwanted(&mut self, uids: Vec<Uid>) -> Result<()> {
+        let (folders, wanted) = (&self.options.folders, self.set.uids());
+        for uid in uids {
+            let is_wanted = self.numbers.contains_key(&uid) || wanted.contains(&uid);
+            if !is_wanted && !is_mounted_on(&folders.pod(&uid)) {
                 super::prepare::throw_away(&folders.pod(&uid), &folders.trash())?;
             }
         }

@@ -24,6 +24,7 @@ use super::pod_run::{Events, Key, PodNumber, PodRun};
 use super::poller::Poller;
 use super::pulls::{NotPulled, PullNumber, Pulls};
 use super::snapshot::{Handle, Request, Requests, Snapshot};
+use super::sources::news_for_set;
 use super::spare::Spares;
 use super::start_journal::StartJournal;
 use super::state::{self, Reign};
@@ -40,9 +41,9 @@ use crate::manifest::Uid;
 use crate::order;
 use crate::pod::event::Index;
 use crate::pod::machine::{Settings, is_routine};
-use crate::pod::set::{Set, SetEvent};
+use crate::pod::set::{Good, Origin, Set, SetEvent};
 use crate::pod::shutdown::Shutdown;
-use crate::pod::{BootTime, Command, Event, Machine, PodStatus, Rehearsal};
+use crate::pod::{BootTime, Command, Event, PodStatus};
 use crate::source::{Answer, Source, UrlError};
 use crate::sys::spawner::Spawner;
 
@@ -138,6 +139,10 @@ pub struct Worker {
     pub deadlines: Deadlines,
     /// Their state has changed since it was last saved.
     pub unsaved: BTreeSet<PodNumber>,
+    /// Last good versions that have changed since they were written down; `None` where their file is gone.
+    pub unsaved_good: BTreeMap<Origin, Option<Vec<Good>>>,
+    /// Something has begun to be rehearsed in this turn.
+    pub rehearses: bool,
     pub last_number: u32,
     pub events: Events,
     /// What machines that were just added asked for first.
@@ -227,6 +232,8 @@ impl Worker {
                 self.carry_out(number, command)?;
             } else if let Some((number, event)) = self.events.pop_front() {
                 self.take_in(number, event)?;
+            } else if std::mem::take(&mut self.rehearses) {
+                self.tell_set(SetEvent::TakesTime);
             } else {
                 break;
             }
@@ -387,6 +394,7 @@ impl Worker {
                     Done::Finished(spares.fill().map_err(|error| format!("{error:#}")))
                 });
             }
+            self.save_good_manifests();
             self.disk.go();
             self.trash.go();
         }
@@ -400,7 +408,8 @@ impl Worker {
         }
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let before = run.machine.survival();
-        let (was_ready, rehearsal) = (run.machine.is_ready(), run.machine.rehearsal());
+        let (stood, rehearsal) =
+            ([run.machine.has_run(), run.machine.is_ready()], run.machine.rehearsal());
         let (is_tick, old_news) = (event == Event::Tick, run.machine.is_old_news(&event));
         let note = notes::of_event(run, &event);
         let ends = matches!(event, Event::Cleared { .. });
@@ -413,7 +422,7 @@ impl Worker {
         self.deadlines.set(number, run.machine.deadline());
         let after = run.machine.survival();
         let gone = run.machine.is_gone();
-        let news = news_for_set(&run.machine, was_ready, rehearsal);
+        let news = news_for_set(&run.machine, stood, rehearsal);
         if before != after && !gone {
             self.save_survival(number, after);
         }
@@ -423,9 +432,8 @@ impl Worker {
         }
         if gone {
             self.forget(number);
-        } else if let Some(news) = news {
-            let commands = self.set.step(news);
-            self.heed_set(commands);
+        } else {
+            news.into_iter().for_each(|event| self.tell_set(event));
         }
         Ok(())
     }
@@ -505,16 +513,6 @@ impl Worker {
         }
     }
 
-    /// Saves or forgets the last good version of a manifest, in the order of the calls.
-    pub fn on_disk(
-        &mut self,
-        job: impl FnOnce(&std::path::Path) -> Result<(), state::Error> + Send + 'static,
-    ) {
-        let dir = self.options.folders.good_manifests();
-        self.disk.add_for_later(move || Done::Finished(job(&dir).map_err(|error| error.to_string())));
-        self.not_now();
-    }
-
     fn is_done(&self) -> bool {
         match self.ending {
             Some(Ending::Leave) => true,
@@ -531,6 +529,7 @@ impl Worker {
         // Not the imports: one that is cut off leaves nothing but a folder that the next start removes.
         self.work.finish();
         self.write_events();
+        self.save_good_manifests();
         self.disk.finish();
         self.take_results()?;
         if self.ending != Some(Ending::Stop) {
@@ -577,17 +576,4 @@ impl Worker {
             taken_at_wall: std::time::SystemTime::now(),
         }
     }
-}
-
-/// What a step of one Pod means to the set of them.
-fn news_for_set(machine: &Machine, was_ready: bool, before: Option<Rehearsal>) -> Option<SetEvent> {
-    let uid = machine.pod().uid.clone();
-    match machine.rehearsal() {
-        now if now == before => {}
-        Some(Rehearsal::Passed) => return Some(SetEvent::Rehearsed { uid }),
-        Some(Rehearsal::Failed(message)) => return Some(SetEvent::RehearsalFailed { uid, message }),
-        Some(Rehearsal::Open) | None => {}
-    }
-    let ready = machine.is_ready();
-    (ready != was_ready).then(|| SetEvent::Readiness { uid, id: machine.pod().id.clone(), ready })
 }

@@ -204,6 +204,11 @@ impl Machine {
         self.state.stage == PodStage::Finished
     }
 
+    /// Whether a container of it ran, on this boot or an earlier one.
+    pub fn has_run(&self) -> bool {
+        self.state.containers.iter().any(|c| c.latest_run.is_some())
+    }
+
     /// The containers that have a process, or whose process is being made, with their PID where it is known.
     pub fn alive(&self) -> impl Iterator<Item = (Index, Option<u32>)> {
         self.state.containers.iter().enumerate().filter_map(|(index, container)| match container.stage {

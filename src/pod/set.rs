@@ -8,6 +8,7 @@ use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use good::Good;
 use precedence::Precedence;
 pub use problems::Problem;
 
@@ -30,16 +31,19 @@ pub struct Origin {
 #[derive(Clone, Debug)]
 pub enum SetEvent {
     /// At start, before anything is read: the saved last good version of a file. Its Pods are started as soon as it is
-    /// known that nothing newer can be had (the file is broken, the listing is done, the folder cannot be listed).
+    /// known that nothing newer can be had (the file is broken, the listing is done, the folder cannot be listed, the file's
+    /// version cannot be prepared).
     Restored {
         origin: Origin,
-        pods: Vec<Arc<Pod>>,
+        pods: Vec<Good>,
     },
-    /// At start, before anything is read: this Pod is on the machine already (taken over from an earlier worker).
+    /// At start, before anything is read: this Pod is on the machine already (taken over from an earlier worker). `ran`: as
+    /// [`Began`](SetEvent::Began) tells.
     Adopted {
         pod: Arc<Pod>,
         stopping: bool,
         ready: bool,
+        ran: bool,
     },
     /// The file was read and every document in it is sound.
     FileRead {
@@ -73,6 +77,13 @@ pub enum SetEvent {
         uid: Uid,
         message: String,
     },
+    /// All that could be found out at once was: what is still being rehearsed takes its time.
+    TakesTime,
+    /// A container of this Pod was started, on this boot or an earlier one: from now on it is the last good version.
+    Began {
+        uid: Uid,
+        id: PodId,
+    },
     /// A Pod has become Ready (or succeeded), or is so no more.
     Readiness {
         uid: Uid,
@@ -89,8 +100,9 @@ pub enum SetEvent {
 #[derive(Clone, Debug, PartialEq)]
 pub enum SetCommand {
     Start(Arc<Pod>),
-    /// Find out whether this new version of a Pod that runs could take its place: again and again, until it could
-    /// ([`SetEvent::Rehearsed`]) or is stopped.
+    /// Find out whether this new version could take the place of a Pod that runs, or that ran when the power went: again and
+    /// again, until it could ([`SetEvent::Rehearsed`]) or is stopped. [`SetEvent::TakesTime`] follows if that is not known
+    /// at once.
     Rehearse(Arc<Pod>),
     /// The way is free for a version that was rehearsed: start it.
     Proceed {
@@ -104,11 +116,16 @@ pub enum SetCommand {
     /// Save these Pods as the last good version of this file (off the loop).
     SaveGood {
         origin: Origin,
-        pods: Vec<Arc<Pod>>,
+        pods: Vec<Good>,
     },
     /// The saved last good version of this file is of no use any more.
     ForgetGood {
         origin: Origin,
+    },
+    /// This is no last good version any more. If it is not on the machine and not [wanted](Set::uids), what an earlier boot
+    /// left of it can go.
+    Discard {
+        uid: Uid,
     },
     /// Another Secret has this name now, or none.
     SecretChanged(ObjectId),
@@ -145,10 +162,11 @@ pub struct Set {
 /// What one file asks for.
 #[derive(Debug, Default)]
 struct File {
-    /// The last good version.
+    /// What it said when it was last in order.
     pods: Vec<Arc<Pod>>,
-    /// What of it is saved.
-    saved: Option<Vec<Uid>>,
+    /// The last good version of each of them, as it is saved.
+    good: Vec<Good>,
+    is_saved: bool,
     broken: Option<String>,
     /// Restored, and it may turn out that there is a newer version or no file any more: starts and stops nothing.
     held: bool,
@@ -172,6 +190,8 @@ struct Instance {
     course: Course,
     /// Ready in Kubernetes' sense, or run to a good end.
     ready: bool,
+    /// A container of it was started.
+    ran: bool,
     /// Adopted, and no file has asked for it so far.
     orphan: bool,
 }
@@ -184,11 +204,14 @@ enum Course {
     Stops,
 }
 
-/// A Pod that is being rehearsed beside the instance of its name, or was.
+/// A Pod that is being rehearsed beside the instance of its name, or was; or before there is one, where an earlier boot has had
+/// another version.
 #[derive(Debug)]
 struct Next {
     pod: Arc<Pod>,
     stage: NextStage,
+    /// Whether it can be prepared was not known at once.
+    takes_time: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -203,7 +226,7 @@ enum NextStage {
 
 impl Instance {
     fn new(pod: Arc<Pod>) -> Instance {
-        Instance { pod, course: Course::Stays, ready: false, orphan: false }
+        Instance { pod, course: Course::Stays, ready: false, ran: false, orphan: false }
     }
 
     fn stays(&self) -> bool {
@@ -216,13 +239,6 @@ impl Name {
         let instance = self.instance.iter().map(|instance| &instance.pod);
         instance.chain(self.next.iter().map(|next| &next.pod)).any(|pod| pod.uid == *uid)
     }
-}
-
-/// The names that are asked whether their Pods are still wanted.
-enum Touched {
-    All,
-    /// One may stand here more than once.
-    These(Vec<PodId>),
 }
 
 impl Set {
@@ -246,7 +262,7 @@ impl Set {
         let mut commands = Vec::new();
         let changes_precedence = self.precedence.may_change_by(&event);
         // Who comes after whom is everybody's business: a circle that is open again holds up nobody any more.
-        let touched = if changes_precedence { Touched::All } else { self.touched(&event) };
+        let touched = if changes_precedence { None } else { self.touched(&event) };
         match event {
             SetEvent::Readiness { uid, id, ready } => {
                 self.note_readiness(&uid, &id, ready);
@@ -255,15 +271,22 @@ impl Set {
                     return commands;
                 }
             }
+            SetEvent::Began { uid, id } => {
+                self.note_begun(&uid, &id);
+                self.keep_good(&[id], &mut commands);
+                return commands;
+            }
+            SetEvent::TakesTime => self.note_what_takes_time(),
             SetEvent::Rehearsed { uid } => self.rehearsed(&uid, NextStage::Ready),
             SetEvent::RehearsalFailed { uid, message } => {
                 self.rehearsed(&uid, NextStage::Rehearsing(Some(message)));
             }
             SetEvent::Restored { origin, pods } => self.restored(origin, pods),
-            SetEvent::Adopted { pod, stopping, ready } => self.adopted(pod, stopping, ready),
+            SetEvent::Adopted { pod, stopping, ready, ran } => self.adopted(pod, stopping, ready, ran),
             SetEvent::FileRead { origin, pods, secrets } => {
                 self.hold_secrets(&origin, secrets, &mut commands);
-                self.file_read(origin, pods, &mut commands);
+                self.file_read(&origin, pods);
+                self.keep_good_of(&origin, &mut commands);
             }
             SetEvent::FileBroken { origin, message } => self.file_broken(origin, message),
             SetEvent::FileGone { origin } => self.file_gone(&origin, &mut commands),
@@ -274,6 +297,8 @@ impl Set {
         if changes_precedence {
             self.precedence = self.precedence_now();
         }
+        let touched = touched.unwrap_or_else(|| self.names.keys().cloned().collect());
+        self.keep_good(&touched, &mut commands);
         self.heed_wishes(touched, &mut commands);
         self.stop_those_that_may(&mut commands);
         self.start_wanted(&mut commands);
@@ -283,14 +308,14 @@ impl Set {
         commands
     }
 
-    /// Whose names an event may make unwanted. With a thousand Pods, not all are asked whenever one file changes.
-    fn touched(&self, event: &SetEvent) -> Touched {
+    /// The names whose Pods an event may make unwanted, some more than once; `None` for all. With a thousand Pods, not all are
+    /// asked whenever one file changes.
+    fn touched(&self, event: &SetEvent) -> Option<Vec<PodId>> {
         let ids = |pods: &[Arc<Pod>]| pods.iter().map(|pod| pod.id.clone()).collect::<Vec<_>>();
         let asked_by = |origin: &Origin| self.files.get(origin).map_or_else(Vec::new, |file| ids(&file.pods));
-        Touched::These(match event {
-            SetEvent::Restored { origin, pods } | SetEvent::FileRead { origin, pods, .. } => {
-                [asked_by(origin), ids(pods)].concat()
-            }
+        Some(match event {
+            SetEvent::Restored { pods, .. } => pods.iter().map(|good| good.pod.id.clone()).collect(),
+            SetEvent::FileRead { origin, pods, .. } => [asked_by(origin), ids(pods)].concat(),
             SetEvent::FileBroken { origin, .. } | SetEvent::FileGone { origin } => asked_by(origin),
             SetEvent::Adopted { pod, .. } => vec![pod.id.clone()],
             SetEvent::PodGone { uid }
@@ -303,7 +328,8 @@ impl Set {
                 .into_iter()
                 .collect(),
             SetEvent::Readiness { id, .. } => self.those_after(id),
-            SetEvent::Listed { .. } | SetEvent::Unlistable { .. } => return Touched::All,
+            SetEvent::Began { .. } | SetEvent::TakesTime => Vec::new(),
+            SetEvent::Listed { .. } | SetEvent::Unlistable { .. } => return None,
         })
     }
 
@@ -321,12 +347,13 @@ impl Set {
         self.names.get(id)?.claimants.first()
     }
 
-    fn restored(&mut self, origin: Origin, pods: Vec<Arc<Pod>>) {
+    fn restored(&mut self, origin: Origin, good: Vec<Good>) {
+        let pods: Vec<_> = good.iter().map(|good| Arc::clone(&good.pod)).collect();
         let ids: Vec<_> = pods.iter().map(|pod| pod.id.clone()).collect();
-        let saved = Some(uids(&pods));
         self.claim(&origin, pods);
         let file = self.files.entry(origin).or_default();
-        file.saved = saved;
+        file.good = good;
+        file.is_saved = true;
         file.held = true;
         for id in &ids {
             self.prefer_the_running(id);
@@ -334,25 +361,20 @@ impl Set {
     }
 
     /// A second Pod of one name cannot be: the first is the one that counts.
-    fn adopted(&mut self, pod: Arc<Pod>, stopping: bool, ready: bool) {
+    fn adopted(&mut self, pod: Arc<Pod>, stopping: bool, ready: bool, ran: bool) {
         let id = pod.id.clone();
         let name = self.name(&id);
         let orphan = name.claimants.is_empty();
         let course = if stopping { Course::Stops } else { Course::Stays };
-        name.instance.get_or_insert(Instance { course, ready, orphan, ..Instance::new(pod) });
+        name.instance.get_or_insert(Instance { course, ready, ran, orphan, ..Instance::new(pod) });
         self.prefer_the_running(&id);
     }
 
-    fn file_read(&mut self, origin: Origin, pods: Vec<Arc<Pod>>, commands: &mut Vec<SetCommand>) {
-        self.claim(&origin, pods);
+    fn file_read(&mut self, origin: &Origin, pods: Vec<Arc<Pod>>) {
+        self.claim(origin, pods);
         let file = self.files.entry(origin.clone()).or_default();
         file.broken = None;
         file.held = false;
-        let uids = uids(&file.pods);
-        if file.saved.as_ref() != Some(&uids) {
-            file.saved = Some(uids);
-            commands.push(SetCommand::SaveGood { origin, pods: file.pods.clone() });
-        }
     }
 
     /// Makes `secrets` what the file holds.
@@ -370,10 +392,9 @@ impl Set {
     fn file_gone(&mut self, origin: &Origin, commands: &mut Vec<SetCommand>) {
         self.claim(origin, Vec::new());
         self.hold_secrets(origin, Vec::new(), commands);
-        let saved = self.files.remove(origin).and_then(|file| file.saved);
-        if saved.is_some() {
-            commands.push(SetCommand::ForgetGood { origin: origin.clone() });
-        }
+        let Some(file) = self.files.remove(origin).filter(|file| file.is_saved) else { return };
+        commands.push(SetCommand::ForgetGood { origin: origin.clone() });
+        commands.extend(file.good.iter().map(Good::discarded));
     }
 
     fn listed(&mut self, source: SourceId, files: &[PathBuf], commands: &mut Vec<SetCommand>) {
@@ -481,11 +502,7 @@ impl Set {
     }
 
     /// Stops what is not wanted any more, and has new versions rehearsed.
-    fn heed_wishes(&mut self, touched: Touched, commands: &mut Vec<SetCommand>) {
-        let touched = match touched {
-            Touched::All => self.names.keys().cloned().collect(),
-            Touched::These(ids) => ids,
-        };
+    fn heed_wishes(&mut self, touched: Vec<PodId>, commands: &mut Vec<SetCommand>) {
         for id in touched {
             self.drop_next(&id, commands);
             self.rehearse(&id, commands);
@@ -534,7 +551,12 @@ impl Set {
             return;
         }
         let pod = Arc::clone(wanted);
-        self.name(id).next = Some(Next { pod: Arc::clone(&pod), stage: NextStage::Rehearsing(None) });
+        self.begin_rehearsal(pod, commands);
+    }
+
+    fn begin_rehearsal(&mut self, pod: Arc<Pod>, commands: &mut Vec<SetCommand>) {
+        let stage = NextStage::Rehearsing(None);
+        self.name(&pod.id).next = Some(Next { pod: Arc::clone(&pod), stage, takes_time: false });
         commands.push(SetCommand::Rehearse(pod));
     }
 
@@ -551,27 +573,40 @@ impl Set {
         }
     }
 
-    /// Starts what is wanted under a name that has nothing on the machine, if there is a place for it and those it comes after are
-    /// Ready.
+    /// Starts what is wanted under a name that has nothing on the machine. Where another version of it ran when the power went,
+    /// what is wanted is rehearsed first, and the other one runs unless that succeeds at once.
     fn start(&mut self, id: &PodId, commands: &mut Vec<SetCommand>) {
-        let wanted = self.names.get(id).and_then(|name| self.wanted(id, name));
-        let Some((_, pod)) = wanted.filter(|(_, pod)| self.has_place() && self.is_its_turn(pod)) else {
+        let Some(name) = self.names.get(id).filter(|name| name.instance.is_none()) else { return };
+        let Some((origin, wanted)) = self.wanted(id, name) else { return };
+        let (wanted, good) = (Arc::clone(wanted), self.last_good(origin, id).map(Arc::clone));
+        let ran = good.as_ref().is_some_and(|good| good.uid == wanted.uid);
+        let may_start = self.not_ready(&wanted).next().is_none() && (ran || !self.precedence.is_in_circle(id));
+        let good = good.filter(|_| !ran && !wanted.recreate);
+        match (&name.next, good) {
+            // A dropped version has to be gone, or there could be two of one uid.
+            (Some(next), _) if next.stage == NextStage::Dropped || next.pod.uid != wanted.uid => {}
+            (Some(next), Some(good)) if next.is_not_had(may_start) => self.start_good(good, commands),
+            (Some(next), Some(_)) if next.stage != NextStage::Ready => {}
+            (None, Some(good)) if self.precedence.is_in_circle(id) => self.start_good(good, commands),
+            (None, Some(_)) => self.begin_rehearsal(wanted, commands),
+            (_, _) if !may_start => {}
+            (Some(_), _) => {
+                let uid = wanted.uid.clone();
+                self.take_place(wanted, SetCommand::Proceed { uid }, commands);
+            }
+            (None, None) => self.take_place(Arc::clone(&wanted), SetCommand::Start(wanted), commands),
+        }
+    }
+
+    /// Gives a Pod the place of its name, if there is a place on the node.
+    fn take_place(&mut self, pod: Arc<Pod>, command: SetCommand, commands: &mut Vec<SetCommand>) {
+        if !self.has_place() {
             return;
-        };
-        let pod = Arc::clone(pod);
-        let name = self.name(id);
-        // A dropped version of the same uid has to be gone, or there would be two of it.
-        let is_rehearsed =
-            match name.next.take_if(|next| next.stage != NextStage::Dropped && next.pod.uid == pod.uid) {
-                Some(_) => true,
-                None if name.next.is_some() => return,
-                None => false,
-            };
-        name.instance = Some(Instance::new(Arc::clone(&pod)));
-        commands.push(match is_rehearsed {
-            true => SetCommand::Proceed { uid: pod.uid.clone() },
-            false => SetCommand::Start(pod),
-        });
+        }
+        let name = self.name(&pod.id);
+        name.next.take_if(|next| next.pod.uid == pod.uid);
+        name.instance = Some(Instance::new(pod));
+        commands.push(command);
     }
 
     /// A Pod that is being stopped still has its place.
@@ -581,9 +616,6 @@ impl Set {
     }
 }
 
-fn uids(pods: &[Arc<Pod>]) -> Vec<Uid> {
-    pods.iter().map(|pod| pod.uid.clone()).collect()
-}
-
+mod good;
 mod precedence;
 mod problems;

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use podkeep::manifest::{Pod, PodId, Uid};
-use podkeep::pod::set::{Problem, Set, SetCommand, SetEvent};
+use podkeep::pod::set::{Good, Problem, Set, SetCommand, SetEvent};
 use proptest::prelude::*;
 
-use super::{FOLDER, broken, gone, id, origin, plain, word, words};
+use super::{FOLDER, broken, gone, id, listed, origin, plain, word, words};
 
 /// The machine that carries out the commands, and the folder as far as it was told.
 struct Machine {
@@ -15,6 +15,8 @@ struct Machine {
     max: usize,
     pods: Vec<OnMachine>,
     files: BTreeMap<usize, Vec<Arc<Pod>>>,
+    /// What the disk has, by file.
+    good: BTreeMap<String, Vec<Good>>,
 }
 
 struct OnMachine {
@@ -22,10 +24,55 @@ struct OnMachine {
     /// It is not there yet, but for a rehearsal.
     rehearses: bool,
     ready: bool,
+    ran: bool,
     stopping: bool,
 }
 
 impl Machine {
+    fn new(max: Option<u32>) -> Machine {
+        Machine {
+            set: Set::new(&[FOLDER], max),
+            max: max.map_or(usize::MAX, |max| max as usize),
+            pods: Vec::new(),
+            files: BTreeMap::new(),
+            good: BTreeMap::new(),
+        }
+    }
+
+    fn do_one(&mut self, deed: &Deed) {
+        match deed {
+            Deed::Read(file, pods) => drop(self.file_is(*file, asked(pods))),
+            Deed::Break(file) => {
+                self.files.entry(*file).or_default();
+                let commands = self.tell(broken(&file.to_string()));
+                let only_told = commands.iter().all(|command| matches!(command, SetCommand::Report(_)));
+                assert!(only_told, "a broken file leads to {:?}", words(commands));
+            }
+            Deed::Remove(file) => drop(self.file_goes(*file)),
+            Deed::Rename(from, to) => self.rename(*from, *to),
+            Deed::PodGone(which) => drop(self.one_is_gone(*which)),
+            Deed::Rehearsal(which, fails) => drop(self.one_is_rehearsed(*which, *fails)),
+            Deed::TakesTime => drop(self.tell(SetEvent::TakesTime)),
+            Deed::Began(which) => drop(self.one_began(*which)),
+            Deed::Ready(which, ready) => drop(self.one_is_ready(*which, *ready)),
+        }
+    }
+
+    /// All Pods are gone, and what was saved comes back before the files are read.
+    fn lose_power(&mut self) {
+        let files = std::mem::take(&mut self.files);
+        let Machine { good, .. } = std::mem::replace(self, Machine::new(None));
+        self.good.clone_from(&good);
+        for (file, pods) in good {
+            self.tell(SetEvent::Restored { origin: origin(&file), pods });
+        }
+        let names: Vec<_> = files.keys().map(usize::to_string).collect();
+        for (file, pods) in files {
+            self.file_is(file, pods);
+        }
+        self.tell(listed(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+    }
+
     fn tell(&mut self, event: SetEvent) -> Vec<SetCommand> {
         let commands = self.set.step(event);
         for command in &commands {
@@ -47,10 +94,13 @@ impl Machine {
                     assert!(!one.stopping, "stopped twice");
                     one.stopping = true;
                 }
-                SetCommand::SaveGood { .. }
-                | SetCommand::ForgetGood { .. }
-                | SetCommand::SecretChanged(_)
-                | SetCommand::Report(_) => {}
+                SetCommand::SaveGood { origin, pods } => {
+                    self.good.insert(origin.file.display().to_string(), pods.clone());
+                }
+                SetCommand::ForgetGood { origin } => {
+                    self.good.remove(&origin.file.display().to_string());
+                }
+                SetCommand::Discard { .. } | SetCommand::SecretChanged(_) | SetCommand::Report(_) => {}
             }
         }
         commands
@@ -60,7 +110,8 @@ impl Machine {
         assert!(self.pods.iter().all(|one| one.pod.uid != pod.uid), "two of {}", word(&pod.uid));
         let is_twin = |one: &&OnMachine| one.pod.id == pod.id && one.rehearses == rehearses;
         assert_eq!(self.pods.iter().filter(is_twin).count(), 0, "two of {}", pod.id);
-        self.pods.push(OnMachine { pod: Arc::clone(pod), rehearses, ready: false, stopping: false });
+        let pod = Arc::clone(pod);
+        self.pods.push(OnMachine { pod, rehearses, ready: false, ran: false, stopping: false });
     }
 
     fn check_start(&self, pod: &Pod) {
@@ -113,7 +164,18 @@ impl Machine {
             .is_empty()
     }
 
+    fn one_began(&mut self, number: usize) -> bool {
+        let begins = |one: &OnMachine| !one.rehearses && !one.stopping && !one.ran;
+        let Some(at) = self.choose(number, begins) else { return false };
+        self.pods[at].ran = true;
+        let pod = Arc::clone(&self.pods[at].pod);
+        self.tell(SetEvent::Began { uid: pod.uid.clone(), id: pod.id.clone() });
+        true
+    }
+
     fn one_is_ready(&mut self, number: usize, ready: bool) -> bool {
+        // What is Ready has begun.
+        while ready && self.one_began(0) {}
         let changes = |one: &OnMachine| !one.rehearses && !one.stopping && one.ready != ready;
         let Some(at) = self.choose(number, changes) else { return false };
         self.pods[at].ready = ready;
@@ -122,13 +184,43 @@ impl Machine {
         true
     }
 
-    /// Everything goes well and to its end.
-    fn come_to_rest(&mut self) {
+    /// Everything goes well and to its end, but for rehearsals if they fail.
+    fn come_to_rest(&mut self, rehearsals_fail: bool) {
         loop {
             let goes_on = self.one_is_gone(0) || self.one_is_ready(0, true);
-            let rehearsals = (0..self.pods.len()).any(|number| self.one_is_rehearsed(number, false));
+            let rehearsals =
+                (0..self.pods.len()).any(|number| self.one_is_rehearsed(number, rehearsals_fail));
             if !goes_on && !rehearsals {
                 return;
+            }
+        }
+    }
+
+    /// What must hold when everything has gone well and to its end.
+    fn check_rest(&self) {
+        let names: BTreeSet<_> = self.files.values().flatten().map(|pod| pod.id.clone()).collect();
+        for one in &self.pods {
+            assert!(!one.stopping, "{} does not end", one.pod.id);
+            assert!(names.contains(&one.pod.id), "{} stays without a file", one.pod.id);
+        }
+        let running = self.pods.iter().filter(|one| !one.rehearses).count();
+        let is_full = running == self.max;
+        for id in &names {
+            let wanted = self.wanted(id);
+            let may_start = wanted.after.iter().all(|id| self.running(id).is_some());
+            let circle = self.set.problems().into_iter().find_map(|problem| match problem {
+                Problem::Circle { ids } if ids.contains(id) => Some(ids),
+                _ => None,
+            });
+            if may_start && circle.is_none() {
+                let is_there = |one: &OnMachine| one.pod.uid == wanted.uid;
+                assert!(
+                    self.running(id).is_some_and(is_there) || is_full && self.running(id).is_none(),
+                    "{id} is not what its owner asks for"
+                );
+            }
+            if let Some(ids) = circle {
+                assert!(ids.iter().all(|id| !self.wanted(id).after.is_empty()), "{ids:?} is no circle");
             }
         }
     }
@@ -165,6 +257,8 @@ enum Deed {
     Rename(usize, usize),
     PodGone(usize),
     Rehearsal(usize, bool),
+    TakesTime,
+    Began(usize),
     Ready(usize, bool),
 }
 
@@ -177,6 +271,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         2 => (0..4usize, 0..4usize).prop_map(|(from, to)| Deed::Rename(from, to)),
         3 => (0..4usize).prop_map(Deed::PodGone),
         3 => (0..4usize, prop::bool::ANY).prop_map(|(which, fails)| Deed::Rehearsal(which, fails)),
+        1 => Just(Deed::TakesTime),
+        3 => (0..4usize).prop_map(Deed::Began),
         3 => (0..4usize, prop::bool::weighted(0.7)).prop_map(|(which, ready)| Deed::Ready(which, ready)),
     ]
 }
@@ -212,50 +308,37 @@ proptest! {
         max in prop::option::of(1..4u32),
         deeds in prop::collection::vec(deed(), 1..60),
     ) {
-        let mut machine = Machine {
-            set: Set::new(&[FOLDER], max),
-            max: max.map_or(usize::MAX, |max| max as usize),
-            pods: Vec::new(),
-            files: BTreeMap::new(),
-        };
-        for deed in &deeds {
-            match deed {
-                Deed::Read(file, pods) => drop(machine.file_is(*file, asked(pods))),
-                Deed::Break(file) => {
-                    machine.files.entry(*file).or_default();
-                    let commands = machine.tell(broken(&file.to_string()));
-                    prop_assert!(commands.iter().all(|command| matches!(command, SetCommand::Report(_))));
-                }
-                Deed::Remove(file) => drop(machine.file_goes(*file)),
-                Deed::Rename(from, to) => machine.rename(*from, *to),
-                Deed::PodGone(which) => drop(machine.one_is_gone(*which)),
-                Deed::Rehearsal(which, fails) => drop(machine.one_is_rehearsed(*which, *fails)),
-                Deed::Ready(which, ready) => drop(machine.one_is_ready(*which, *ready)),
+        let mut machine = Machine::new(max);
+        deeds.iter().for_each(|deed| machine.do_one(deed));
+        machine.come_to_rest(false);
+        machine.check_rest();
+    }
+
+    #[test]
+    fn what_ran_comes_back_after_a_power_cut_whatever_can_be_prepared(
+        deeds in prop::collection::vec(deed(), 1..60),
+    ) {
+        let mut machine = Machine::new(None);
+        deeds.iter().for_each(|deed| machine.do_one(deed));
+        let owner = |machine: &Machine, id: &PodId| machine.set.origin(id).cloned();
+        let stays = |one: &&OnMachine| one.ran && !one.rehearses && !one.stopping;
+        let ran: Vec<_> = machine.pods.iter().filter(stays).map(|one| Arc::clone(&one.pod)).collect();
+        let ran: Vec<_> = ran.into_iter().map(|pod| (owner(&machine, &pod.id), pod)).collect();
+        machine.lose_power();
+        machine.come_to_rest(true);
+        for (file, pod) in &ran {
+            // Of two files the other one may have the name now, and the kubelet's way asks for no rehearsal.
+            let is_same = owner(&machine, &pod.id) == *file && file.is_some();
+            let asks_for_other = is_same && {
+                let wanted = machine.wanted(&pod.id);
+                wanted.uid != pod.uid && wanted.recreate
+            };
+            if is_same && !asks_for_other && pod.after.iter().all(|id| machine.running(id).is_some()) {
+                let is_back = machine.running(&pod.id).is_some_and(|one| one.pod.uid == pod.uid);
+                prop_assert!(is_back, "{} does not come back", word(&pod.uid));
             }
         }
-        machine.come_to_rest();
-        let names: BTreeSet<_> = machine.files.values().flatten().map(|pod| pod.id.clone()).collect();
-        for one in &machine.pods {
-            prop_assert!(!one.stopping, "{} does not end", one.pod.id);
-            prop_assert!(names.contains(&one.pod.id), "{} stays without a file", one.pod.id);
-        }
-        let running = machine.pods.iter().filter(|one| !one.rehearses).count();
-        let is_full = running == machine.max;
-        for id in &names {
-            let wanted = machine.wanted(id);
-            let may_start = wanted.after.iter().all(|id| machine.running(id).is_some());
-            let circle = machine.set.problems().into_iter().find_map(|problem| match problem {
-                Problem::Circle { ids } if ids.contains(id) => Some(ids),
-                _ => None,
-            });
-            if may_start && circle.is_none() {
-                let is_there = |one: &OnMachine| one.pod.uid == wanted.uid;
-                prop_assert!(machine.running(id).is_some_and(is_there) || is_full && machine.running(id).is_none(),
-                    "{id} is not what its owner asks for");
-            }
-            if let Some(ids) = circle {
-                prop_assert!(ids.iter().all(|id| !machine.wanted(id).after.is_empty()), "{ids:?} is no circle");
-            }
-        }
+        machine.come_to_rest(false);
+        machine.check_rest();
     }
 }

@@ -45,7 +45,10 @@ impl Precedence {
     /// Where nobody comes after anybody, there is nothing to be put together.
     pub fn may_change_by(&self, event: &SetEvent) -> bool {
         match event {
-            SetEvent::Restored { pods, .. } | SetEvent::FileRead { pods, .. } => {
+            SetEvent::Restored { pods, .. } => {
+                !self.is_empty() || pods.iter().any(|good| !good.pod.after.is_empty())
+            }
+            SetEvent::FileRead { pods, .. } => {
                 !self.is_empty() || pods.iter().any(|pod| !pod.after.is_empty())
             }
             SetEvent::FileGone { .. } | SetEvent::Listed { .. } => !self.is_empty(),
@@ -85,8 +88,10 @@ impl Set {
                 after.insert(id, pod.after.as_slice());
             }
         }
-        let asked_for = self.files.values().flat_map(|file| &file.pods);
-        let awaited = asked_for.flat_map(|pod| pod.after.iter().cloned()).collect();
+        let files = || self.files.values();
+        let good = files().flat_map(|file| &file.good).map(|good| &good.pod);
+        let may_start = files().flat_map(|file| &file.pods).chain(good);
+        let awaited = may_start.flat_map(|pod| pod.after.iter().cloned()).collect();
         Precedence::new(awaited, &after)
     }
 

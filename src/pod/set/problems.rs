@@ -97,7 +97,7 @@ impl Set {
             return None;
         }
         let (id, origin) = (id.clone(), origin.clone());
-        if let Some(message) = self.not_replaced(&id) {
+        if let Some(message) = self.not_replaced(&id).filter(|_| is_there) {
             return Some(Problem::NotReplaced { message: message.to_owned(), id, origin });
         }
         if !self.is_its_turn(pod) {
