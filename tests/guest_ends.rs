@@ -140,6 +140,33 @@ fn a_node_that_ends_stops_critical_pods_last_and_keeps_to_its_time() {
     assert_eq!(written, "plain\nplain ends\ncritical\ncritical ends\n");
 }
 
+/// Waits until the traces of a run are thrown away.
+fn wait_thrown_away(trash: &mut inotify::Inotify) {
+    let is_run = |event: inotify::Event<&std::ffi::OsStr>| {
+        event.name.is_some_and(|name| name.as_encoded_bytes().starts_with(b"writable."))
+    };
+    while !trash.read_events_blocking(&mut [0; 4096]).unwrap().any(is_run) {}
+}
+
+#[test]
+fn last_words_outlive_a_worker_that_is_killed_while_it_clears_away() {
+    let node = Node::start(Options::default());
+    let mut trash = inotify::Inotify::init().unwrap();
+    trash.watches().add(node.root().join("trash"), inotify::WatchMask::MOVED_TO).unwrap();
+    for round in 0..6 {
+        let pod = format!("words{round}");
+        let script = "echo bye > /dev/termination-log; exit 3";
+        node.manifest(&format!("{pod}.yaml"), &job(&pod, script));
+        let worker = wait_until("a worker", || node.worker());
+        // It has not written down by then how the run ended, or has just done so.
+        wait_thrown_away(&mut trash);
+        harness::kill(worker, rustix::process::Signal::KILL);
+        node.wait_for("the Pod has failed", |list| (list.pod(&pod)?.phase() == "Failed").then_some(()));
+        let list = node.list();
+        assert_eq!(list.pod(&pod).unwrap().container("main").unwrap().message(), "bye\n");
+    }
+}
+
 #[test]
 fn last_words_come_from_the_file_or_where_asked_from_the_log() {
     let node = Node::start(Options::default());

@@ -114,29 +114,50 @@ impl Worker {
 
     /// Nothing runs any more: counters are read, the last output is written, and the run's traces go.
     fn cleared(&mut self, number: PodNumber, container: Index) -> Result<()> {
-        let oom_killed = self.remove_group(number, container);
+        let oom_killed = self.is_oom_killed(number, container);
         self.finish_output(number, container)?;
         let message = self.last_words(number, container);
+        self.keep_last_words(number, container, oom_killed, message);
+        self.remove_group(number, container);
         self.give_up_run(number, container)?;
-        self.tell(number, Event::Cleared { container, oom_killed, message });
+        self.tell(number, Event::Cleared { container });
         Ok(())
     }
 
-    /// Says whether the kernel had to kill for want of memory: known only as long as the cgroup is there.
-    fn remove_group(&mut self, number: PodNumber, container: Index) -> bool {
-        let Some(run) = self.pods.get_mut(&number) else { return false };
-        let name = run.name_of(container);
-        let Some(group) = run.containers.get_mut(container).and_then(|c| c.group.take()) else {
-            return false;
+    /// Writes down what goes with the run's traces, if there is anything: a worker that is killed before the end of this turn leaves
+    /// a successor who could find none of it.
+    fn keep_last_words(
+        &mut self,
+        number: PodNumber,
+        container: Index,
+        oom_killed: bool,
+        message: Option<String>,
+    ) {
+        let Some(run) = self.pods.get_mut(&number).filter(|_| oom_killed || message.is_some()) else {
+            return;
         };
+        run.machine.note_last_words(container, oom_killed, message);
+        self.save_state_of(number);
+    }
+
+    /// Whether the kernel had to kill for want of memory: known only as long as the cgroup is there.
+    fn is_oom_killed(&self, number: PodNumber, container: Index) -> bool {
+        let Some(run) = self.pods.get(&number) else { return false };
+        let Some(group) = run.containers.get(container).and_then(|c| c.group.as_ref()) else { return false };
         let kills = group.oom_kills().unwrap_or_else(|error| {
-            log::warn!("{name}: {:#}", anyhow::Error::from(error));
+            log::warn!("{}: {:#}", run.name_of(container), anyhow::Error::from(error));
             0
         });
-        if let Err(error) = group.remove() {
+        kills > 0
+    }
+
+    fn remove_group(&mut self, number: PodNumber, container: Index) {
+        let Some(run) = self.pods.get_mut(&number) else { return };
+        let name = run.name_of(container);
+        let group = run.containers.get_mut(container).and_then(|c| c.group.take());
+        if let Some(Err(error)) = group.map(|group| group.remove()) {
             log::error!("{name}: {:#}", anyhow::Error::from(error));
         }
-        kills > 0
     }
 
     /// Removes what this run has left behind: its process' traces here, its pipes, its writable layer.

@@ -70,12 +70,10 @@ pub enum Event {
     PauseEnded {
         message: String,
     },
-    /// The rest of the container's cgroup has ended too; its cgroup, root file system and pipes are gone.
+    /// The rest of the container's cgroup has ended too; its cgroup, root file system and pipes are gone. What went with them was
+    /// [noted](super::Machine::note_last_words) before.
     Cleared {
         container: Index,
-        oom_killed: bool,
-        /// What the run has left as its last words.
-        message: Option<String>,
     },
     /// Processes that SIGKILL has not ended, in words: PID and wait channel of each.
     Stuck {

@@ -351,9 +351,7 @@ impl Machine {
                 }
             }
             Event::PauseEnded { message } => self.pause_ended(&message),
-            Event::Cleared { container, oom_killed, message } => {
-                self.cleared(container, oom_killed, message, now);
-            }
+            Event::Cleared { container } => self.cleared(container, now),
             Event::Stuck { container, processes } => self.stuck(container, processes),
             Event::HookEnded { container, attempt, hook, error } => {
                 self.hook_ended(container, attempt, hook, error, now, todo);
@@ -534,18 +532,27 @@ impl Machine {
         }
     }
 
-    fn cleared(&mut self, container: Index, oom_killed: bool, message: Option<String>, now: BootTime) {
+    /// What is known of a run's end only until it is cleared away: whether the kernel killed for want of memory, and what the run has
+    /// left as its last words. To be saved before anything is cleared away.
+    pub fn note_last_words(&mut self, container: Index, oom_killed: bool, message: Option<String>) {
+        let share = MAX_WORDS_OF_POD / self.pod.containers.len();
+        let Some(c) = self.state.containers.get_mut(container) else { return };
+        let Stage::Clearing { end, .. } = &mut c.stage else { return };
+        // A worker before this one may have noted it, and cleared away half.
+        end.oom_killed |= oom_killed;
+        if let Some(mut words) = message {
+            words.truncate(words.floor_char_boundary(share));
+            end.last_words = Some(words);
+        }
+    }
+
+    fn cleared(&mut self, container: Index, now: BootTime) {
         let pace = self.pace();
         let after = self.after(container);
         let stage = self.state.stage;
-        let share = MAX_WORDS_OF_POD / self.pod.containers.len();
         let Some(c) = self.state.containers.get_mut(container) else { return };
         let Stage::Clearing { end, .. } = &c.stage else { return };
-        let last_words = message.map(|mut words| {
-            words.truncate(words.floor_char_boundary(share));
-            words
-        });
-        let end = Termination { oom_killed, last_words, ..end.clone() };
+        let end = end.clone();
         // An init container that was passed has succeeded, whatever a new worker could see of it.
         let is_passed = c.passed && self.pod.containers[container].role == Role::Init;
         let is_wanted = !matches!(stage, PodStage::Restarting { .. }) && !is_ending(stage);

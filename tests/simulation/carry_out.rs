@@ -177,13 +177,12 @@ impl World {
         };
         self.answers.retain(|(_, event)| !is_its(event));
         let at = self.soon(resists);
-        let oom_killed = self.random.one_in(10);
         if let Some(group) = &mut self.groups[container] {
             // Broken by a `started` that clears away at once what starts while the Pod is stopping: found.
             assert!(group.exit.is_some() || group.exec_fails, "what is cleared away has ended");
             group.killed = Some(self.now);
         }
-        self.answers.push((at, Event::Cleared { container, oom_killed, message: None }));
+        self.answers.push((at, Event::Cleared { container }));
     }
 
     fn diagnose(&mut self, container: usize) {

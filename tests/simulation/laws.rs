@@ -90,6 +90,29 @@ impl World {
         );
     }
 
+    /// Of a run that is cleared away, and that the machine knows of: whether the kernel killed in it for want of memory.
+    pub fn is_end_for_want_of_memory(&self, event: &Event) -> Option<bool> {
+        let Event::Cleared { container } = *event else { return None };
+        let group = self.groups[container].as_ref()?;
+        let is_known = group.run.attempt == self.machine.attempt(container);
+        self.machine.end_of(container).filter(|_| is_known).map(|_| group.out_of_memory)
+    }
+
+    pub fn check_memory(&self, event: &Event, expected: Option<bool>) {
+        let (Event::Cleared { container }, Some(expected)) = (event, expected) else { return };
+        let status = self.machine.status().containers.swap_remove(*container);
+        let end = match &status.state {
+            ContainerState::Terminated(end) => Some(end),
+            _ => status.last.as_ref(),
+        };
+        // Broken by removing the cgroup before its end was written down: found.
+        assert_eq!(
+            end.map(|end| end.oom_killed),
+            Some(expected),
+            "why a run ended outlives the worker that cleared it"
+        );
+    }
+
     pub fn check_asked(&mut self, command: &Command) {
         let (Command::FindImage { container } | Command::Start { container, .. }) = *command else { return };
         // Broken by not ending containers in `CrashBackOff` in `stop_containers`: found.

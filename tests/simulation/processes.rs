@@ -26,6 +26,9 @@ pub struct Group {
     pub doomed: bool,
     /// The machine has been told so while it knew that this runs.
     pub told_of_doom: bool,
+    /// The kernel has killed in it for want of memory: seen only until the cgroup is gone.
+    pub out_of_memory: bool,
+    pub is_removed: bool,
 }
 
 pub fn pause_ended() -> Event {
@@ -57,6 +60,8 @@ impl World {
             asked_about: false,
             doomed: false,
             told_of_doom: false,
+            out_of_memory: self.random.one_in(10),
+            is_removed: false,
         });
         exec_fails
     }

@@ -33,7 +33,8 @@ impl World {
 
     /// Tells of every process on record, and of the one that only the journal knows.
     fn adopt(&mut self, todo: &mut Vec<Command>) {
-        let before = self.journal.take().map(|(container, run)| {
+        let unwritten = self.journal.take().filter(|(container, run)| self.records[*container] != Some(*run));
+        let before = unwritten.map(|(container, run)| {
             // Before anything else: the journal has room for one, and this worker may start the next.
             self.saved.records[container] = Some(run);
             (container, self.records[container].replace(run))

@@ -26,6 +26,13 @@ impl Saved {
 
 impl World {
     pub fn save(&mut self) {
+        self.write_down();
+        self.journal = None;
+        self.unacknowledged.clear();
+    }
+
+    /// In the middle of a turn: nothing is acknowledged.
+    fn write_down(&mut self) {
         self.saved = Saved {
             state: self.machine.state().clone(),
             records: self.records.clone(),
@@ -33,13 +40,24 @@ impl World {
             stopping: self.stopping,
             whole: self.whole.clone(),
         };
-        self.journal = None;
-        self.unacknowledged.clear();
+    }
+
+    /// What is known only until the cgroup is gone is written down before. Says whether the worker is still alive then.
+    pub fn clear_away(&mut self, container: usize) -> bool {
+        let Some(group) = &mut self.groups[container] else { return true };
+        let out_of_memory = group.out_of_memory && !group.is_removed;
+        group.is_removed = true;
+        self.machine.note_last_words(container, out_of_memory, None);
+        if out_of_memory {
+            self.write_down();
+        }
+        self.calm || !self.random.one_in(30)
     }
 
     /// Tells the machine what happened, and holds what it asks for against the laws.
     pub fn step(&mut self, event: Event) -> Vec<Command> {
         self.count_step();
+        let is_out_of_memory = self.is_end_for_want_of_memory(&event);
         self.note(&event);
         let survival = self.machine.survival();
         let before = self.machine.status();
@@ -54,6 +72,7 @@ impl World {
         self.check_status(&event);
         self.check_conditions(&before, &event);
         self.check_cause(&event, &running);
+        self.check_memory(&event, is_out_of_memory);
         for command in &commands {
             self.check_asked(command);
         }

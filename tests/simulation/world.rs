@@ -262,6 +262,11 @@ impl World {
 
     /// Something happens to the Pod. Its worker may die over it, and not every step is the last of its turn.
     pub fn happens(&mut self, event: Event) {
+        if let Event::Cleared { container } = event
+            && !self.clear_away(container)
+        {
+            return self.take_over();
+        }
         let commands = self.step(event);
         if !self.carry_out(commands) {
             return self.take_over();

@@ -55,8 +55,7 @@ fn a_crash_loop_waits_0_10_20_to_300_seconds_and_starts_afresh_after_ten_minutes
             now = now + Duration::from_secs(601);
         }
         machine.step(Event::Exited { container: 0, exit: Exit::Code(1) }, now);
-        let mut commands =
-            machine.step(Event::Cleared { container: 0, oom_killed: false, message: None }, now);
+        let mut commands = machine.step(Event::Cleared { container: 0 }, now);
         let due = machine.deadline().unwrap_or(now);
         waited.push((due - now).as_secs());
         if due > now {
@@ -236,7 +235,7 @@ fn initialized(grace: u64, change: fn(Spec) -> Spec) -> Machine {
     assert_eq!(commands, [start(0)]);
     machine.step(started(0), at(0));
     machine.step(Event::Exited { container: 0, exit: Exit::Code(0) }, at(1));
-    let next = machine.step(Event::Cleared { container: 0, oom_killed: false, message: None }, at(1));
+    let next = machine.step(Event::Cleared { container: 0 }, at(1));
     assert_eq!(next, [start(1)]);
     for container in 1..4 {
         machine.step(started(container), at(1));
@@ -247,7 +246,7 @@ fn initialized(grace: u64, change: fn(Spec) -> Spec) -> Machine {
 
 fn end(machine: &mut Machine, container: Index, code: u8, now: BootTime) -> Vec<Command> {
     machine.step(Event::Exited { container, exit: Exit::Code(code) }, now);
-    machine.step(Event::Cleared { container, oom_killed: false, message: None }, now)
+    machine.step(Event::Cleared { container }, now)
 }
 
 #[test]
@@ -520,7 +519,7 @@ fn a_reboot_counts_one_restart_for_what_ran_and_none_for_what_did_not() {
 fn a_reboot_does_not_count_a_run_that_never_began() {
     let mut before = running(30);
     before.step(Event::Exited { container: 0, exit: Exit::Code(1) }, at(1));
-    before.step(Event::Cleared { container: 0, oom_killed: false, message: None }, at(1));
+    before.step(Event::Cleared { container: 0 }, at(1));
     assert_eq!(before.status().containers[0].restart_count, 1, "its next run is decided");
     let boot = |before: &Machine| {
         Machine::after_reboot(Arc::clone(before.pod()), before.survival(), Settings::default(), at(0))
@@ -539,7 +538,7 @@ fn a_run_that_began_and_ended_unseen_counts_for_the_back_off() {
     machine.step(Event::Adopted { container: 0, attempt: 1, pid: 9 }, at(3));
     assert_eq!(machine.status().containers[0].last.as_ref().map(|end| end.exit), Some(Exit::Unknown));
     machine.step(Event::Exited { container: 0, exit: Exit::Code(1) }, at(4));
-    machine.step(Event::Cleared { container: 0, oom_killed: false, message: None }, at(4));
+    machine.step(Event::Cleared { container: 0 }, at(4));
     assert_eq!(machine.deadline(), Some(at(14)));
 }
 
@@ -565,10 +564,7 @@ fn the_end_of_the_pause_process_is_the_reason_of_the_ends_that_come_of_it_and_of
     };
     assert_eq!(causes(&machine), [Some("gone".to_owned()), None]);
     // It runs again, and is killed by somebody else.
-    assert_eq!(
-        machine.step(Event::Cleared { container: 0, oom_killed: false, message: None }, at(1)),
-        [Command::FindImage { container: 0 }]
-    );
+    assert_eq!(machine.step(Event::Cleared { container: 0 }, at(1)), [Command::FindImage { container: 0 }]);
     machine.step(ready(0), at(1));
     machine.step(Event::Started { container: 0, pid: 8 }, at(1));
     machine.step(killed(0), at(2));
@@ -583,7 +579,8 @@ fn last_words_stay_with_their_run_and_have_an_equal_share_of_12_kib() {
     let mut run = |words: Option<String>| {
         machine.step(Event::Started { container: 0, pid: 7 }, at(0));
         machine.step(Event::Exited { container: 0, exit: Exit::Code(1) }, at(0));
-        machine.step(Event::Cleared { container: 0, oom_killed: false, message: words }, at(0));
+        machine.note_last_words(0, false, words);
+        machine.step(Event::Cleared { container: 0 }, at(0));
         let status = machine.status().containers.swap_remove(0);
         machine.step(Event::Tick, at(10));
         machine.step(ready(0), at(10));
@@ -594,4 +591,22 @@ fn last_words_stay_with_their_run_and_have_an_equal_share_of_12_kib() {
     // Of two containers, each has 6,144 bytes; no letter is cut in two.
     let long = format!("x{}", "é".repeat(5000));
     assert_eq!(run(Some(long.clone())), Some(long[..6143].to_owned()));
+}
+
+#[test]
+fn last_words_outlive_a_worker_that_dies_while_it_clears_away() {
+    let mut machine = running(30);
+    machine.step(Event::Exited { container: 0, exit: Exit::Code(1) }, at(1));
+    machine.note_last_words(0, true, Some("no disk".to_owned()));
+    let saved = serde_json::to_string(machine.state()).unwrap();
+    let state = serde_json::from_str(&saved).unwrap();
+    let mut next =
+        Machine::resume(Arc::clone(machine.pod()), state, Settings::default(), at(2)).expect("it fits");
+    assert_eq!(next.begin(), [Command::Clear { container: 0 }]);
+    next.step(Event::Tick, at(2));
+    // The cgroup and the file are gone.
+    next.note_last_words(0, false, None);
+    next.step(Event::Cleared { container: 0 }, at(2));
+    let last = next.status().containers.swap_remove(0).last.unwrap();
+    assert_eq!((last.reason(), last.message().as_deref()), ("OOMKilled", Some("no disk")));
 }
