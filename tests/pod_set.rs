@@ -1,5 +1,7 @@
 //! The set of Pods: examples from daily use, and laws that hold whatever happens in whatever order.
 
+#[path = "pod_set/scale.rs"]
+mod scale;
 #[path = "pod_set/world.rs"]
 mod world;
 
@@ -71,11 +73,11 @@ fn holding(file: &str, pods: Vec<Arc<Pod>>) -> SetEvent {
 }
 
 fn rehearsed(text: &str) -> SetEvent {
-    SetEvent::Rehearsed { uid: uid(text) }
+    SetEvent::Rehearsed { uid: uid(text), id: pod(text).id.clone() }
 }
 
 fn rehearsal_failed(text: &str, why: &str) -> SetEvent {
-    SetEvent::RehearsalFailed { uid: uid(text), message: why.to_owned() }
+    SetEvent::RehearsalFailed { uid: uid(text), id: pod(text).id.clone(), message: why.to_owned() }
 }
 
 fn is_ready(text: &str, ready: bool) -> SetEvent {
@@ -132,7 +134,7 @@ fn adopted(text: &str) -> SetEvent {
 }
 
 fn pod_gone(text: &str) -> SetEvent {
-    SetEvent::PodGone { uid: uid(text) }
+    SetEvent::PodGone { uid: uid(text), id: pod(text).id.clone() }
 }
 
 fn set() -> Set {

@@ -204,8 +204,10 @@ pub fn news_for_set(machine: &Machine, before: [bool; 2], rehearsal: Option<Rehe
     let (uid, id) = (&machine.pod().uid, &machine.pod().id);
     let of_rehearsal = match machine.rehearsal() {
         now if now == rehearsal => None,
-        Some(Rehearsal::Passed) => Some(SetEvent::Rehearsed { uid: uid.clone() }),
-        Some(Rehearsal::Failed(message)) => Some(SetEvent::RehearsalFailed { uid: uid.clone(), message }),
+        Some(Rehearsal::Passed) => Some(SetEvent::Rehearsed { uid: uid.clone(), id: id.clone() }),
+        Some(Rehearsal::Failed(message)) => {
+            Some(SetEvent::RehearsalFailed { uid: uid.clone(), id: id.clone(), message })
+        }
         Some(Rehearsal::Open) | None => None,
     };
     let [had_run, was_ready] = before;

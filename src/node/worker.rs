@@ -442,15 +442,15 @@ impl Worker {
     fn forget(&mut self, number: PodNumber) {
         let Some(run) = self.pods.remove(&number) else { return };
         self.note_last_use(run.image_ids().collect());
-        let uid = run.uid().clone();
-        log::info!("{}: gone", run.pod().id);
+        let (uid, id) = (run.uid().clone(), run.pod().id.clone());
+        log::info!("{id}: gone");
         self.numbers.remove(&uid);
         self.deadlines.set(number, None);
         self.unsaved.remove(&number);
         self.weigh_class(run.qos);
         self.sweep_logs();
         self.go_on_shutting_down(Some(&uid));
-        let commands = self.set.step(SetEvent::PodGone { uid });
+        let commands = self.set.step(SetEvent::PodGone { uid, id });
         // Its manifest still asks for a Pod that is stopped with all others.
         if self.ending != Some(Ending::Stop) {
             self.heed_set(commands);

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use good::Good;
-use precedence::Precedence;
+use precedence::{Ends, Precedence};
 pub use problems::Problem;
+use problems::Subject;
 
 use super::secrets::Secrets;
 use crate::manifest::{ObjectId, Pod, PodId, Secret, Uid};
@@ -71,10 +72,12 @@ pub enum SetEvent {
     /// The new version of a Pod could be prepared, and its images are there.
     Rehearsed {
         uid: Uid,
+        id: PodId,
     },
     /// It could not, as things are; the node tries again by itself.
     RehearsalFailed {
         uid: Uid,
+        id: PodId,
         message: String,
     },
     /// All that could be found out at once was: what is still being rehearsed takes its time.
@@ -93,6 +96,7 @@ pub enum SetEvent {
     /// Everything of this Pod is off the machine: its name and its place are free.
     PodGone {
         uid: Uid,
+        id: PodId,
     },
 }
 
@@ -144,6 +148,9 @@ pub enum StopReason {
 }
 
 /// The wanted Pods of all sources, and those on the machine.
+///
+/// With a thousand Pods, not each one's step is everyone's business: whom an event touches is found out, and only those are looked
+/// at.
 #[derive(Debug)]
 pub struct Set {
     max_pods: Option<u32>,
@@ -152,11 +159,12 @@ pub struct Set {
     files: BTreeMap<Origin, File>,
     names: BTreeMap<PodId, Name>,
     precedence: Precedence,
+    ends: Ends,
     secrets: Secrets,
     /// Counts names up, so that those that wait for a place are served in order.
     next_turn: u64,
     /// What was reported and still holds.
-    reported: Vec<Problem>,
+    reported: BTreeMap<Subject, Vec<Problem>>,
 }
 
 /// What one file asks for.
@@ -164,6 +172,8 @@ pub struct Set {
 struct File {
     /// What it said when it was last in order.
     pods: Vec<Arc<Pod>>,
+    /// Their places, by id.
+    by_id: Vec<usize>,
     /// The last good version of each of them, as it is saved.
     good: Vec<Good>,
     is_saved: bool,
@@ -234,10 +244,27 @@ impl Instance {
     }
 }
 
+impl File {
+    /// Makes `pods` what it asks for; what it asked for before.
+    fn ask(&mut self, pods: Vec<Arc<Pod>>) -> Vec<Arc<Pod>> {
+        self.by_id = (0..pods.len()).collect();
+        order::sort_by(&mut self.by_id, |a, b| pods[*a].id.cmp(&pods[*b].id));
+        mem::replace(&mut self.pods, pods)
+    }
+
+    fn place(&self, id: &PodId) -> Option<usize> {
+        let found = self.by_id.binary_search_by(|place| self.pods[*place].id.cmp(id));
+        found.ok().map(|at| self.by_id[at])
+    }
+
+    fn asked(&self, id: &PodId) -> Option<&Arc<Pod>> {
+        self.place(id).map(|place| &self.pods[place])
+    }
+}
+
 impl Name {
-    fn has(&self, uid: &Uid) -> bool {
-        let instance = self.instance.iter().map(|instance| &instance.pod);
-        instance.chain(self.next.iter().map(|next| &next.pod)).any(|pod| pod.uid == *uid)
+    fn is_empty(&self) -> bool {
+        self.claimants.is_empty() && self.instance.is_none() && self.next.is_none()
     }
 }
 
@@ -251,35 +278,28 @@ impl Set {
             files: BTreeMap::new(),
             names: BTreeMap::new(),
             precedence: Precedence::default(),
+            ends: Ends::default(),
             secrets: Secrets::default(),
             next_turn: 0,
-            reported: Vec::new(),
+            reported: BTreeMap::new(),
         }
     }
 
     /// Takes one event and says what follows from it, in order.
     pub fn step(&mut self, event: SetEvent) -> Vec<SetCommand> {
         let mut commands = Vec::new();
-        let changes_precedence = self.precedence.may_change_by(&event);
-        // Who comes after whom is everybody's business: a circle that is open again holds up nobody any more.
-        let touched = if changes_precedence { None } else { self.touched(&event) };
+        let mut touched = self.touched(&event);
+        let file = match &event {
+            SetEvent::FileRead { origin, .. } | SetEvent::FileBroken { origin, .. } => Some(origin.clone()),
+            _ => None,
+        };
         match event {
-            SetEvent::Readiness { uid, id, ready } => {
-                self.note_readiness(&uid, &id, ready);
-                // With a thousand Pods, not each one's step is everyone's business.
-                if !self.precedence.is_awaited(&id) {
-                    return commands;
-                }
-            }
-            SetEvent::Began { uid, id } => {
-                self.note_begun(&uid, &id);
-                self.keep_good(&[id], &mut commands);
-                return commands;
-            }
-            SetEvent::TakesTime => self.note_what_takes_time(),
-            SetEvent::Rehearsed { uid } => self.rehearsed(&uid, NextStage::Ready),
-            SetEvent::RehearsalFailed { uid, message } => {
-                self.rehearsed(&uid, NextStage::Rehearsing(Some(message)));
+            SetEvent::Readiness { uid, id, ready } => self.note_readiness(&uid, &id, ready),
+            SetEvent::Began { uid, id } => self.note_begun(&uid, &id),
+            SetEvent::TakesTime => self.note_what_takes_time(&mut touched),
+            SetEvent::Rehearsed { uid, id } => self.rehearsed(&uid, &id, NextStage::Ready),
+            SetEvent::RehearsalFailed { uid, id, message } => {
+                self.rehearsed(&uid, &id, NextStage::Rehearsing(Some(message)));
             }
             SetEvent::Restored { origin, pods } => self.restored(origin, pods),
             SetEvent::Adopted { pod, stopping, ready, ran } => self.adopted(pod, stopping, ready, ran),
@@ -292,44 +312,41 @@ impl Set {
             SetEvent::FileGone { origin } => self.file_gone(&origin, &mut commands),
             SetEvent::Listed { source, files } => self.listed(source, &files, &mut commands),
             SetEvent::Unlistable { source } => self.release(source),
-            SetEvent::PodGone { uid } => self.pod_gone(&uid, &mut commands),
+            SetEvent::PodGone { uid, id } => self.pod_gone(&uid, &id, &mut touched, &mut commands),
         }
-        if changes_precedence {
-            self.precedence = self.precedence_now();
+        if touched.is_empty() && file.is_none() {
+            return commands;
         }
-        let touched = touched.unwrap_or_else(|| self.names.keys().cloned().collect());
+        self.see_circles(&mut touched);
         self.keep_good(&touched, &mut commands);
-        self.heed_wishes(touched, &mut commands);
+        self.heed_wishes(&mut touched, &mut commands);
         self.stop_those_that_may(&mut commands);
-        self.start_wanted(&mut commands);
-        self.names
-            .retain(|_, name| !name.claimants.is_empty() || name.instance.is_some() || name.next.is_some());
-        self.report_new(&mut commands);
+        self.start_wanted(&touched, &mut commands);
+        for id in &touched {
+            if self.names.get(id).is_some_and(Name::is_empty) {
+                self.names.remove(id);
+            }
+        }
+        self.report_new(file, &touched, &mut commands);
         commands
     }
 
-    /// The names whose Pods an event may make unwanted, some more than once; `None` for all. With a thousand Pods, not all are
-    /// asked whenever one file changes.
-    fn touched(&self, event: &SetEvent) -> Option<Vec<PodId>> {
+    /// The names of which an event may change what becomes of them.
+    fn touched(&self, event: &SetEvent) -> BTreeSet<PodId> {
         let ids = |pods: &[Arc<Pod>]| pods.iter().map(|pod| pod.id.clone()).collect::<Vec<_>>();
         let asked_by = |origin: &Origin| self.files.get(origin).map_or_else(Vec::new, |file| ids(&file.pods));
-        Some(match event {
+        order::set(match event {
             SetEvent::Restored { pods, .. } => pods.iter().map(|good| good.pod.id.clone()).collect(),
             SetEvent::FileRead { origin, pods, .. } => [asked_by(origin), ids(pods)].concat(),
             SetEvent::FileBroken { origin, .. } | SetEvent::FileGone { origin } => asked_by(origin),
             SetEvent::Adopted { pod, .. } => vec![pod.id.clone()],
-            SetEvent::PodGone { uid }
-            | SetEvent::Rehearsed { uid }
-            | SetEvent::RehearsalFailed { uid, .. } => self
-                .names
-                .iter()
-                .find(|(_, name)| name.has(uid))
-                .map(|(id, _)| id.clone())
-                .into_iter()
-                .collect(),
+            SetEvent::PodGone { id, .. }
+            | SetEvent::Rehearsed { id, .. }
+            | SetEvent::RehearsalFailed { id, .. }
+            | SetEvent::Began { id, .. } => vec![id.clone()],
             SetEvent::Readiness { id, .. } => self.those_after(id),
-            SetEvent::Began { .. } | SetEvent::TakesTime => Vec::new(),
-            SetEvent::Listed { .. } | SetEvent::Unlistable { .. } => return None,
+            SetEvent::TakesTime => Vec::new(),
+            SetEvent::Listed { .. } | SetEvent::Unlistable { .. } => self.names.keys().cloned().collect(),
         })
     }
 
@@ -351,6 +368,7 @@ impl Set {
         let pods: Vec<_> = good.iter().map(|good| Arc::clone(&good.pod)).collect();
         let ids: Vec<_> = pods.iter().map(|pod| pod.id.clone()).collect();
         self.claim(&origin, pods);
+        good.iter().for_each(|good| self.precedence.add(&good.pod));
         let file = self.files.entry(origin).or_default();
         file.good = good;
         file.is_saved = true;
@@ -365,8 +383,14 @@ impl Set {
         let id = pod.id.clone();
         let name = self.name(&id);
         let orphan = name.claimants.is_empty();
-        let course = if stopping { Course::Stops } else { Course::Stays };
-        name.instance.get_or_insert(Instance { course, ready, ran, orphan, ..Instance::new(pod) });
+        if name.instance.is_none() {
+            let course = if stopping { Course::Stops } else { Course::Stays };
+            name.instance = Some(Instance { course, ready, ran, orphan, ..Instance::new(Arc::clone(&pod)) });
+            if stopping {
+                self.ends.begins(&pod);
+                self.ends.stops(&id);
+            }
+        }
         self.prefer_the_running(&id);
     }
 
@@ -381,6 +405,8 @@ impl Set {
     fn hold_secrets(&mut self, origin: &Origin, secrets: Vec<Arc<Secret>>, commands: &mut Vec<SetCommand>) {
         let changed = self.secrets.file_read(origin, secrets);
         commands.extend(changed.into_iter().map(SetCommand::SecretChanged));
+        let duplicates = self.secrets.duplicates(|kept, other| kept != other);
+        self.report(Subject::Secrets, duplicates, commands);
     }
 
     fn file_broken(&mut self, origin: Origin, message: String) {
@@ -392,7 +418,9 @@ impl Set {
     fn file_gone(&mut self, origin: &Origin, commands: &mut Vec<SetCommand>) {
         self.claim(origin, Vec::new());
         self.hold_secrets(origin, Vec::new(), commands);
+        self.reported.remove(&Subject::File(origin.clone()));
         let Some(file) = self.files.remove(origin).filter(|file| file.is_saved) else { return };
+        file.good.iter().for_each(|good| self.precedence.remove(&good.pod));
         commands.push(SetCommand::ForgetGood { origin: origin.clone() });
         commands.extend(file.good.iter().map(Good::discarded));
     }
@@ -416,21 +444,32 @@ impl Set {
     }
 
     /// What comes next under the same name has the place before all that wait.
-    fn pod_gone(&mut self, uid: &Uid, commands: &mut Vec<SetCommand>) {
-        let Some((id, name)) = self.names.iter_mut().find(|(_, name)| name.has(uid)) else { return };
-        name.instance.take_if(|instance| instance.pod.uid == *uid);
+    fn pod_gone(
+        &mut self,
+        uid: &Uid,
+        id: &PodId,
+        touched: &mut BTreeSet<PodId>,
+        commands: &mut Vec<SetCommand>,
+    ) {
+        let Some(name) = self.names.get_mut(id) else { return };
         name.next.take_if(|next| next.pod.uid == *uid);
-        if name.instance.is_none() {
-            let id = id.clone();
-            self.start(&id, commands);
+        if let Some(gone) = name.instance.take_if(|instance| instance.pod.uid == *uid) {
+            self.ends.is_gone(&gone);
+            touched.extend(self.those_after(id));
+            if self.max_pods.is_some() {
+                touched.extend(
+                    self.names.iter().filter(|(_, name)| name.instance.is_none()).map(|(id, _)| id.clone()),
+                );
+            }
         }
+        self.start(id, commands);
     }
 
-    fn rehearsed(&mut self, uid: &Uid, stage: NextStage) {
-        let next = self.names.values_mut().filter_map(|name| name.next.as_mut());
-        let mut next =
-            next.filter(|next| next.pod.uid == *uid && matches!(next.stage, NextStage::Rehearsing(_)));
-        if let Some(next) = next.next() {
+    fn rehearsed(&mut self, uid: &Uid, id: &PodId, stage: NextStage) {
+        let next = self.names.get_mut(id).and_then(|name| name.next.as_mut());
+        if let Some(next) =
+            next.filter(|next| next.pod.uid == *uid && matches!(next.stage, NextStage::Rehearsing(_)))
+        {
             next.stage = stage;
         }
     }
@@ -446,7 +485,8 @@ impl Set {
     fn claim(&mut self, origin: &Origin, pods: Vec<Arc<Pod>>) {
         let file = self.files.entry(origin.clone()).or_default();
         let ids = order::set(pods.iter().map(|pod| pod.id.clone()));
-        let before = mem::replace(&mut file.pods, pods);
+        let before = file.ask(pods);
+        self.precedence.changes(&before, &self.files[origin].pods);
         for pod in before.iter().filter(|pod| !ids.contains(&pod.id)) {
             let claimants = &mut self.name(&pod.id).claimants;
             let owned = claimants.first() == Some(origin);
@@ -487,28 +527,31 @@ impl Set {
         if let (Some(better), Some(name)) = (better, self.names.get_mut(id)) {
             let origin = name.claimants.remove(better);
             name.claimants.insert(0, origin);
+            self.precedence.has_another_owner(id);
         }
     }
 
     fn asked(&self, origin: &Origin, id: &PodId) -> Option<&Arc<Pod>> {
-        self.files.get(origin)?.pods.iter().find(|pod| pod.id == *id)
+        self.files.get(origin)?.asked(id)
     }
 
     /// The file that owns the name and what it asks for; none while that may still turn out to be outdated.
     fn wanted(&self, id: &PodId, name: &Name) -> Option<(&Origin, &Arc<Pod>)> {
         let (origin, file) = self.files.get_key_value(name.claimants.first()?)?;
-        let pod = file.pods.iter().find(|pod| pod.id == *id)?;
+        let pod = file.asked(id)?;
         (!file.held).then_some((origin, pod))
     }
 
     /// Stops what is not wanted any more, and has new versions rehearsed.
-    fn heed_wishes(&mut self, touched: Vec<PodId>, commands: &mut Vec<SetCommand>) {
-        for id in touched {
+    fn heed_wishes(&mut self, touched: &mut BTreeSet<PodId>, commands: &mut Vec<SetCommand>) {
+        for id in touched.clone() {
             self.drop_next(&id, commands);
             self.rehearse(&id, commands);
             let Some(why) = self.names.get(&id).and_then(|name| self.why_stop(&id, name)) else { continue };
             if let Some(instance) = self.names.get_mut(&id).and_then(|name| name.instance.as_mut()) {
                 instance.course = Course::Ends(why);
+                self.ends.begins(&instance.pod);
+                touched.extend(self.those_after(&id));
             }
         }
     }
@@ -560,13 +603,10 @@ impl Set {
         commands.push(SetCommand::Rehearse(pod));
     }
 
-    fn start_wanted(&mut self, commands: &mut Vec<SetCommand>) {
-        let mut idle: Vec<_> = self
-            .names
-            .iter()
-            .filter(|(_, name)| name.instance.is_none())
-            .map(|(id, name)| (name.turn, id.clone()))
-            .collect();
+    fn start_wanted(&mut self, touched: &BTreeSet<PodId>, commands: &mut Vec<SetCommand>) {
+        let idle = |id: &PodId| self.names.get(id).filter(|name| name.instance.is_none());
+        let mut idle: Vec<_> =
+            touched.iter().filter_map(|id| idle(id).map(|name| (name.turn, id.clone()))).collect();
         order::sort(&mut idle);
         for (_, id) in idle {
             self.start(&id, commands);
@@ -580,7 +620,8 @@ impl Set {
         let Some((origin, wanted)) = self.wanted(id, name) else { return };
         let (wanted, good) = (Arc::clone(wanted), self.last_good(origin, id).map(Arc::clone));
         let ran = good.as_ref().is_some_and(|good| good.uid == wanted.uid);
-        let may_start = self.not_ready(&wanted).next().is_none() && (ran || !self.precedence.is_in_circle(id));
+        let may_start =
+            self.not_ready(&wanted).next().is_none() && (ran || !self.precedence.is_in_circle(id));
         let good = good.filter(|_| !ran && !wanted.recreate);
         match (&name.next, good) {
             // A dropped version has to be gone, or there could be two of one uid.

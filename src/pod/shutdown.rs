@@ -1,12 +1,14 @@
 //! The end of all Pods: those of low priority first, and of two that come after each other (`podkeep.io/after`) the later one
 //! first, within the time that the node has (`K/nodeshutdown/`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::BootTime;
 use crate::manifest::{Pod, PodId, Uid};
+use crate::order;
 
 /// From this priority on Pods are critical (`system-cluster-critical`).
 pub const CRITICAL: i32 = 2_000_000_000;
@@ -34,7 +36,13 @@ struct Group {
     within: Option<Duration>,
     /// Once it is this group's turn.
     until: Option<BootTime>,
+    /// Those that nobody waits for were told.
+    is_begun: bool,
     pods: Vec<Ending>,
+    /// How many of them come after each Pod and are waited for; of those that come after none, it is not here.
+    awaited: BTreeMap<PodId, usize>,
+    /// Those that nobody waits for any more since the last look.
+    freed: Vec<PodId>,
 }
 
 #[derive(Debug)]
@@ -56,20 +64,18 @@ enum Course {
 impl Shutdown {
     /// `periods`: by ascending priority, at least one.
     pub fn new(pods: Vec<Arc<Pod>>, periods: &[Period]) -> Shutdown {
-        let mut groups: VecDeque<Group> = periods
-            .iter()
-            .map(|period| Group { within: period.within, until: None, pods: Vec::new() })
-            .collect();
-        for (pod, group) in pods.iter().zip(group_of_each(&pods, periods)) {
-            groups[group].pods.push(Ending { pod: Arc::clone(pod), course: Course::Runs, until: None });
+        let mut groups: VecDeque<Group> = periods.iter().map(|period| Group::new(period.within)).collect();
+        let of_each = group_of_each(&pods, periods);
+        for (pod, group) in pods.into_iter().zip(of_each) {
+            groups[group].add(pod);
         }
         Shutdown { groups }
     }
 
     /// Which Pods are to be stopped now, and within what time if not within their own grace period.
     pub fn step(&mut self, gone: Option<&Uid>, now: BootTime) -> Vec<(Uid, Option<Duration>)> {
-        for group in &mut self.groups {
-            group.pods.retain(|ending| Some(&ending.pod.uid) != gone);
+        if let Some(gone) = gone {
+            self.groups.iter_mut().for_each(|group| group.forget(gone));
         }
         let mut stops = Vec::new();
         while let Some(group) = self.groups.front_mut() {
@@ -102,28 +108,76 @@ impl Shutdown {
 }
 
 impl Group {
+    fn new(within: Option<Duration>) -> Group {
+        Group {
+            within,
+            until: None,
+            is_begun: false,
+            pods: Vec::new(),
+            awaited: BTreeMap::new(),
+            freed: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, pod: Arc<Pod>) {
+        for id in &pod.after {
+            *self.awaited.entry(id.clone()).or_default() += 1;
+        }
+        self.pods.push(Ending { pod, course: Course::Runs, until: None });
+    }
+
+    fn forget(&mut self, uid: &Uid) {
+        let Some(at) = self.pods.iter().position(|ending| ending.pod.uid == *uid) else { return };
+        let gone = self.pods.remove(at);
+        if gone.course != Course::Late {
+            self.let_go(&gone.pod);
+        }
+    }
+
+    /// Nobody waits any more for this Pod to be gone.
+    fn let_go(&mut self, pod: &Pod) {
+        for id in &pod.after {
+            let Some(awaited) = self.awaited.get_mut(id) else { continue };
+            *awaited -= 1;
+            if *awaited == 0 {
+                self.awaited.remove(id);
+                self.freed.push(id.clone());
+            }
+        }
+    }
+
     /// One that cannot be killed (an uninterruptible sleep) keeps no other from its turn.
     fn note_late(&mut self, now: BootTime) {
-        let is_over = |ending: &&mut Ending| ending.until.is_some_and(|until| until <= now);
-        self.pods.iter_mut().filter(is_over).for_each(|ending| ending.course = Course::Late);
+        for at in 0..self.pods.len() {
+            let ending = &mut self.pods[at];
+            if ending.course == Course::Stops && ending.until.is_some_and(|until| until <= now) {
+                ending.course = Course::Late;
+                let pod = Arc::clone(&ending.pod);
+                self.let_go(&pod);
+            }
+        }
     }
 
     fn stop_those_that_may(&mut self, now: BootTime) -> Vec<(Uid, Option<Duration>)> {
-        let is_late = self.until.is_some_and(|until| until <= now);
-        let waits = |id: &PodId| {
-            let is_awaited = |other: &Ending| other.course != Course::Late && other.pod.after.contains(id);
-            self.pods.iter().any(is_awaited)
+        let freed = mem::take(&mut self.freed);
+        let may: Vec<bool> = match mem::replace(&mut self.is_begun, true) {
+            _ if self.until.is_some_and(|until| until <= now) => vec![true; self.pods.len()],
+            // With a thousand Pods, not each one's end is looked at for all of them.
+            true if freed.is_empty() => vec![false; self.pods.len()],
+            true => self.pods.iter().map(|ending| freed.contains(&ending.pod.id)).collect(),
+            false => self.pods.iter().map(|ending| !self.awaited.contains_key(&ending.pod.id)).collect(),
         };
-        let may: Vec<bool> = self.pods.iter().map(|ending| is_late || !waits(&ending.pod.id)).collect();
+        let told = self.tell(&may, now);
         // Edits may leave versions on the machine that come after each other: nobody is left to wait for then.
-        let nothing_moves =
-            !self.pods.iter().zip(&may).any(|(ending, may)| ending.course == Course::Stops || *may);
+        let nothing_moves = told.is_empty() && self.pods.iter().all(|ending| ending.course != Course::Stops);
+        if nothing_moves { self.tell(&vec![true; self.pods.len()], now) } else { told }
+    }
+
+    /// Those of these that run.
+    fn tell(&mut self, which: &[bool], now: BootTime) -> Vec<(Uid, Option<Duration>)> {
         let left = self.until.map(|until| until.max(now) - now);
-        let untold = self
-            .pods
-            .iter_mut()
-            .zip(may)
-            .filter(|(ending, may)| ending.course == Course::Runs && (*may || nothing_moves));
+        let pods = self.pods.iter_mut().zip(which);
+        let untold = pods.filter(|(ending, is_meant)| ending.course == Course::Runs && **is_meant);
         untold
             .map(|(ending, _)| {
                 ending.course = Course::Stops;
@@ -141,19 +195,17 @@ fn group_of_each(pods: &[Arc<Pod>], periods: &[Period]) -> Vec<usize> {
     let by_priority =
         |pod: &Arc<Pod>| periods.iter().rposition(|period| period.priority <= pod.priority).unwrap_or(0);
     let mut groups: Vec<usize> = pods.iter().map(by_priority).collect();
-    loop {
-        let before = groups.clone();
-        for (later, pod) in pods.iter().enumerate() {
-            for (earlier, other) in pods.iter().enumerate() {
-                if pod.after.contains(&other.id) {
-                    groups[earlier] = groups[earlier].max(groups[later]);
-                }
+    let places = order::map(pods.iter().enumerate().map(|(place, pod)| (&pod.id, place)));
+    let mut raised: Vec<usize> = (0..pods.len()).collect();
+    while let Some(later) = raised.pop() {
+        for earlier in pods[later].after.iter().filter_map(|id| places.get(id)) {
+            if groups[*earlier] < groups[later] {
+                groups[*earlier] = groups[later];
+                raised.push(*earlier);
             }
         }
-        if groups == before {
-            return groups;
-        }
     }
+    groups
 }
 
 #[cfg(test)]

@@ -148,18 +148,18 @@ impl Machine {
 
     fn one_is_gone(&mut self, number: usize) -> bool {
         let Some(at) = self.choose(number, |one| one.stopping) else { return false };
-        let uid = self.pods.remove(at).pod.uid.clone();
-        self.tell(SetEvent::PodGone { uid });
+        let gone = self.pods.remove(at).pod;
+        self.tell(SetEvent::PodGone { uid: gone.uid.clone(), id: gone.id.clone() });
         true
     }
 
     fn one_is_rehearsed(&mut self, number: usize, fails: bool) -> bool {
         let Some(at) = self.choose(number, |one| one.rehearses && !one.stopping) else { return false };
-        let uid = self.pods[at].pod.uid.clone();
+        let (uid, id) = (self.pods[at].pod.uid.clone(), self.pods[at].pod.id.clone());
         !self
             .tell(match fails {
-                true => SetEvent::RehearsalFailed { uid, message: "no image".to_owned() },
-                false => SetEvent::Rehearsed { uid },
+                true => SetEvent::RehearsalFailed { uid, id, message: "no image".to_owned() },
+                false => SetEvent::Rehearsed { uid, id },
             })
             .is_empty()
     }

@@ -50,14 +50,17 @@ impl Set {
     }
 
     /// Where nothing is on the machine, nobody waits for what takes time.
-    pub(super) fn note_what_takes_time(&mut self) {
-        for name in self.names.values_mut().filter(|name| name.instance.is_none()) {
-            name.next.iter_mut().for_each(|next| next.takes_time = true);
+    pub(super) fn note_what_takes_time(&mut self, touched: &mut BTreeSet<PodId>) {
+        for (id, name) in self.names.iter_mut().filter(|(_, name)| name.instance.is_none()) {
+            if let Some(next) = &mut name.next {
+                next.takes_time = true;
+                touched.insert(id.clone());
+            }
         }
     }
 
     /// Sees to it that of each of these names what ran last is saved, for the file that owns the name.
-    pub(super) fn keep_good(&mut self, ids: &[PodId], commands: &mut Vec<SetCommand>) {
+    pub(super) fn keep_good(&mut self, ids: &BTreeSet<PodId>, commands: &mut Vec<SetCommand>) {
         let owners = ids.iter().filter_map(|id| self.origin(id));
         for origin in order::set(owners.cloned()) {
             self.keep_good_of(&origin, commands);
@@ -67,16 +70,20 @@ impl Set {
     pub(super) fn keep_good_of(&mut self, origin: &Origin, commands: &mut Vec<SetCommand>) {
         let Some(file) = self.files.get(origin) else { return };
         let known = order::map(file.good.iter().map(|good| (&good.pod.id, good)));
-        let good: Vec<_> = file.pods.iter().map(|pod| self.good_of(origin, pod, known.get(&pod.id))).collect();
+        let good: Vec<_> =
+            file.pods.iter().map(|pod| self.good_of(origin, pod, known.get(&pod.id))).collect();
         let is_same = |good: &[Good], other: &[Good]| {
             good.len() == other.len() && good.iter().zip(other).all(|(good, other)| good.is(other))
         };
-        let Some(file) = self.files.get_mut(origin).filter(|file| !file.is_saved || !is_same(&file.good, &good))
+        let Some(file) =
+            self.files.get_mut(origin).filter(|file| !file.is_saved || !is_same(&file.good, &good))
         else {
             return;
         };
         file.is_saved = true;
         let before = mem::replace(&mut file.good, good.clone());
+        good.iter().for_each(|good| self.precedence.add(&good.pod));
+        before.iter().for_each(|good| self.precedence.remove(&good.pod));
         let is_kept = |lost: &Good| good.iter().any(|kept| kept.pod.uid == lost.pod.uid);
         commands.extend(before.iter().filter(|lost| !is_kept(lost)).map(Good::discarded));
         commands.push(SetCommand::SaveGood { origin: origin.clone(), pods: good });
@@ -97,8 +104,10 @@ impl Set {
 
     /// The version of a file's Pod that ran last, if one ever did.
     pub(super) fn last_good(&self, origin: &Origin, id: &PodId) -> Option<&Arc<Pod>> {
-        let mut good = self.files.get(origin)?.good.iter();
-        good.find(|good| good.pod.id == *id && good.ran).map(|good| &good.pod)
+        let file = self.files.get(origin)?;
+        // They stand in the order of what is asked for.
+        let good = file.good.get(file.place(id)?)?;
+        (good.pod.id == *id && good.ran).then_some(&good.pod)
     }
 
     /// Starts what ran last, with no regard to circles: what ran before they were closed comes back.

@@ -4,106 +4,188 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
-/// What the Pods of all files say of each other, put together when one of them changes.
+/// What the Pods of all files say of each other.
 #[derive(Debug, Default)]
 pub(super) struct Precedence {
-    /// Those that others come after, or would if the name were theirs.
-    awaited: BTreeSet<PodId>,
+    /// Those that others come after: which, in how many versions. They do, or would if the name were theirs.
+    awaited: BTreeMap<PodId, BTreeMap<PodId, usize>>,
+    /// Those of which something may have changed since circles were looked for.
+    changed: BTreeSet<PodId>,
+    /// Each begins with the first of its names. Every Pod that is in any circle is in one of these.
     circles: Vec<Vec<PodId>>,
 }
 
 impl Precedence {
-    fn new(awaited: BTreeSet<PodId>, after: &BTreeMap<&PodId, &[PodId]>) -> Precedence {
-        let mut circles: Vec<Vec<PodId>> = Vec::new();
-        for id in after.keys() {
-            if circles.iter().any(|circle| circle.contains(id)) {
-                continue;
-            }
-            let mut seen = BTreeSet::new();
-            circles.extend(way_back_to(id, id, after, &mut seen));
-        }
-        Precedence { awaited, circles }
-    }
-
     pub fn is_awaited(&self, id: &PodId) -> bool {
-        self.awaited.contains(id)
+        self.awaited.contains_key(id)
     }
 
     pub fn is_in_circle(&self, id: &PodId) -> bool {
         self.circles.iter().any(|circle| circle.contains(id))
     }
 
-    /// Whether there is any order at all.
-    pub fn is_empty(&self) -> bool {
-        self.awaited.is_empty()
-    }
-
     pub fn circles(&self) -> &[Vec<PodId>] {
         &self.circles
     }
 
-    /// Where nobody comes after anybody, there is nothing to be put together.
-    pub fn may_change_by(&self, event: &SetEvent) -> bool {
-        match event {
-            SetEvent::Restored { pods, .. } => {
-                !self.is_empty() || pods.iter().any(|good| !good.pod.after.is_empty())
+    /// A file asks for these Pods now, and no more for those before.
+    pub fn changes(&mut self, before: &[Arc<Pod>], now: &[Arc<Pod>]) {
+        now.iter().for_each(|pod| self.add(pod));
+        before.iter().for_each(|pod| self.remove(pod));
+        for pod in before.iter().chain(now) {
+            if !pod.after.is_empty() || self.is_awaited(&pod.id) {
+                self.changed.insert(pod.id.clone());
             }
-            SetEvent::FileRead { pods, .. } => {
-                !self.is_empty() || pods.iter().any(|pod| !pod.after.is_empty())
+        }
+    }
+
+    /// A version of a Pod that may start.
+    pub fn add(&mut self, pod: &Pod) {
+        for id in &pod.after {
+            *self.awaited.entry(id.clone()).or_default().entry(pod.id.clone()).or_default() += 1;
+        }
+    }
+
+    pub fn remove(&mut self, pod: &Pod) {
+        for id in &pod.after {
+            let Some(later) = self.awaited.get_mut(id) else { continue };
+            if let Some(versions) = later.get_mut(&pod.id) {
+                *versions -= 1;
+                if *versions == 0 {
+                    later.remove(&pod.id);
+                }
             }
-            SetEvent::FileGone { .. } | SetEvent::Listed { .. } => !self.is_empty(),
-            _ => false,
+            if later.is_empty() {
+                self.awaited.remove(id);
+            }
+        }
+    }
+
+    /// What comes after others may be another version now.
+    pub fn has_another_owner(&mut self, id: &PodId) {
+        if self.is_awaited(id) {
+            self.changed.insert(id.clone());
         }
     }
 }
 
-/// A way from `at` to `goal` along what each comes after: `at` first, without the goal at its end.
-fn way_back_to(
-    goal: &PodId,
-    at: &PodId,
-    after: &BTreeMap<&PodId, &[PodId]>,
-    seen: &mut BTreeSet<PodId>,
-) -> Option<Vec<PodId>> {
-    for next in *after.get(at)? {
-        if next == goal {
-            return Some(vec![at.clone()]);
+/// Those that shall end, in the reverse order of their start.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    /// Of those that are not gone: how many come after each Pod.
+    awaited: BTreeMap<PodId, usize>,
+    /// They have begun to end, or those that they waited for are gone.
+    to_see: BTreeSet<PodId>,
+    waiting: BTreeSet<PodId>,
+    /// How many were told to stop and are not gone.
+    stopping: usize,
+}
+
+impl Ends {
+    pub fn begins(&mut self, pod: &Pod) {
+        for id in &pod.after {
+            *self.awaited.entry(id.clone()).or_default() += 1;
         }
-        if seen.insert(next.clone())
-            && let Some(mut way) = way_back_to(goal, next, after, seen)
-        {
-            way.insert(0, at.clone());
-            return Some(way);
+        self.waiting.insert(pod.id.clone());
+        self.to_see.insert(pod.id.clone());
+    }
+
+    pub fn stops(&mut self, id: &PodId) {
+        self.waiting.remove(id);
+        self.stopping += 1;
+    }
+
+    pub fn is_gone(&mut self, gone: &Instance) {
+        match gone.course {
+            Course::Stays => return,
+            Course::Ends(_) => {
+                self.waiting.remove(&gone.pod.id);
+            }
+            Course::Stops => self.stopping -= 1,
+        }
+        for id in &gone.pod.after {
+            let Some(awaited) = self.awaited.get_mut(id) else { continue };
+            *awaited -= 1;
+            if *awaited == 0 {
+                self.awaited.remove(id);
+                self.to_see.insert(id.clone());
+            }
         }
     }
-    None
+
+    /// Those that wait for nobody any more.
+    fn free(&mut self) -> BTreeSet<PodId> {
+        let mut free = mem::take(&mut self.to_see);
+        free.retain(|id| self.waiting.contains(id) && !self.awaited.contains_key(id));
+        // Edits may leave versions on the machine that come after each other: nobody is left to wait for then.
+        let nothing_moves = free.is_empty() && self.stopping == 0;
+        if nothing_moves { self.waiting.clone() } else { free }
+    }
 }
 
 impl Set {
-    /// What all that is asked for comes to.
-    pub(super) fn precedence_now(&self) -> Precedence {
-        let mut after = BTreeMap::new();
-        for (id, name) in &self.names {
-            let owner = name.claimants.first().and_then(|origin| self.asked(origin, id));
-            if let Some(pod) = owner.filter(|pod| !pod.after.is_empty()) {
-                after.insert(id, pod.after.as_slice());
+    /// Finds out who is in a circle, after changes to what some Pods come after: none comes to be or goes that has none of these in
+    /// it. Those that are in one now, or were, are touched: it holds up nobody any more, or holds up all.
+    pub(super) fn see_circles(&mut self, touched: &mut BTreeSet<PodId>) {
+        let changed = mem::take(&mut self.precedence.changed);
+        if changed.is_empty() {
+            return;
+        }
+        let before = mem::take(&mut self.precedence.circles);
+        let (open, mut circles): (Vec<_>, Vec<_>) =
+            before.into_iter().partition(|circle| circle.iter().any(|id| changed.contains(id)));
+        let mut suspects = order::set(open.iter().flatten().cloned());
+        for id in changed.iter().filter(|id| self.precedence.is_awaited(id)) {
+            let reached = self.reached_from(id);
+            if reached.contains_key(id) {
+                suspects.extend(reached.into_keys().cloned());
             }
         }
-        let files = || self.files.values();
-        let good = files().flat_map(|file| &file.good).map(|good| &good.pod);
-        let may_start = files().flat_map(|file| &file.pods).chain(good);
-        let awaited = may_start.flat_map(|pod| pod.after.iter().cloned()).collect();
-        Precedence::new(awaited, &after)
+        for id in &suspects {
+            if !circles.iter().any(|circle| circle.contains(id)) {
+                circles.extend(self.circle_of(id));
+            }
+        }
+        touched.extend(suspects);
+        order::sort(&mut circles);
+        self.precedence.circles = circles;
     }
 
-    /// Those that come after a Pod, or would.
-    pub(super) fn those_after(&self, id: &PodId) -> Vec<PodId> {
-        if !self.precedence.is_awaited(id) {
-            return Vec::new();
+    /// All that a Pod comes after, and all that those come after, each with the one that comes after it.
+    fn reached_from<'a>(&'a self, id: &'a PodId) -> BTreeMap<&'a PodId, &'a PodId> {
+        let mut reached = BTreeMap::new();
+        let mut open = vec![id];
+        while let Some(later) = open.pop() {
+            let owner = self.origin(later).and_then(|origin| self.asked(origin, later));
+            for earlier in owner.iter().flat_map(|pod| &pod.after) {
+                if !reached.contains_key(earlier) {
+                    reached.insert(earlier, later);
+                    open.push(earlier);
+                }
+            }
         }
-        let is_after = |(own, name): &(&PodId, &Name)| {
-            self.wanted(own, name).is_some_and(|(_, pod)| pod.after.contains(id))
-        };
-        self.names.iter().filter(is_after).map(|(own, _)| own.clone()).collect()
+        reached
+    }
+
+    /// A circle that a Pod is in: each comes after the next one.
+    fn circle_of(&self, id: &PodId) -> Option<Vec<PodId>> {
+        let reached = self.reached_from(id);
+        let (mut circle, mut at) = (Vec::new(), *reached.get(id)?);
+        while at != id {
+            circle.push(at.clone());
+            at = reached.get(at)?;
+        }
+        circle.push(id.clone());
+        circle.reverse();
+        let first = (0..circle.len()).min_by_key(|place| &circle[*place])?;
+        circle.rotate_left(first);
+        Some(circle)
+    }
+
+    /// Those that come after a Pod.
+    pub(super) fn those_after(&self, id: &PodId) -> Vec<PodId> {
+        let later = self.precedence.awaited.get(id).into_iter().flat_map(BTreeMap::keys);
+        later.cloned().collect()
     }
 
     /// Whether all are Ready that this Pod comes after. In a circle it is nobody's turn.
@@ -122,27 +204,14 @@ impl Set {
 
     /// Stops those that shall end, each when all are gone that come after it and end too.
     pub(super) fn stop_those_that_may(&mut self, commands: &mut Vec<SetCommand>) {
-        let ending: Vec<_> = self.instances().filter(|instance| !instance.stays()).collect();
-        if !ending.iter().any(|instance| matches!(instance.course, Course::Ends(_))) {
-            return;
-        }
-        let holds_up = |id: &PodId| ending.iter().any(|other| other.pod.after.contains(id));
-        let waiting = ending.iter().filter(|instance| instance.course != Course::Stops);
-        let (held_up, free): (Vec<_>, Vec<_>) =
-            waiting.map(|instance| instance.pod.id.clone()).partition(|id| holds_up(id));
-        // Edits may leave versions on the machine that come after each other: nobody is left to wait for then.
-        let nothing_moves = free.is_empty() && ending.iter().all(|instance| instance.course != Course::Stops);
-        for id in if nothing_moves { held_up } else { free } {
+        for id in self.ends.free() {
             let Some(instance) = self.names.get_mut(&id).and_then(|name| name.instance.as_mut()) else {
                 continue;
             };
-            if let Course::Ends(why) = std::mem::replace(&mut instance.course, Course::Stops) {
+            if let Course::Ends(why) = mem::replace(&mut instance.course, Course::Stops) {
+                self.ends.stops(&id);
                 commands.push(SetCommand::Stop { uid: instance.pod.uid.clone(), why });
             }
         }
-    }
-
-    fn instances(&self) -> impl Iterator<Item = &Instance> {
-        self.names.values().filter_map(|name| name.instance.as_ref())
     }
 }

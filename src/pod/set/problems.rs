@@ -21,10 +21,24 @@ pub enum Problem {
     Circle { ids: Vec<PodId> },
 }
 
+/// What a problem is of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    File(Origin),
+    Name(PodId),
+    Secrets,
+    Circles,
+}
+
 impl Set {
     /// Every problem there is now.
     pub fn problems(&self) -> Vec<Problem> {
-        self.problems_with(|_, _| true, |_, _| true)
+        let mut problems: Vec<_> = self.files.keys().filter_map(|origin| self.broken(origin)).collect();
+        problems.extend(self.names.keys().flat_map(|id| self.duplicates(id, |_, _| true)));
+        problems.extend(self.secrets.duplicates(|_, _| true));
+        problems.extend(self.names.keys().filter_map(|id| self.holds_up(id)));
+        problems.extend(self.circles());
+        problems
     }
 
     /// Why a Pod that runs is not replaced by what its file asks for now, if that is so.
@@ -35,61 +49,68 @@ impl Set {
         }
     }
 
-    /// Equal Pods or Secrets in two files are no news: a renamed file is there under both names for a moment.
-    pub(super) fn report_new(&mut self, commands: &mut Vec<SetCommand>) {
-        let now = self.problems_with(|kept, other| kept.uid != other.uid, |kept, other| kept != other);
-        let new = now.iter().filter(|problem| !self.reported.contains(problem));
-        commands.extend(new.cloned().map(SetCommand::Report));
-        self.reported = now;
+    /// Reports what came to be a problem of this file or these names. Equal Pods or Secrets in two files are no news: a renamed file
+    /// is there under both names for a moment.
+    pub(super) fn report_new(
+        &mut self,
+        file: Option<Origin>,
+        touched: &BTreeSet<PodId>,
+        commands: &mut Vec<SetCommand>,
+    ) {
+        if let Some(origin) = file {
+            let broken = self.broken(&origin).into_iter().collect();
+            self.report(Subject::File(origin), broken, commands);
+        }
+        for id in touched {
+            let duplicates = self.duplicates(id, |kept, other| kept.uid != other.uid);
+            let all = duplicates.into_iter().chain(self.holds_up(id)).collect();
+            self.report(Subject::Name(id.clone()), all, commands);
+        }
+        let circles = self.circles().collect();
+        self.report(Subject::Circles, circles, commands);
     }
 
-    /// `pods` and `secrets` are asked, of two that have the same name, whether that is a problem.
-    fn problems_with(
-        &self,
-        pods: impl Fn(&Pod, &Pod) -> bool,
-        secrets: impl Fn(&Secret, &Secret) -> bool,
-    ) -> Vec<Problem> {
-        let mut problems = self.broken_files();
-        problems.extend(self.duplicates(pods));
-        problems.extend(self.secrets.duplicates(secrets));
-        problems.extend(self.names.iter().filter_map(|(id, name)| self.holds_up(id, name)));
-        problems.extend(self.precedence.circles().iter().map(|ids| Problem::Circle { ids: ids.clone() }));
-        problems
-    }
-
-    fn broken_files(&self) -> Vec<Problem> {
-        let broken = |(origin, file): (&Origin, &File)| {
-            let message = file.broken.clone()?;
-            let keeps = file.pods.iter().map(|pod| pod.id.clone()).collect();
-            Some(Problem::Broken { origin: origin.clone(), message, keeps })
+    pub(super) fn report(&mut self, subject: Subject, now: Vec<Problem>, commands: &mut Vec<SetCommand>) {
+        let before = match now.is_empty() {
+            true => self.reported.remove(&subject),
+            false => self.reported.insert(subject, now.clone()),
         };
-        self.files.iter().filter_map(broken).collect()
+        let before = before.unwrap_or_default();
+        let new = now.into_iter().filter(|problem| !before.contains(problem));
+        commands.extend(new.map(SetCommand::Report));
+    }
+
+    fn broken(&self, origin: &Origin) -> Option<Problem> {
+        let file = self.files.get(origin)?;
+        let message = file.broken.clone()?;
+        let keeps = file.pods.iter().map(|pod| pod.id.clone()).collect();
+        Some(Problem::Broken { origin: origin.clone(), message, keeps })
+    }
+
+    fn circles(&self) -> impl Iterator<Item = Problem> {
+        self.precedence.circles().iter().map(|ids| Problem::Circle { ids: ids.clone() })
     }
 
     /// Files that ask for a name that another one has; `which` is asked about the owner's Pod and the other one.
-    fn duplicates(&self, which: impl Fn(&Pod, &Pod) -> bool) -> Vec<Problem> {
-        let mut duplicates = Vec::new();
-        for (id, name) in &self.names {
-            let Some((kept, others)) = name.claimants.split_first() else { continue };
-            let loses = |origin: &&Origin| match (self.asked(kept, id), self.asked(origin, id)) {
-                (Some(kept), Some(other)) => which(kept, other),
-                _ => false,
-            };
-            duplicates.extend(others.iter().filter(loses).map(|origin| Problem::Duplicate {
-                id: id.clone(),
-                origin: origin.clone(),
-                kept: kept.clone(),
-            }));
-        }
-        duplicates
+    fn duplicates(&self, id: &PodId, which: impl Fn(&Pod, &Pod) -> bool) -> Vec<Problem> {
+        let claimants = self.names.get(id).map_or(&[][..], |name| &name.claimants);
+        let Some((kept, others)) = claimants.split_first() else { return Vec::new() };
+        let loses = |origin: &&Origin| match (self.asked(kept, id), self.asked(origin, id)) {
+            (Some(kept), Some(other)) => which(kept, other),
+            _ => false,
+        };
+        let duplicate = |origin: &Origin| Problem::Duplicate {
+            id: id.clone(),
+            origin: origin.clone(),
+            kept: kept.clone(),
+        };
+        others.iter().filter(loses).map(duplicate).collect()
     }
 
     /// Why what is wanted under a name is not on the machine.
-    fn holds_up(&self, id: &PodId, name: &Name) -> Option<Problem> {
+    fn holds_up(&self, id: &PodId) -> Option<Problem> {
+        let name = self.names.get(id)?;
         let is_there = name.instance.as_ref().is_some_and(Instance::stays);
-        if name.instance.is_some() && name.next.is_none() && self.precedence.is_empty() {
-            return None;
-        }
         let (origin, pod) = self.wanted(id, name)?;
         let is_on_its_way =
             name.instance.as_ref().is_some_and(|instance| !is_there || instance.pod.uid == pod.uid);
