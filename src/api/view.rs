@@ -60,6 +60,15 @@ pub struct PodStatusView {
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
+    #[serde(rename = "hostIP", skip_serializing_if = "Option::is_none", default)]
+    pub host_ip: Option<String>,
+    #[serde(rename = "hostIPs", skip_serializing_if = "Vec::is_empty", default)]
+    pub host_ips: Vec<Ip>,
+    /// Only of Pods on the host's network: no other has an address so far.
+    #[serde(rename = "podIP", skip_serializing_if = "Option::is_none", default)]
+    pub pod_ip: Option<String>,
+    #[serde(rename = "podIPs", skip_serializing_if = "Vec::is_empty", default)]
+    pub pod_ips: Vec<Ip>,
     pub qos_class: crate::manifest::pod::QosClass,
     pub start_time: Timestamp,
     pub conditions: Vec<Condition>,
@@ -73,6 +82,11 @@ impl PodStatusView {
     pub fn all_containers(&self) -> impl Iterator<Item = &ContainerView> {
         self.init_container_statuses.iter().chain(&self.container_statuses)
     }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ip {
+    pub ip: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -169,6 +183,9 @@ impl PodView {
         let views = |of: Vec<(&ContainerStatus, &str)>| {
             of.into_iter().map(|(c, image)| ContainerView::of(c, image, node)).collect()
         };
+        let host_ips: Vec<_> = node.host_ips.iter().map(|ip| Ip { ip: ip.to_string() }).collect();
+        let pod_ips = if pod.host_network { host_ips.clone() } else { Vec::new() };
+        let first = |ips: &[Ip]| ips.first().map(|first| first.ip.clone());
         PodView {
             api_version: "v1".to_owned(),
             kind: "Pod".to_owned(),
@@ -178,6 +195,10 @@ impl PodView {
                 phase: snapshot.status.phase,
                 reason: snapshot.status.reason.map(str::to_owned),
                 message: snapshot.status.message.clone(),
+                host_ip: first(&host_ips),
+                host_ips,
+                pod_ip: first(&pod_ips),
+                pod_ips,
                 qos_class: pod.qos_class(),
                 start_time: timestamp(node.wall(snapshot.status.started_at)),
                 conditions: snapshot.status.conditions.iter().map(|one| Condition::of(one, node)).collect(),
@@ -272,4 +293,60 @@ fn moment(at: BootTime, node: &Snapshot) -> Timestamp {
 fn timestamp(at: SystemTime) -> Timestamp {
     let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     Timestamp::from_second(i64::try_from(seconds).unwrap_or(i64::MAX)).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::manifest::{Pod, PodId, Uid};
+    use crate::pod::Machine;
+    use crate::pod::machine::Settings;
+
+    fn node(pods: Vec<PodSnapshot>) -> Snapshot {
+        Snapshot {
+            node_name: "edge7".to_owned(),
+            keeper_pid: 1,
+            host_ips: vec!["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()],
+            pods,
+            problems: Vec::new(),
+            not_enforced: Vec::new(),
+            taken_at: BootTime::from_nanos(5_000_000_000),
+            taken_at_wall: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000),
+        }
+    }
+
+    fn snapshot_of(machine: &Machine) -> PodSnapshot {
+        PodSnapshot {
+            pod: Arc::clone(machine.pod()),
+            status: machine.status(),
+            file: None,
+            log_dir: PathBuf::new(),
+            images: Vec::new(),
+            cgroup: None,
+            not_enforced: Vec::new(),
+        }
+    }
+
+    fn pod(host_network: bool) -> Arc<Pod> {
+        let id = PodId { namespace: "default".to_owned(), name: "web".to_owned() };
+        let uid = Uid::parse(&"1".repeat(32)).unwrap();
+        Arc::new(Pod { host_network, ..Pod::plain(id, uid, Vec::new()) })
+    }
+
+    #[test]
+    fn a_pod_on_the_hosts_network_has_the_hosts_addresses() {
+        let machine =
+            |host_network| Machine::new(pod(host_network), Settings::default(), BootTime::from_nanos(0));
+        let pods = [true, false].map(|host_network| snapshot_of(&machine(host_network)));
+        let list = serde_json::to_value(PodList::of(&node(pods.into()))).unwrap();
+        let ips = serde_json::json!([{ "ip": "192.0.2.7" }, { "ip": "2001:db8::7" }]);
+        for item in list["items"].as_array().unwrap() {
+            assert_eq!((&item["status"]["hostIP"], &item["status"]["hostIPs"]), (&ips[0]["ip"], &ips));
+        }
+        let [on_host, own] = [0, 1].map(|at| &list["items"][at]["status"]);
+        assert_eq!((&on_host["podIP"], &on_host["podIPs"]), (&ips[0]["ip"], &ips));
+        assert!(own.get("podIP").is_none() && own.get("podIPs").is_none());
+    }
 }

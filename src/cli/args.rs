@@ -113,8 +113,8 @@ pub enum PsOutput {
 
 #[derive(Debug, ClapArgs)]
 pub struct PodsArgs {
-    #[arg(short, long, value_enum, default_value_t = ListOutput::Table)]
-    pub output: ListOutput,
+    #[arg(short, long, value_enum, default_value_t = PsOutput::Table)]
+    pub output: PsOutput,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -111,7 +111,8 @@ impl Text {
         self.line(0, "Namespace", &metadata.namespace);
         self.line(0, "UID", &metadata.uid);
         self.line(0, "Priority", spec["priority"].as_i64().unwrap_or(0));
-        self.line(0, "Node", node);
+        let address = status.host_ip.as_ref().map_or_else(String::new, |ip| format!("/{ip}"));
+        self.line(0, "Node", format_args!("{node}{address}"));
         self.line(0, "Start Time", date(status.start_time));
         for (label, key) in [("Labels", "labels"), ("Annotations", "annotations")] {
             let pairs = metadata.rest.get(key).and_then(Value::as_object);
@@ -122,6 +123,9 @@ impl Text {
         for (label, said) in [("Reason", &status.reason), ("Message", &status.message)] {
             said.iter().for_each(|said| self.line(0, label, said));
         }
+        self.line(0, "IP", status.pod_ip.as_deref().unwrap_or_default());
+        let ips: Vec<_> = status.pod_ips.iter().map(|one| format!("IP:  {}", one.ip)).collect();
+        self.list_or_none(0, "IPs", &ips);
         if let Some(file) = &extra.file {
             self.line(0, "Manifest", file.display());
         }
@@ -277,6 +281,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::view::Ip;
     use crate::cli::pod_table::tests::{container, ended, pod, running};
 
     const EXPECTED: &str = "\
@@ -284,12 +289,16 @@ Name:               web-edge7
 Namespace:          default
 UID:                12
 Priority:           0
-Node:               edge7
+Node:               edge7/192.0.2.7
 Start Time:         Fri, 02 Jan 2026 03:04:05 +0000
 Labels:             app=web
                     tier=edge
 Annotations:        <none>
 Status:             Running
+IP:                 192.0.2.7
+IPs:
+  IP:  192.0.2.7
+  IP:  2001:db8::7
 Logs:               /l
 Init Containers:
   setup:
@@ -357,6 +366,9 @@ Events:
         let mut pod = pod(vec![setup], vec![container("main", running(), main)], &["Initialized"]);
         pod.metadata.rest.insert("labels".to_owned(), json!({ "app": "web", "tier": "edge" }));
         pod.podkeep.pids = vec![None, Some(4711)];
+        pod.status.pod_ips = ["192.0.2.7", "2001:db8::7"].map(|ip| Ip { ip: ip.to_owned() }).into();
+        pod.status.pod_ip = Some("192.0.2.7".to_owned());
+        pod.status.host_ip = Some("192.0.2.7".to_owned());
         pod.status.conditions[1].reason = Some("ContainersNotReady".to_owned());
         pod.status.conditions[1].message = Some("containers with unready status: [x]".to_owned());
         pod.spec = json!({

@@ -7,24 +7,36 @@ use std::process::ExitCode;
 use anyhow::Result;
 use jiff::Timestamp;
 
-use super::args::{ListOutput, NodeArgs, PodsArgs};
+use super::args::{NodeArgs, PodsArgs, PsOutput};
 use super::{pods, table};
-use crate::api::view::{ContainerView, PodView, StateView};
+use crate::api::view::{ContainerView, PodList, PodView, StateView};
 
 const HEADER: [&str; 5] = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
 
 pub fn pods(options: &PodsArgs, node: &NodeArgs) -> Result<ExitCode> {
     let list = pods::known_in_namespace(node)?;
     match options.output {
-        ListOutput::Json => pods::print_json(&list)?,
-        ListOutput::Table => {
-            let now = Timestamp::now();
-            let rows: Vec<_> = list.items.iter().map(|pod| row(pod, now)).collect();
-            table::print(HEADER, &rows, io::stdout().lock())?;
+        PsOutput::Json => pods::print_json(&list)?,
+        PsOutput::Table => table::print(HEADER, &rows(&list), io::stdout().lock())?,
+        PsOutput::Wide => {
+            let [name, ready, status, restarts, age] = HEADER;
+            let header = [name, ready, status, restarts, age, "IP", "NODE"];
+            let with_more = |(pod, row): (&PodView, [String; 5])| {
+                let [name, ready, status, restarts, age] = row;
+                let ip = pod.status.pod_ip.clone().unwrap_or_else(|| "<none>".to_owned());
+                [name, ready, status, restarts, age, ip, list.podkeep.node_name.clone()]
+            };
+            let rows: Vec<_> = list.items.iter().zip(rows(&list)).map(with_more).collect();
+            table::print(header, &rows, io::stdout().lock())?;
         }
     }
     pods::say_problems(&list);
     Ok(ExitCode::SUCCESS)
+}
+
+fn rows(list: &PodList) -> Vec<[String; 5]> {
+    let now = Timestamp::now();
+    list.items.iter().map(|pod| row(pod, now)).collect()
 }
 
 fn row(pod: &PodView, now: Timestamp) -> [String; 5] {

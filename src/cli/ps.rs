@@ -50,7 +50,7 @@ fn print_table(list: &PodList, all: bool) -> Result<()> {
 }
 
 fn print_wide(list: &PodList, all: bool) -> Result<()> {
-    let rows: Vec<[String; 13]> = rows(list, all)
+    let rows: Vec<[String; 14]> = rows(list, all)
         .iter()
         .map(|row| {
             let [container, pod, image, state, exit, restarts, age, pid] = common(row);
@@ -71,6 +71,7 @@ fn print_wide(list: &PodList, all: bool) -> Result<()> {
                 age,
                 pid,
                 id,
+                row.pod.status.pod_ip.clone().unwrap_or_else(|| "-".to_owned()),
                 ports(row),
                 cgroup,
                 not_enforced,
@@ -88,6 +89,7 @@ fn print_wide(list: &PodList, all: bool) -> Result<()> {
         "AGE",
         "PID",
         "IMAGE ID",
+        "POD IP",
         "PORTS",
         "POD CGROUP",
         "NOT ENFORCED",

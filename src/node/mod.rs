@@ -15,6 +15,7 @@ mod errands;
 mod exec;
 pub mod folders;
 mod good_manifests;
+mod host_ip;
 mod images;
 mod inspect;
 mod last_words;

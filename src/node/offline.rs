@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use super::clock;
 use super::folders::Folders;
 use super::good_manifests;
+use super::host_ip::host_ips;
 use super::snapshot::{PodSnapshot, Snapshot, pod_snapshot};
 use super::state::{self, Error};
 use crate::image::Digest;
@@ -24,6 +25,7 @@ pub fn snapshot(run_dir: &Path, root_dir: &Path) -> Result<Snapshot, Error> {
     let mut snapshot = Snapshot {
         node_name: state::load_node(root_dir).map_or_else(String::new, |node| node.name),
         keeper_pid: reign.map_or(0, |reign| reign.keeper.pid),
+        host_ips: host_ips(),
         pods: Vec::new(),
         problems: Vec::new(),
         not_enforced: Vec::new(),

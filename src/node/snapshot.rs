@@ -1,5 +1,6 @@
 //! The node's state as others may see it: a copy, made when somebody asks.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub node_name: String,
     /// The PID of `podkeep run`.
     pub keeper_pid: u32,
+    /// The host's addresses towards the default route; none where there is none.
+    pub host_ips: Vec<IpAddr>,
     /// By Pod id; a Pod that is being replaced is there once, as the old one.
     pub pods: Vec<PodSnapshot>,
     /// What stands in the way of files and Pods: broken manifests, duplicates, too many Pods. In words.

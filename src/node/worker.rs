@@ -16,6 +16,7 @@ use super::deadlines::Deadlines;
 use super::errands::{ErrandNumber, Errands};
 use super::exec::{Begun, Execs};
 use super::folders::Folders;
+use super::host_ip::host_ips;
 use super::images::Images;
 use super::manifest_url::ManifestUrl;
 use super::notes;
@@ -569,6 +570,7 @@ impl Worker {
         Snapshot {
             node_name: self.options.node_name.clone(),
             keeper_pid: self.reign.keeper.pid,
+            host_ips: host_ips(),
             pods,
             problems: self.set.problems().iter().map(super::sources::describe).collect(),
             not_enforced: self.not_enforced.clone(),
