@@ -177,11 +177,12 @@ impl PodList {
 impl PodView {
     fn of(snapshot: &PodSnapshot, node: &Snapshot) -> PodView {
         let pod = &snapshot.pod;
+        let at = |moment| timestamp(node.wall(moment, &snapshot.status));
         let images = pod.containers.iter().map(|container| container.image.as_str());
         let containers = snapshot.status.containers.iter().zip(images);
         let (main, init): (Vec<_>, Vec<_>) = containers.partition(|(c, _)| c.role == Role::Main);
         let views = |of: Vec<(&ContainerStatus, &str)>| {
-            of.into_iter().map(|(c, image)| ContainerView::of(c, image, node)).collect()
+            of.into_iter().map(|(c, image)| ContainerView::of(c, image, &at)).collect()
         };
         let host_ips: Vec<_> = node.host_ips.iter().map(|ip| Ip { ip: ip.to_string() }).collect();
         let pod_ips = if pod.host_network { host_ips.clone() } else { Vec::new() };
@@ -200,8 +201,8 @@ impl PodView {
                 pod_ip: first(&pod_ips),
                 pod_ips,
                 qos_class: pod.qos_class(),
-                start_time: timestamp(node.wall(snapshot.status.started_at)),
-                conditions: snapshot.status.conditions.iter().map(|one| Condition::of(one, node)).collect(),
+                start_time: at(snapshot.status.started_at),
+                conditions: snapshot.status.conditions.iter().map(|one| Condition::of(one, &at)).collect(),
                 init_container_statuses: views(init),
                 container_statuses: views(main),
             },
@@ -230,11 +231,11 @@ fn metadata(snapshot: &PodSnapshot) -> Metadata {
 }
 
 impl Condition {
-    fn of(condition: &status::Condition, node: &Snapshot) -> Condition {
+    fn of(condition: &status::Condition, at: &dyn Fn(BootTime) -> Timestamp) -> Condition {
         Condition {
             r#type: condition.kind.to_owned(),
             status: if condition.holds { "True" } else { "False" }.to_owned(),
-            last_transition_time: moment(condition.since, node),
+            last_transition_time: at(condition.since),
             reason: condition.reason.map(str::to_owned),
             message: condition.message.clone(),
         }
@@ -242,7 +243,7 @@ impl Condition {
 }
 
 impl ContainerView {
-    fn of(container: &ContainerStatus, image: &str, node: &Snapshot) -> ContainerView {
+    fn of(container: &ContainerStatus, image: &str, at: &dyn Fn(BootTime) -> Timestamp) -> ContainerView {
         ContainerView {
             name: container.name.clone(),
             image: image.to_owned(),
@@ -250,26 +251,24 @@ impl ContainerView {
             ready: container.ready,
             started: container.started,
             restart_count: container.restart_count,
-            state: StateView::of(&container.state, node),
-            last_state: container.last.as_ref().map(|last| StateView::terminated(last, node)),
+            state: StateView::of(&container.state, at),
+            last_state: container.last.as_ref().map(|last| StateView::terminated(last, at)),
         }
     }
 }
 
 impl StateView {
-    fn of(state: &ContainerState, node: &Snapshot) -> StateView {
+    fn of(state: &ContainerState, at: &dyn Fn(BootTime) -> Timestamp) -> StateView {
         match state {
             ContainerState::Waiting { reason, message } => {
                 StateView::Waiting { reason: (*reason).to_owned(), message: message.clone() }
             }
-            ContainerState::Running { started_at } => {
-                StateView::Running { started_at: moment(*started_at, node) }
-            }
-            ContainerState::Terminated(end) => StateView::terminated(end, node),
+            ContainerState::Running { started_at } => StateView::Running { started_at: at(*started_at) },
+            ContainerState::Terminated(end) => StateView::terminated(end, at),
         }
     }
 
-    fn terminated(end: &Termination, node: &Snapshot) -> StateView {
+    fn terminated(end: &Termination, at: &dyn Fn(BootTime) -> Timestamp) -> StateView {
         let signal = match end.exit {
             crate::pod::Exit::Signal(signal) => Some(signal),
             _ => None,
@@ -279,14 +278,10 @@ impl StateView {
             exit_code: end.exit.code(),
             signal,
             message: end.message(),
-            started_at: end.started_at.map(|at| moment(at, node)),
-            finished_at: moment(end.finished_at, node),
+            started_at: end.started_at.map(at),
+            finished_at: at(end.finished_at),
         }
     }
-}
-
-fn moment(at: BootTime, node: &Snapshot) -> Timestamp {
-    timestamp(node.wall(at))
 }
 
 /// Whole seconds, as Kubernetes writes them.
@@ -300,9 +295,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::manifest::{Pod, PodId, Uid};
-    use crate::pod::Machine;
+    use crate::manifest::pod::RestartPolicy;
+    use crate::manifest::{Container, Pod, PodId, Uid};
     use crate::pod::machine::Settings;
+    use crate::pod::{Event, Exit, Machine};
 
     fn node(pods: Vec<PodSnapshot>) -> Snapshot {
         Snapshot {
@@ -348,5 +344,36 @@ mod tests {
         let [on_host, own] = [0, 1].map(|at| &list["items"][at]["status"]);
         assert_eq!((&on_host["podIP"], &on_host["podIPs"]), (&ips[0]["ip"], &ips));
         assert!(own.get("podIP").is_none() && own.get("podIPs").is_none());
+    }
+    #[test]
+    fn what_finished_on_an_earlier_boot_keeps_its_times() {
+        let at = |seconds| BootTime::from(std::time::Duration::from_secs(seconds));
+        let mut container = Container::plain("main", "busybox");
+        container.restart.policy = RestartPolicy::Never;
+        let pod = Arc::new(Pod { containers: vec![container], ..(*pod(false)).clone() });
+        let mut machine = Machine::new(Arc::clone(&pod), Settings::default(), at(100));
+        machine.step(Event::Prepared, at(100));
+        machine.step(Event::ImageReady { container: 0, image_id: String::new() }, at(100));
+        machine.step(Event::Started { container: 0, pid: 7 }, at(110));
+        machine.step(Event::Exited { container: 0, exit: Exit::Code(0) }, at(120));
+        machine.step(Event::Cleared { container: 0 }, at(120));
+        machine.step(Event::Released, at(120));
+        // The machine was started at the second 10,000, and again much later.
+        let survival = machine.survival().dated(10_000_000_000_000);
+        assert!(survival.is_same(&machine.survival()));
+        let saved = serde_json::to_vec(&survival).unwrap();
+        let survival = serde_json::from_slice(&saved).unwrap();
+        let machine = Machine::after_reboot(pod, survival, Settings::default(), at(1));
+        assert!(machine.survival().dated(5).is_same(&machine.survival()));
+        let list = serde_json::to_value(PodList::of(&node(vec![snapshot_of(&machine)]))).unwrap();
+        let status = &list["items"][0]["status"];
+        assert_eq!(status["startTime"], "1970-01-01T02:48:20Z");
+        let end = &status["containerStatuses"][0]["state"]["terminated"];
+        assert_eq!(
+            (&end["startedAt"], &end["finishedAt"]),
+            (&"1970-01-01T02:48:30Z".into(), &"1970-01-01T02:48:40Z".into())
+        );
+        let changed = status["conditions"].as_array().unwrap().iter().map(|one| &one["lastTransitionTime"]);
+        assert!(changed.clone().all(|at| at.as_str().unwrap() <= "1970-01-01T02:48:40Z"), "{changed:?}");
     }
 }

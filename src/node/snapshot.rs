@@ -44,9 +44,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The wall clock's time of a moment, as both clocks stood when the snapshot was taken.
-    pub fn wall(&self, moment: BootTime) -> SystemTime {
-        self.taken_at_wall.checked_sub(self.taken_at - moment).unwrap_or(SystemTime::UNIX_EPOCH)
+    /// The wall clock's time of a moment in a Pod's status, as both clocks stood when the snapshot was taken, or on the earlier boot
+    /// that the status is of.
+    pub fn wall(&self, moment: BootTime, status: &PodStatus) -> SystemTime {
+        match status.boot_wall {
+            Some(wall) => SystemTime::UNIX_EPOCH + Duration::from_nanos(wall) + moment.since_boot(),
+            None => self.taken_at_wall.checked_sub(self.taken_at - moment).unwrap_or(SystemTime::UNIX_EPOCH),
+        }
     }
 }
 

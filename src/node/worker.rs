@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 
@@ -409,8 +409,7 @@ impl Worker {
         }
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let before = run.machine.survival();
-        let (stood, rehearsal) =
-            ([run.machine.has_run(), run.machine.is_ready()], run.machine.rehearsal());
+        let (stood, rehearsal) = ([run.machine.has_run(), run.machine.is_ready()], run.machine.rehearsal());
         let (is_tick, old_news) = (event == Event::Tick, run.machine.is_old_news(&event));
         let note = notes::of_event(run, &event);
         let ends = matches!(event, Event::Cleared { .. });
@@ -462,7 +461,8 @@ impl Worker {
     pub fn renew_survival(&mut self, number: PodNumber) {
         let Some(run) = self.pods.get(&number) else { return };
         let survival = run.machine.survival();
-        if state::load_survival(&self.options.folders, run.uid()).as_ref() != Some(&survival) {
+        let written = state::load_survival(&self.options.folders, run.uid());
+        if !written.is_some_and(|written| written.is_same(&survival)) {
             self.save_survival(number, survival);
         }
     }
@@ -470,6 +470,8 @@ impl Worker {
     fn save_survival(&mut self, number: PodNumber, survival: crate::pod::machine::Survival) {
         let Some(run) = self.pods.get(&number) else { return };
         let (folders, uid) = (self.options.folders.clone(), run.uid().clone());
+        let boot_wall = clock::wall(BootTime::from_nanos(0)).duration_since(SystemTime::UNIX_EPOCH);
+        let survival = survival.dated(boot_wall.map_or(0, |wall| BootTime::from(wall).as_nanos()));
         self.disk.add_for_later(move || {
             Done::Finished(state::save_survival(&folders, &uid, &survival).map_err(|error| error.to_string()))
         });

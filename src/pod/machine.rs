@@ -52,7 +52,13 @@ pub struct State {
     prepare: BackOff,
     #[serde(default)]
     conditions: status::Held,
+    /// All its times are of an earlier boot, in which the wall clock said this at zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot_wall: Option<Wall>,
 }
+
+/// A time of day: nanoseconds since 1970.
+pub type Wall = u64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum PodStage {
@@ -121,6 +127,26 @@ pub struct Survival {
     pub finished: Option<State>,
 }
 
+impl Survival {
+    /// For another boot, which cannot tell from its own clock when this one's times were. `boot_wall`: what the wall clock said when
+    /// this machine was started.
+    pub fn dated(mut self, boot_wall: Wall) -> Survival {
+        if let Some(state) = &mut self.finished {
+            state.boot_wall.get_or_insert(boot_wall);
+        }
+        self
+    }
+
+    /// Whether both say the same, whatever the wall clock said.
+    pub fn is_same(&self, other: &Survival) -> bool {
+        let undated = |survival: &Survival| Survival {
+            restarts: survival.restarts.clone(),
+            finished: survival.finished.clone().map(|state| State { boot_wall: None, ..state }),
+        };
+        undated(self) == undated(other)
+    }
+}
+
 impl Machine {
     /// A Pod that is new to this node; [`begin`](Self::begin) says what comes first.
     pub fn new(pod: Arc<Pod>, settings: Settings, now: BootTime) -> Self {
@@ -133,6 +159,7 @@ impl Machine {
             failure: None,
             prepare: BackOff::default(),
             conditions: status::Held::none(now),
+            boot_wall: None,
         };
         let mut machine = Self { pod, settings, state, adopting: false };
         machine.note_conditions(now);

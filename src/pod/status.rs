@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::machine::Wall;
 use super::{BootTime, Exit};
 use crate::manifest::pod::Role;
 
@@ -26,6 +27,8 @@ pub struct PodStatus {
     pub terminating: bool,
     pub conditions: Vec<Condition>,
     pub started_at: BootTime,
+    /// All its times are of an earlier boot, in which the wall clock said this at zero.
+    pub boot_wall: Option<Wall>,
     /// In the order of [`Pod::containers`](crate::manifest::Pod): init containers first.
     pub containers: Vec<ContainerStatus>,
 }

@@ -47,6 +47,7 @@ impl Machine {
             terminating: self.is_terminating(),
             conditions: self.conditions(phase),
             started_at: self.state.started_at,
+            boot_wall: self.state.boot_wall,
             containers: (0..self.pod.containers.len()).map(|index| self.container_status(index)).collect(),
         }
     }
