@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::args::{DescribeArgs, NodeArgs};
-use super::{events, pod_table, pods, table};
+use super::{events, known_pods, pods, table};
 use crate::api::view::{ContainerView, PodView, StateView};
 use crate::events::Record;
 
@@ -19,13 +19,13 @@ const COLUMN: usize = 20;
 const NONE: &str = "<none>";
 
 pub fn describe(options: &DescribeArgs, node: &NodeArgs) -> Result<ExitCode> {
-    let list = pods::known(node)?;
-    let pod = pods::one(&list, &options.pod, node)?;
+    let list = known_pods::known(node)?;
+    let pod = known_pods::one(&list, &options.pod, node)?;
     let of_pod = |record: &Record| record.uid == pod.metadata.uid;
     let records: Vec<_> = events::known_quietly(node)?.into_iter().filter(of_pod).collect();
     let text = description(pod, &list.podkeep.node_name, &records, Timestamp::now())?;
     io::stdout().lock().write_all(text.as_bytes())?;
-    pods::say_problems(&list);
+    known_pods::say_problems(&list);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -119,7 +119,7 @@ impl Text {
             let pairs = pairs.into_iter().flatten().map(|(key, value)| format!("{key}={}", plain(value)));
             self.line(0, label, or_none(&pairs.collect::<Vec<_>>().join("\n")));
         }
-        self.line(0, "Status", pod_table::status(pod));
+        self.line(0, "Status", pods::status(pod));
         for (label, said) in [("Reason", &status.reason), ("Message", &status.message)] {
             said.iter().for_each(|said| self.line(0, label, said));
         }
@@ -282,7 +282,7 @@ mod tests {
 
     use super::*;
     use crate::api::view::Ip;
-    use crate::cli::pod_table::tests::{container, ended, pod, running};
+    use crate::cli::pods::tests::{container, ended, pod, running};
 
     const EXPECTED: &str = "\
 Name:               web-edge7

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 
 use super::args::{EventsArgs, ListOutput, NodeArgs};
-use super::{pods, table};
+use super::{known_pods, table};
 use crate::api::client;
 use crate::api::events::Path;
 use crate::events::{self, Kind, Record};
@@ -40,7 +40,7 @@ struct Wanted {
 
 impl Wanted {
     fn new(options: &EventsArgs, node: &NodeArgs) -> Wanted {
-        let typed = options.pod.as_deref().map(|pod| pods::typed(pod, node));
+        let typed = options.pod.as_deref().map(|pod| known_pods::typed(pod, node));
         Wanted {
             namespace: typed.map(|(namespace, _)| namespace.to_owned()).or_else(|| node.namespace.clone()),
             pod: typed.map(|(_, name)| name.to_owned()),
@@ -60,7 +60,7 @@ impl Wanted {
 
 /// From the node, or from its files where it is down, and says so.
 fn known(node: &NodeArgs) -> Result<Vec<Record>> {
-    known_or(node, pods::say_down)
+    known_or(node, known_pods::say_down)
 }
 
 /// The same for those who have said so.
@@ -70,7 +70,7 @@ pub fn known_quietly(node: &NodeArgs) -> Result<Vec<Record>> {
 
 fn known_or(node: &NodeArgs, down: fn(&std::path::Path)) -> Result<Vec<Record>> {
     let mut records = Vec::new();
-    let asked = pods::patiently(node, |socket| {
+    let asked = known_pods::patiently(node, |socket| {
         client::events(socket, Path::default(), |record| {
             records.push(record);
             Ok(())
@@ -96,7 +96,7 @@ fn watch(output: ListOutput, node: &NodeArgs, wanted: &Wanted) -> Result<()> {
     }
     let mut after = 0;
     loop {
-        let watched = pods::patiently(node, |socket| {
+        let watched = known_pods::patiently(node, |socket| {
             client::events(socket, Path { after, watch: true }, |record| {
                 after = record.sequence;
                 if wanted.has(&record) {

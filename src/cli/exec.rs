@@ -14,7 +14,7 @@ use rustix::termios::tcgetwinsize;
 
 use super::args::{ExecArgs, NodeArgs};
 use super::attend::{self, Outcome};
-use super::pods;
+use super::known_pods;
 use super::relay::{End, Relay, Way};
 use super::terminal::{Attached, Signals};
 use crate::api::client;
@@ -36,7 +36,7 @@ pub fn exec(options: &ExecArgs, node: &NodeArgs) -> Result<ExitCode> {
 }
 
 fn run(options: &ExecArgs, node: &NodeArgs) -> Result<u8> {
-    let (pod, container) = pods::container(node, &options.pod, options.container.as_deref())?;
+    let (pod, container) = known_pods::container(node, &options.pod, options.container.as_deref())?;
     let path = Path { pod, container, what: What::Exec }.to_string();
     let signals = Signals::keep_back().context("hold signals back")?;
     let streams = match options.tty {
@@ -99,7 +99,7 @@ fn pipes(options: &ExecArgs) -> Result<Streams> {
 fn send(node: &NodeArgs, path: &str, ask: &Ask, fds: &[OwnedFd]) -> Result<UnixStream> {
     let body = serde_json::to_vec(ask)?;
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-    Ok(pods::patiently(node, |socket| client::exec(socket, path, &body, &fds))?)
+    Ok(known_pods::patiently(node, |socket| client::exec(socket, path, &body, &fds))?)
 }
 
 /// The command's exit code, from the node's answer.

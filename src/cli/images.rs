@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::args::{ImagesArgs, ListOutput, NodeArgs};
-use super::{FAILED, pods, table};
+use super::{FAILED, known_pods, table};
 use crate::image::{Damage, Digest, ImageSummary, Keep, Reference, Store};
 use crate::node::{Folders, offline};
 use crate::order;
@@ -76,7 +76,7 @@ impl Needed {
         for (file, image) in offline::named_images(&node.root_dir) {
             needed.add_reference(&image, format!("the manifest {}", file.display()));
         }
-        for pod in pods::known_quietly(node)?.items {
+        for pod in known_pods::known_quietly(node)?.items {
             let name = format!("{}/{}", pod.metadata.namespace, pod.metadata.name);
             for container in pod.status.all_containers() {
                 needed.add_reference(&container.image, format!("Pod {name}"));

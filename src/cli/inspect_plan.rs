@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::args::{InspectArgs, NodeArgs};
-use super::pods;
+use super::known_pods;
 use crate::api::client;
 use crate::api::container::{Path, What};
 
 pub fn inspect(options: &InspectArgs, node: &NodeArgs) -> Result<ExitCode> {
-    let (pod, container) = pods::container(node, &options.pod, options.container.as_deref())?;
+    let (pod, container) = known_pods::container(node, &options.pod, options.container.as_deref())?;
     let what = if options.plan { What::Plan } else { What::Spec };
     let path = Path { pod, container, what }.to_string();
-    let answer = pods::patiently(node, |socket| client::get(socket, &path))?;
+    let answer = known_pods::patiently(node, |socket| client::get(socket, &path))?;
     let mut out = io::stdout().lock();
     if options.plan {
         let steps: Vec<String> = serde_json::from_slice(&answer).context("understand the node")?;

@@ -11,11 +11,11 @@ mod images;
 mod inspect;
 mod inspect_plan;
 mod journal;
+mod known_pods;
 mod lint;
 mod load;
 pub mod logs;
 mod oci;
-mod pod_table;
 mod pods;
 mod progress;
 mod prune;
@@ -65,10 +65,10 @@ fn dispatch(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Run(options) => run::run(&options, &args.node),
         Command::Ps(options) => ps::ps(&options, &args.node),
-        Command::Pods(options) => pod_table::pods(&options, &args.node),
+        Command::Pods(options) => pods::pods(&options, &args.node),
         Command::Describe(options) => describe::describe(&options, &args.node),
         Command::Inspect(options) => inspect::inspect(&options, &args.node),
-        Command::Logs(options) => pods::logs(&options, &args.node),
+        Command::Logs(options) => known_pods::logs(&options, &args.node),
         Command::Exec(options) => exec::exec(&options, &args.node),
         Command::Pull(options) => pull::pull_images(&options, &args.node),
         Command::Events(options) => events::events(&options, &args.node),

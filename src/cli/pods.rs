@@ -1,213 +1,258 @@
-//! Which Pod is meant: `web`, `web-<node>` or `namespace/name`.
+//! `podkeep pods`: the Pods and how they are, in the columns and words of `kubectl get pods`
+//! (`pkg/printers/internalversion/printers.go:printPod`).
 
-use std::io::{self, Write};
-use std::path::Path;
+use std::io;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use jiff::Timestamp;
 
-use super::args::{LogsArgs, NodeArgs};
-use super::logs;
-use crate::api::client;
-use crate::api::view::{Metadata, PodList, PodView};
-use crate::manifest::{PodId, Uid};
-use crate::node::{Folders, offline};
+use super::args::{NodeArgs, PodsArgs, PsOutput};
+use super::{known_pods, table};
+use crate::api::view::{ContainerView, PodList, PodView, StateView};
 
-/// A new worker answers well within this time.
-const WORKER_WITHIN: Duration = Duration::from_secs(3);
+const HEADER: [&str; 5] = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
 
-/// Asks the node for its Pods; where it is down, reads what it wrote, and says so.
-pub fn known(node: &NodeArgs) -> Result<PodList> {
-    known_or(node, say_down)
-}
-
-pub fn say_down(socket: &Path) {
-    eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
-}
-
-/// Those of the namespace that was named, if one was.
-pub fn known_in_namespace(node: &NodeArgs) -> Result<PodList> {
-    let mut list = known(node)?;
-    if let Some(namespace) = &node.namespace {
-        list.items.retain(|pod| pod.metadata.namespace == *namespace);
-    }
-    Ok(list)
-}
-
-pub fn print_json(what: &impl serde::Serialize) -> Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, what)?;
-    Ok(writeln!(out)?)
-}
-
-/// Broken manifests and the like concern whoever asks how the Pods are.
-pub fn say_problems(list: &PodList) {
-    for problem in &list.podkeep.problems {
-        eprintln!("podkeep: {problem}");
-    }
-}
-
-/// A Pod's name in a column: with its namespace, unless that is the usual one.
-pub fn shown(metadata: &Metadata) -> String {
-    match metadata.namespace.as_str() {
-        "default" => metadata.name.clone(),
-        namespace => format!("{namespace}/{}", metadata.name),
-    }
-}
-
-/// The same for those to whom it makes no difference whether the node is up.
-pub fn known_quietly(node: &NodeArgs) -> Result<PodList> {
-    known_or(node, |_| {})
-}
-
-fn known_or(node: &NodeArgs, down: impl FnOnce(&Path)) -> Result<PodList> {
-    match ask(node) {
-        Ok(list) => Ok(list),
-        Err(client::Error::Down(socket)) => {
-            down(&socket);
-            let snapshot = offline::snapshot(&node.run_dir, &node.root_dir)?;
-            Ok(PodList::of(&snapshot))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The node's Pods.
-fn ask(node: &NodeArgs) -> Result<PodList, client::Error> {
-    patiently(node, client::pods)
-}
-
-/// Asks something of the node. While a worker is being replaced, nobody listens for an instant: asked again for as long as
-/// its keeper lives.
-pub fn patiently<T>(
-    node: &NodeArgs,
-    mut ask: impl FnMut(&Path) -> Result<T, client::Error>,
-) -> Result<T, client::Error> {
-    let socket = Folders::socket_in(&node.run_dir);
-    let give_up = Instant::now() + WORKER_WITHIN;
-    loop {
-        match ask(&socket) {
-            Err(client::Error::Down(_))
-                if offline::keeper_lives(&node.run_dir) && Instant::now() < give_up =>
-            {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            answer => return answer,
-        }
-    }
-}
-
-/// What was typed, as a namespace and a name that may lack the node's.
-pub fn typed<'a>(pod: &'a str, node: &'a NodeArgs) -> (&'a str, &'a str) {
-    match pod.split_once('/') {
-        Some((namespace, name)) => (namespace, name),
-        None => (node.namespace.as_deref().unwrap_or("default"), pod),
-    }
-}
-
-/// The Pod that was typed.
-///
-/// # Errors
-/// When it is not in the list.
-pub fn one<'a>(list: &'a PodList, pod: &str, node: &NodeArgs) -> Result<&'a PodView> {
-    let (id, _) = resolve(list, pod, node);
-    let is_it =
-        |item: &&PodView| (&item.metadata.namespace, &item.metadata.name) == (&id.namespace, &id.name);
-    let item = list.items.iter().find(is_it);
-    item.with_context(|| format!("there is no Pod {id}: `podkeep ps` lists those that are"))
-}
-
-/// The Pod's full name, and its uid where it is on the machine.
-fn resolve(list: &PodList, pod: &str, node: &NodeArgs) -> (PodId, Option<Uid>) {
-    let (namespace, name) = typed(pod, node);
-    let full = format!("{name}-{}", list.podkeep.node_name);
-    let of = |wanted: &str| {
-        list.items.iter().find(|item| item.metadata.namespace == namespace && item.metadata.name == wanted)
-    };
-    let id = |name: &str| PodId { namespace: namespace.to_owned(), name: name.to_owned() };
-    match of(name).or_else(|| of(&full)) {
-        Some(found) => (id(&found.metadata.name), Uid::parse(&found.metadata.uid)),
-        None => (id(name), None),
-    }
-}
-
-/// A container of a Pod that the node has: the one that is named, or the only one.
-///
-/// # Errors
-/// When the node does not answer, or there is no such Pod or container.
-pub fn container(node: &NodeArgs, pod: &str, container: Option<&str>) -> Result<(PodId, String)> {
-    let list = ask(node)?;
-    let item = one(&list, pod, node)?;
-    let Metadata { namespace, name, .. } = &item.metadata;
-    let id = PodId { namespace: namespace.clone(), name: name.clone() };
-    let names: Vec<&str> = item.status.all_containers().map(|c| c.name.as_str()).collect();
-    let name = match (container, only_main(item)) {
-        (Some(name), _) if names.contains(&name) => name,
-        (Some(name), _) => bail!("Pod {id} has no container {name}, but {}", names.join(", ")),
-        (None, Some(only)) => only,
-        (None, None) => bail!("Pod {id} has several containers, choose one with -c: {}", names.join(", ")),
-    };
-    let name = name.to_owned();
-    Ok((id, name))
-}
-
-/// The one that is meant where none is named: init containers and sidecars serve it.
-fn only_main(pod: &PodView) -> Option<&str> {
-    match pod.status.container_statuses.as_slice() {
-        [only] => Some(&only.name),
-        _ => None,
-    }
-}
-
-/// `podkeep logs`.
-pub fn logs(options: &LogsArgs, node: &NodeArgs) -> Result<ExitCode> {
-    let list = known(node)?;
-    let root = log_root(&list, node);
-    let (mut pod, uid) = resolve(&list, &options.pod, node);
-    if uid.is_none() {
-        pod = removed_pod(&root, pod, &list.podkeep.node_name);
-    }
-    let is_it =
-        |item: &&PodView| (&item.metadata.namespace, &item.metadata.name) == (&pod.namespace, &pod.name);
-    let only = list.items.iter().find(is_it).and_then(only_main);
-    let request = logs::Request {
-        root: &root,
-        pod: &pod,
-        uid: uid.as_ref(),
-        container: options.container.as_deref().or(only),
-        previous: options.previous,
-        tail: options.tail,
-    };
-    let out = io::stdout().lock();
-    match options.follow {
-        true => {
-            // Only a node that answers can tell that the Pod is gone; one that does not may be back in a moment.
-            let is_it = |item: &PodView| {
-                (&item.metadata.namespace, &item.metadata.name) == (&pod.namespace, &pod.name)
+pub fn pods(options: &PodsArgs, node: &NodeArgs) -> Result<ExitCode> {
+    let list = known_pods::known_in_namespace(node)?;
+    match options.output {
+        PsOutput::Json => known_pods::print_json(&list)?,
+        PsOutput::Table => table::print(HEADER, &rows(&list), io::stdout().lock())?,
+        PsOutput::Wide => {
+            let [name, ready, status, restarts, age] = HEADER;
+            let header = [name, ready, status, restarts, age, "IP", "NODE"];
+            let with_more = |(pod, row): (&PodView, [String; 5])| {
+                let [name, ready, status, restarts, age] = row;
+                let ip = pod.status.pod_ip.clone().unwrap_or_else(|| "<none>".to_owned());
+                [name, ready, status, restarts, age, ip, list.podkeep.node_name.clone()]
             };
-            let alive = || {
-                client::pods(&Folders::socket_in(&node.run_dir))
-                    .map_or(true, |list| list.items.iter().any(is_it))
-            };
-            logs::follow(&request, out, alive)?;
+            let rows: Vec<_> = list.items.iter().zip(rows(&list)).map(with_more).collect();
+            table::print(header, &rows, io::stdout().lock())?;
         }
-        false => logs::print(&request, out)?,
     }
+    known_pods::say_problems(&list);
     Ok(ExitCode::SUCCESS)
 }
 
-/// A Pod that is gone may still have logs, under its full name.
-fn removed_pod(root: &Path, typed: PodId, node_name: &str) -> PodId {
-    let full = PodId { name: format!("{}-{node_name}", typed.name), ..typed.clone() };
-    let has_logs = |id: &PodId| {
-        crate::logs::folders_of(root, &id.namespace, &id.name).is_ok_and(|folders| !folders.is_empty())
-    };
-    if !has_logs(&typed) && has_logs(&full) { full } else { typed }
+fn rows(list: &PodList) -> Vec<[String; 5]> {
+    let now = Timestamp::now();
+    list.items.iter().map(|pod| row(pod, now)).collect()
 }
 
-/// The folder of all logs: as any Pod of the list tells it, else as the node wrote it down.
-fn log_root(list: &PodList, node: &NodeArgs) -> std::path::PathBuf {
-    let told = list.items.first().and_then(|item| item.podkeep.log_dir.parent());
-    told.map(Path::to_owned).unwrap_or_else(|| offline::log_root(&node.run_dir, &node.root_dir))
+fn row(pod: &PodView, now: Timestamp) -> [String; 5] {
+    let counted: Vec<_> = lasting(pod).collect();
+    let ready = counted.iter().filter(|container| container.ready).count();
+    [
+        known_pods::shown(&pod.metadata),
+        format!("{ready}/{}", counted.len()),
+        status(pod),
+        restarts(pod, now),
+        table::since(pod.status.start_time, now),
+    ]
+}
+
+/// The containers that are there as long as the Pod is: sidecars and main containers.
+fn lasting(pod: &PodView) -> impl Iterator<Item = &ContainerView> {
+    let init = pod.status.init_container_statuses.iter().enumerate();
+    let sidecars = init.filter(|(place, _)| is_sidecar(pod, *place)).map(|(_, container)| container);
+    sidecars.chain(&pod.status.container_statuses)
+}
+
+fn is_sidecar(pod: &PodView, place: usize) -> bool {
+    pod.spec
+        .pointer(&format!("/initContainers/{place}/restartPolicy"))
+        .is_some_and(|policy| policy == "Always")
+}
+
+/// The phase, or what stands in the way of it.
+pub fn status(pod: &PodView) -> String {
+    if pod.podkeep.terminating {
+        return "Terminating".to_owned();
+    }
+    let phase = || format!("{:?}", pod.status.phase);
+    let of_pod = pod.status.reason.clone().unwrap_or_else(phase);
+    if let Some(initializing) = initializing(pod).filter(|_| !holds(pod, "Initialized")) {
+        return initializing;
+    }
+    // The first that has one says why.
+    let of_containers = pod.status.container_statuses.iter().find_map(|container| match &container.state {
+        StateView::Waiting { reason, .. } | StateView::Terminated { reason, .. } => Some(reason.clone()),
+        StateView::Running { .. } => None,
+    });
+    let is_one_ready = pod
+        .status
+        .container_statuses
+        .iter()
+        .any(|container| container.ready && matches!(container.state, StateView::Running { .. }));
+    match of_containers {
+        Some(reason) if reason == "Completed" && is_one_ready => {
+            if holds(pod, "Ready") { "Running" } else { "NotReady" }.to_owned()
+        }
+        Some(reason) => reason,
+        None => of_pod,
+    }
+}
+
+/// What of the init containers comes next, or what is wrong with it; `None` if they are done.
+fn initializing(pod: &PodView) -> Option<String> {
+    let init = &pod.status.init_container_statuses;
+    init.iter().enumerate().find_map(|(place, container)| match &container.state {
+        StateView::Terminated { exit_code: 0, .. } => None,
+        _ if is_sidecar(pod, place) && container.started => None,
+        StateView::Terminated { reason, .. } => Some(format!("Init:{reason}")),
+        StateView::Waiting { reason, .. } if reason != "PodInitializing" => Some(format!("Init:{reason}")),
+        _ => Some(format!("Init:{place}/{}", init.len())),
+    })
+}
+
+/// `5 (3m ago)`. When init containers are done, theirs do not count any more.
+fn restarts(pod: &PodView, now: Timestamp) -> String {
+    let counted: Vec<_> = match holds(pod, "Initialized") {
+        true => lasting(pod).collect(),
+        false => pod.status.init_container_statuses.iter().collect(),
+    };
+    let count: u32 = counted.iter().map(|container| container.restart_count).sum();
+    let ended = |container: &&ContainerView| match container.last_state {
+        Some(StateView::Terminated { finished_at, .. }) => Some(finished_at),
+        _ => None,
+    };
+    match counted.iter().filter_map(ended).max().filter(|_| count > 0) {
+        Some(last) => format!("{count} ({} ago)", table::since(last, now)),
+        None => count.to_string(),
+    }
+}
+
+fn holds(pod: &PodView, kind: &str) -> bool {
+    pod.status.conditions.iter().any(|condition| condition.r#type == kind && condition.status == "True")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const BEGIN: &str = "2026-01-02T03:04:05Z";
+
+    /// What a container's status has; `more` takes the place of what stands here.
+    pub fn container(name: &str, state: Value, more: Value) -> Value {
+        let mut container = json!({
+            "name": name, "image": "busybox:1.35", "imageID": "sha256:12", "ready": false, "started": false,
+            "restartCount": 0, "state": state,
+        });
+        for (key, value) in more.as_object().unwrap() {
+            container[key] = value.clone();
+        }
+        container
+    }
+
+    pub fn running() -> Value {
+        json!({ "running": { "startedAt": BEGIN } })
+    }
+
+    pub fn ended(reason: &str, code: i32) -> Value {
+        json!({ "terminated": {
+            "reason": reason, "exitCode": code, "startedAt": BEGIN, "finishedAt": "2026-01-02T03:05:05Z",
+        } })
+    }
+
+    fn waiting(reason: &str) -> Value {
+        json!({ "waiting": { "reason": reason } })
+    }
+
+    /// A Pod of these statuses, in which the conditions of these types hold.
+    pub fn pod(init: Vec<Value>, main: Vec<Value>, holding: &[&str]) -> PodView {
+        let condition = |kind: &&str| {
+            let status = if holding.contains(kind) { "True" } else { "False" };
+            json!({ "type": kind, "status": status, "lastTransitionTime": BEGIN })
+        };
+        let conditions = ["Initialized", "Ready"].map(|kind| condition(&kind));
+        let spec = json!({ "initContainers": [
+            { "name": "setup" }, { "name": "proxy", "restartPolicy": "Always" }, { "name": "late" },
+        ] });
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "spec": spec,
+            "metadata": { "name": "web-edge7", "namespace": "default", "uid": "12" },
+            "status": {
+                "phase": "Running", "qosClass": "BestEffort", "startTime": BEGIN,
+                "conditions": conditions,
+                "initContainerStatuses": init, "containerStatuses": main,
+            },
+            "podkeep": {
+                "file": null, "logDir": "/l", "cgroup": null, "terminating": false, "notEnforced": [],
+                "images": [], "pids": [],
+            },
+        });
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn shown(pod: &PodView) -> [String; 3] {
+        let [_, ready, status, restarts, _] = row(pod, "2026-01-02T03:10:05Z".parse().unwrap());
+        [ready, status, restarts]
+    }
+
+    fn plain(name: &str, state: Value) -> Value {
+        container(name, state, json!({}))
+    }
+
+    fn ready(name: &str) -> Value {
+        container(name, running(), json!({ "ready": true, "started": true }))
+    }
+
+    #[test]
+    fn while_init_containers_are_not_done_they_are_what_is_shown() {
+        let all = |setup, proxy, late| {
+            pod(vec![setup, proxy, late], vec![plain("main", waiting("PodInitializing"))], &[])
+        };
+        let pending = || waiting("PodInitializing");
+        let done = || {
+            container(
+                "setup",
+                ended("Completed", 0),
+                json!({ "restartCount": 2, "lastState": ended("Error", 1) }),
+            )
+        };
+        let shows = |pod, expected: [&str; 3]| assert_eq!(shown(&pod), expected);
+        shows(
+            all(plain("setup", running()), plain("proxy", pending()), plain("late", pending())),
+            ["0/2", "Init:0/3", "0"],
+        );
+        shows(
+            all(done(), plain("proxy", running()), plain("late", pending())),
+            ["0/2", "Init:1/3", "2 (5m ago)"],
+        );
+        shows(
+            all(done(), ready("proxy"), plain("late", waiting("CrashLoopBackOff"))),
+            ["1/2", "Init:CrashLoopBackOff", "2 (5m ago)"],
+        );
+        shows(
+            all(done(), ready("proxy"), plain("late", ended("Error", 1))),
+            ["1/2", "Init:Error", "2 (5m ago)"],
+        );
+    }
+
+    #[test]
+    fn after_them_it_is_the_first_that_waits_or_has_ended_or_the_phase() {
+        let init =
+            || vec![container("setup", ended("Completed", 0), json!({ "restartCount": 9 })), ready("proxy")];
+        let shows = |main, holding: &[&str], expected: [&str; 3]| {
+            assert_eq!(shown(&pod(init(), main, &[&["Initialized"], holding].concat())), expected);
+        };
+        shows(vec![ready("a"), ready("b")], &["Ready"], ["3/3", "Running", "0"]);
+        shows(vec![ready("a"), plain("b", running())], &[], ["2/3", "Running", "0"]);
+        let again = json!({ "restartCount": 4, "lastState": ended("OOMKilled", 137) });
+        shows(
+            vec![ready("a"), container("b", waiting("CrashLoopBackOff"), again)],
+            &[],
+            ["2/3", "CrashLoopBackOff", "4 (5m ago)"],
+        );
+        shows(vec![plain("a", ended("Error", 3)), ready("b")], &[], ["2/3", "Error", "0"]);
+        shows(vec![plain("a", ended("Completed", 0)), ready("b")], &[], ["2/3", "NotReady", "0"]);
+        let mut ending = pod(init(), vec![ready("a")], &["Initialized"]);
+        ending.podkeep.terminating = true;
+        assert_eq!(shown(&ending), ["2/2", "Terminating", "0"]);
+        let mut late = pod(init(), vec![plain("a", ended("Error", 137))], &["Initialized"]);
+        late.status.reason = Some("DeadlineExceeded".to_owned());
+        assert_eq!(status(&late), "Error");
+    }
 }

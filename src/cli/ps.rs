@@ -6,17 +6,17 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::args::{NodeArgs, PsArgs, PsOutput};
-use super::{images, pods, table};
+use super::{images, known_pods, table};
 use crate::api::view::{ContainerView, PodList, PodView, StateView};
 
 pub fn ps(options: &PsArgs, node: &NodeArgs) -> Result<ExitCode> {
-    let list = pods::known_in_namespace(node)?;
+    let list = known_pods::known_in_namespace(node)?;
     match options.output {
-        PsOutput::Json => pods::print_json(&list)?,
+        PsOutput::Json => known_pods::print_json(&list)?,
         PsOutput::Table => print_table(&list, options.all)?,
         PsOutput::Wide => print_wide(&list, options.all)?,
     }
-    pods::say_problems(&list);
+    known_pods::say_problems(&list);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -101,7 +101,7 @@ fn print_wide(list: &PodList, all: bool) -> Result<()> {
 fn common(row: &Row<'_>) -> [String; 8] {
     [
         row.container.name.clone(),
-        pods::shown(&row.pod.metadata),
+        known_pods::shown(&row.pod.metadata),
         row.container.image.clone(),
         state(row),
         exit_code(row.container).map_or_else(|| "-".to_owned(), |code| code.to_string()),
