@@ -6,6 +6,7 @@ use std::hash::Hash;
 use k8s_openapi::api::core::v1 as api;
 use serde_json::Value;
 
+use super::check_env::OfPod;
 use super::findings::Findings;
 use super::names::{self, Verdict};
 use super::pod::{Pod, PodId};
@@ -103,7 +104,8 @@ pub(super) fn pod(
     let hostname = hostname(spec, &id, &mut checker);
     let image_pull_secrets = image_pull_secrets(spec, &mut checker);
     let volumes = check_volume::volumes(spec, &mut checker);
-    let containers = check_container::containers(spec, &annotations, termination_grace, &mut checker);
+    let of_pod = OfPod { id: &id, labels: &labels, annotations: &annotations, node_name, spec };
+    let containers = check_container::containers(&of_pod, termination_grace, &mut checker);
     let resources = check_resources::of_pod(spec, &containers, &mut checker);
     let security = check_security::of_pod(spec, &mut checker);
     let priority_class_name = check_restart::priority_class_name(spec, &mut checker);

@@ -2,6 +2,7 @@
 //!
 //! What podkeep does not honour yet never gets this far: `manifest` refuses it by name.
 
+mod environment;
 mod lifecycle;
 mod resources;
 mod restart;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+pub use environment::{Address, AmountRef, EnvFrom, EnvValue, EnvVar, KeyRef, ObjectRef, ResourceName};
 pub use lifecycle::{HookAction, HttpGet, Lifecycle, Probe, ProbeAction, Probes};
 pub use resources::{Amounts, QosClass, Resources, at_once};
 pub use restart::{Restart, RestartAction, RestartPolicy, RestartRule, Role};
@@ -135,6 +137,7 @@ impl Container {
             pull_policy: PullPolicy::IfNotPresent,
             command: Vec::new(),
             args: Vec::new(),
+            env_from: Vec::new(),
             env: Vec::new(),
             working_dir: None,
             ports: Vec::new(),
@@ -207,7 +210,9 @@ pub struct Container {
     pub command: Vec<String>,
     /// `args`: replaces the image's cmd when not empty. `$(VAR)` is not expanded yet.
     pub args: Vec<String>,
-    /// In the manifest's order; `$(VAR)` is not expanded yet.
+    /// In the manifest's order; a variable of `env` counts more.
+    pub env_from: Vec<EnvFrom>,
+    /// In the manifest's order, of which the later counts.
     pub env: Vec<EnvVar>,
     pub working_dir: Option<String>,
     pub ports: Vec<Port>,
@@ -235,12 +240,6 @@ impl Default for TerminationMessage {
     fn default() -> TerminationMessage {
         TerminationMessage { path: TerminationMessage::PATH.to_owned(), or_logs: false }
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnvVar {
-    pub name: String,
-    pub value: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

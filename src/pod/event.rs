@@ -43,6 +43,8 @@ pub enum Event {
     ImageArrived {
         container: Index,
     },
+    /// A ConfigMap or Secret that the Pod uses has come, changed or gone: who waits for one may try again at once.
+    ObjectsChanged,
     /// The process exists and exec has happened.
     Started {
         container: Index,

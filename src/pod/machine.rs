@@ -334,6 +334,7 @@ impl Machine {
                 }
             }
             Event::ImageArrived { container } => self.image_arrived(container, todo),
+            Event::ObjectsChanged => self.objects_changed(todo),
             Event::Started { container, pid } => self.started(container, pid, now, todo),
             Event::Adopted { container, attempt, pid } => self.adopted(container, attempt, pid, now, todo),
             Event::StartFailed { container, failure, message } => {
@@ -396,6 +397,23 @@ impl Machine {
         };
         c.stage = Stage::Finding;
         todo.push(Command::FindImage { container });
+    }
+
+    fn objects_changed(&mut self, todo: &mut Vec<Command>) {
+        match self.state.stage {
+            PodStage::RehearsalBackOff { .. } => {
+                self.state.stage = PodStage::Rehearsing;
+                todo.push(Command::Rehearse);
+            }
+            PodStage::Active => {
+                for (container, c) in self.state.containers.iter_mut().enumerate() {
+                    if c.try_again_configured() {
+                        todo.push(Command::FindImage { container });
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 
     fn started(&mut self, container: Index, pid: u32, now: BootTime, todo: &mut Vec<Command>) {

@@ -103,6 +103,38 @@ fn a_stop_while_an_image_is_looked_for_starts_nothing() {
 }
 
 #[test]
+fn what_lacks_a_config_map_starts_when_that_has_come_and_holds_up_no_other() {
+    let mut machine = machine(2, 30);
+    machine.step(Event::Prepared, at(0));
+    machine.step(ready(0), at(0));
+    machine.step(ready(1), at(0));
+    let failed =
+        |failure| Event::StartFailed { container: 0, failure, message: "configmap \"a\" not found".into() };
+    let others = machine.step(failed(StartFailure::Config), at(1));
+    assert_eq!(others, [Command::Start { container: 1, attempt: 0 }]);
+    let ContainerState::Waiting { reason, message } = machine.status().containers.swap_remove(0).state else {
+        panic!("it waits")
+    };
+    assert_eq!(
+        (reason, message.as_deref()),
+        ("CreateContainerConfigError", Some("configmap \"a\" not found"))
+    );
+    assert_eq!(machine.deadline(), Some(at(11)));
+    assert_eq!(machine.step(Event::ObjectsChanged, at(2)), [Command::FindImage { container: 0 }]);
+    assert_eq!(machine.step(ready(0), at(2)), [Command::Start { container: 0, attempt: 0 }]);
+    machine.step(failed(StartFailure::Create), at(3));
+    assert_eq!(machine.step(Event::ObjectsChanged, at(4)), []);
+}
+
+#[test]
+fn a_new_version_that_lacks_a_config_map_is_rehearsed_again_when_that_has_come() {
+    let pod = Arc::clone(machine(1, 30).pod());
+    let mut machine = Machine::rehearsing(pod, Settings::default(), at(0));
+    machine.step(Event::RehearsalFailed { message: "configmap \"a\" not found".into() }, at(0));
+    assert_eq!(machine.step(Event::ObjectsChanged, at(0)), [Command::Rehearse]);
+}
+
+#[test]
 fn a_missing_image_waits_ten_seconds_or_until_it_has_come() {
     let mut machine = machine(1, 30);
     machine.step(Event::Prepared, at(0));
