@@ -4,14 +4,17 @@
 
 mod harness;
 
-use harness::manifest::ShellPod;
+use std::os::unix::fs::PermissionsExt;
+
+use harness::manifest::{ShellPod, job};
 use harness::{Node, Options, is_written, wait_until};
 use rustix::process::Signal;
 
 /// In clear text and as a manifest has it.
 const PASSWORD: [&str; 2] = ["sesame-open", "c2VzYW1lLW9wZW4="];
 
-const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\ndata: {password: c2VzYW1lLW9wZW4=}\n";
+const SECRET: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\ndata: {password: c2VzYW1lLW9wZW4=}\n";
 
 /// The ConfigMap `app`.
 fn config(data: &str) -> String {
@@ -23,7 +26,13 @@ const LEVEL: &str = "env: [{name: LEVEL, valueFrom: {configMapKeyRef: {name: app
 /// A Pod that says its `$LEVEL` and goes on.
 fn web(more: &str) -> String {
     let script = "echo $LEVEL; exec sleep 1000";
-    ShellPod { name: "web", script, spec: &format!("terminationGracePeriodSeconds: 1\n{more}"), container: LEVEL }.yaml()
+    ShellPod {
+        name: "web",
+        script,
+        spec: &format!("terminationGracePeriodSeconds: 1\n{more}"),
+        container: LEVEL,
+    }
+    .yaml()
 }
 
 /// Waits until the Pod's log is this.
@@ -83,7 +92,9 @@ fn a_container_waits_for_its_config_map_alone_and_starts_when_it_has_come() {
     assert!(node.ask(&["events", "web"]).contains("configmap \"app\" not found"));
     // A run goes on as it began, and who comes beside it sees what it sees; the next one is made of what is there then.
     node.manifest("app.yaml", &config("{level: info}"));
-    wait_until("it was read", || (node.node_log_text().matches("ConfigMap default/app: new").count() == 3).then_some(()));
+    wait_until("it was read", || {
+        (node.node_log_text().matches("ConfigMap default/app: new").count() == 3).then_some(())
+    });
     let main = node.wait_running("web", "main");
     assert_eq!(node.ask(&["exec", "web", "-c", "main", "--", "sh", "-c", "echo $LEVEL"]), "debug\n");
     harness::kill(main, Signal::KILL);
@@ -103,7 +114,12 @@ fn wait_logs_of_main(node: &Node, expected: &str) {
 #[test]
 fn a_new_version_waits_for_its_config_map_while_the_old_one_runs() {
     let node = Node::start(Options::default());
-    let old = ShellPod { name: "web", script: "exec sleep 1000", spec: "terminationGracePeriodSeconds: 0", container: "" };
+    let old = ShellPod {
+        name: "web",
+        script: "exec sleep 1000",
+        spec: "terminationGracePeriodSeconds: 0",
+        container: "",
+    };
     node.manifest("web.yaml", &old.yaml());
     let first = node.wait_running("web", "main");
     node.manifest("web.yaml", &web(""));
@@ -158,4 +174,36 @@ envFrom: [{secretRef: {name: db}}]";
     let site = node.stop();
     std::fs::remove_file(manifest).unwrap();
     assert!(!is_written(site.base(), &PASSWORD));
+}
+
+#[test]
+fn a_pod_that_asks_for_it_starts_again_for_a_change_even_of_while_podkeep_was_down() {
+    let node = Node::start(Options::default());
+    let script = "trap 'echo bye; exit 0' TERM; echo $LEVEL; while :; do sleep 1000 & wait $!; done";
+    let annotated = "metadata: {name: web, annotations: {podkeep.io/restart-on-change: 'true'}}";
+    let web = ShellPod { name: "web", script, spec: "terminationGracePeriodSeconds: 30", container: LEVEL };
+    node.manifest("web.yaml", &web.yaml().replace("metadata: {name: web}", annotated));
+    node.manifest("app.yaml", &config("{level: one}"));
+    wait_logs(&node, "web", "one\n");
+    node.manifest("app.yaml", &config("{level: two}"));
+    wait_logs(&node, "web", "two\n");
+    assert_eq!(node.ask(&["logs", "-p", "web"]), "one\nbye\n");
+    let restarts = |node: &Node| node.list().pod("web").unwrap().container("main").unwrap().restarts();
+    assert_eq!(restarts(&node), 1);
+
+    let (site, _) = node.end(Signal::USR1);
+    site.manifest("app.yaml", &config("{level: three}"));
+    let node = Node::start_in(site);
+    wait_logs(&node, "web", "three\n");
+    assert_eq!(restarts(&node), 2);
+
+    let pid = node.wait_running("web", "main");
+    let (site, _) = node.end(Signal::USR1);
+    let node = Node::start_in(site);
+    // It comes after all that was there has been read.
+    node.manifest("later.yaml", &job("later", "exit 0"));
+    node.wait_terminated("later", "main");
+    assert_eq!((restarts(&node), node.wait_running("web", "main")), (2, pid));
+    let mode = std::fs::metadata(node.root().join("node.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o400);
 }

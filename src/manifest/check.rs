@@ -99,6 +99,7 @@ pub(super) fn pod(
     let max_restart_period = check_annotations::max_restart_period(&annotations, &mut checker);
     let recreate = check_annotations::recreate(&annotations, &mut checker);
     let after = check_annotations::after(&annotations, &id, node_name, &mut checker);
+    let restart_on_change = check_annotations::restart_on_change(&annotations, &mut checker);
     check_annotations::known(&annotations, &mut checker);
     let host_network = spec.host_network.unwrap_or_default();
     let hostname = hostname(spec, &id, &mut checker);
@@ -129,6 +130,7 @@ pub(super) fn pod(
         active_deadline,
         max_restart_period,
         recreate,
+        restart_on_change,
         after,
         host_network,
         host_pid: spec.host_pid.unwrap_or_default(),

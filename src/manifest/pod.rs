@@ -41,6 +41,8 @@ pub struct Pod {
     pub max_restart_period: Option<Duration>,
     /// An edit replaces it the kubelet's way: the old version is stopped, whether or not this one can be prepared.
     pub recreate: bool,
+    /// Its containers start again when a ConfigMap or Secret that it uses has changed.
+    pub restart_on_change: bool,
     /// It starts when these are Ready, and ends before they do.
     pub after: Vec<PodId>,
     pub host_network: bool,
@@ -91,6 +93,7 @@ impl Pod {
             active_deadline: None,
             max_restart_period: None,
             recreate: false,
+            restart_on_change: false,
             after: Vec::new(),
             host_network: false,
             host_pid: false,

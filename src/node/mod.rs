@@ -20,6 +20,7 @@ mod images;
 mod inspect;
 mod last_words;
 mod manifest_url;
+mod node_key;
 mod notes;
 mod objects;
 pub mod offline;

@@ -10,6 +10,7 @@ use super::pod_run::PodNumber;
 use super::worker::Worker;
 use crate::image::{Credentials, InvalidCredentials};
 use crate::manifest::{self, Diagnostic, Manifest, Object, ObjectId, ObjectKind, Pod, Severity};
+use crate::order;
 use crate::pod::Event;
 use crate::pod::objects::Objects;
 
@@ -99,6 +100,7 @@ impl Worker {
     /// wait any longer.
     pub fn object_changed(&mut self, id: &ObjectId) {
         log::info!("{id}: {}", if self.set.objects().get(id).is_some() { "new" } else { "gone" });
+        let mut users = Vec::new();
         for (number, run) in &self.pods {
             let pod = run.pod();
             if pod.image_pull_secrets.iter().any(|name| pull_secret(pod, name) == *id) {
@@ -106,9 +108,53 @@ impl Worker {
                 self.events.extend(waiting.map(|container| (*number, Event::ImageArrived { container })));
             }
             if pod.objects().any(|object| object.id_in(&pod.id.namespace) == *id) {
-                self.events.push_back((*number, Event::ObjectsChanged));
+                users.push((*number, Arc::clone(pod)));
             }
         }
+        for (number, pod) in users {
+            let fingerprint = self.fingerprint(&pod);
+            self.tell(number, Event::ObjectsChanged { fingerprint });
+        }
+    }
+
+    /// Tells the Pods that want to start again when what they use changes how that is now: it may have changed while nobody was
+    /// there.
+    pub fn tell_of_objects(&mut self) {
+        let pods: Vec<_> = self.pods.iter().map(|(number, run)| (*number, Arc::clone(run.pod()))).collect();
+        for (number, pod) in pods {
+            if let Some(fingerprint) = self.fingerprint(&pod) {
+                self.tell(number, Event::ObjectsChanged { fingerprint: Some(fingerprint) });
+            }
+        }
+    }
+
+    /// What stands for all that the objects hold which a Pod uses, if it wants to know and could start with them. Without the
+    /// node's key it says nothing of a Secret, so that it can be saved.
+    pub fn fingerprint(&mut self, pod: &Pod) -> Option<String> {
+        if !pod.restart_on_change || self.lacks_for_start(pod).is_some() {
+            return None;
+        }
+        let mut ids: Vec<_> = pod.objects().map(|object| object.id_in(&pod.id.namespace)).collect();
+        order::sort(&mut ids);
+        ids.dedup();
+        if ids.is_empty() {
+            return None;
+        }
+        let objects = self.set.objects();
+        let of_set: Vec<_> = ids.iter().map(|id| objects.get(id).map(Arc::clone)).collect();
+        // One that a Pod can do without may be there, where nobody has looked yet.
+        if of_set.iter().any(Option::is_none) && !self.set.knows_all_objects() {
+            return None;
+        }
+        let mut print = self.node_key()?.fingerprint();
+        for (id, object) in ids.iter().zip(&of_set) {
+            print.add(id.to_string().as_bytes());
+            for (key, value) in object.iter().flat_map(|object| &object.data) {
+                print.add(key.as_bytes());
+                print.add(value.bytes());
+            }
+        }
+        Some(print.in_hex())
     }
 }
 

@@ -36,6 +36,9 @@ impl Worker {
             let Some(event) = self.set_event(source, change) else { continue };
             let commands = self.set.step(event);
             self.heed_set(commands);
+            if listed {
+                self.tell_of_objects();
+            }
             // A Pod that only the other source can ask for has its volumes until then.
             if listed
                 && self.set.is_listed()
@@ -169,7 +172,11 @@ impl Worker {
         self.numbers.insert(run.uid().clone(), number);
         self.deadlines.set(number, run.machine.deadline());
         self.unsaved.insert(number);
+        let pod = Arc::clone(run.pod());
         self.pods.insert(number, run);
+        if let Some(fingerprint) = self.fingerprint(&pod) {
+            self.tell(number, Event::ObjectsChanged { fingerprint: Some(fingerprint) });
+        }
         self.begun.extend(commands.into_iter().map(|command| (number, command)));
         number
     }

@@ -313,6 +313,11 @@ impl Set {
         self.unlisted.is_empty()
     }
 
+    /// Whether no source holds an object that is not known: everything was listed, and every file could be read.
+    pub fn knows_all_objects(&self) -> bool {
+        self.is_listed() && self.files.values().all(|file| file.broken.is_none())
+    }
+
     pub fn objects(&self) -> &Objects {
         &self.objects
     }

@@ -145,7 +145,7 @@ impl World {
                 self.stops_by(self.now + within.map_or(grace, |within| within.min(grace)));
             }
             Event::ImageArrived { container } => self.ledgers[*container].arrived(Lifter::Images),
-            Event::ObjectsChanged => {
+            Event::ObjectsChanged { .. } => {
                 self.ledgers.iter_mut().for_each(|ledger| ledger.arrived(Lifter::Objects));
             }
             Event::Cleared { container, .. } => self.is_cleared(*container),
