@@ -134,11 +134,20 @@ fn amounts(written: Option<&Quantities>, path: &Path, checker: &mut Checker<'_>)
     amounts
 }
 
-/// One size may be written in several ways (`2Mi`, `2048Ki`): it is known by the shortest.
-fn pages(size: &str, amount: Quantity, path: &Path, amounts: &mut Amounts, checker: &mut Checker<'_>) {
+/// The size of the pages that a resource is called after, if it is.
+pub(super) fn page_size_of(resource: &str) -> Option<String> {
+    bytes_of_page(resource.strip_prefix(HUGEPAGES)?).map(page_size)
+}
+
+fn bytes_of_page(size: &str) -> Option<u64> {
     let page =
         Quantity::parse(size).ok().filter(|page| page.milli() > 0 && page.milli().is_multiple_of(1000));
-    let Some(page) = page.map(Quantity::units) else {
+    page.map(Quantity::units)
+}
+
+/// One size may be written in several ways (`2Mi`, `2048Ki`): it is known by the shortest.
+fn pages(size: &str, amount: Quantity, path: &Path, amounts: &mut Amounts, checker: &mut Checker<'_>) {
+    let Some(page) = bytes_of_page(size) else {
         checker.invalid(path, size, "must be the size of a page, such as 2Mi");
         return;
     };

@@ -82,7 +82,8 @@ impl Worker {
     pub fn rehearse(&mut self, number: PodNumber) {
         let Some(run) = self.pods.get(&number) else { return };
         let pod = run.pod().clone();
-        if let Err(message) = self.has_controllers(&pod) {
+        let in_the_way = self.has_controllers(&pod).err().or_else(|| self.lacks_for_start(&pod));
+        if let Some(message) = in_the_way {
             return self.rehearsed(number, Err(message));
         }
         let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();

@@ -1,4 +1,5 @@
-//! What spans Pods: which are wanted, from which file of which source, and which of them may run now; and the Secrets beside them.
+//! What spans Pods: which are wanted, from which file of which source, and which of them may run now; and the ConfigMaps and Secrets beside
+//! them.
 //!
 //! Pure: events in, commands out, no I/O and no clock. [`Set`] decides that a Pod starts or stops; how it does so is the
 //! business of the state machine of that one Pod.
@@ -13,8 +14,8 @@ use precedence::{Ends, Precedence};
 pub use problems::Problem;
 use problems::Subject;
 
-use super::secrets::Secrets;
-use crate::manifest::{ObjectId, Pod, PodId, Secret, Uid};
+use super::objects::Objects;
+use crate::manifest::{Object, ObjectId, Pod, PodId, Uid};
 use crate::order;
 
 /// Which source a file belongs to. The node numbers its sources.
@@ -50,9 +51,9 @@ pub enum SetEvent {
     FileRead {
         origin: Origin,
         pods: Vec<Arc<Pod>>,
-        secrets: Vec<Arc<Secret>>,
+        objects: Vec<Arc<Object>>,
     },
-    /// The file is there and cannot be read or decoded: its last good Pods and Secrets stay.
+    /// The file is there and cannot be read or decoded: its last good Pods and objects stay.
     FileBroken {
         origin: Origin,
         message: String,
@@ -131,8 +132,8 @@ pub enum SetCommand {
     Discard {
         uid: Uid,
     },
-    /// Another Secret has this name now, or none.
-    SecretChanged(ObjectId),
+    /// Another ConfigMap or Secret has this name now, or none.
+    ObjectChanged(ObjectId),
     /// A problem that was not there before this event.
     Report(Problem),
 }
@@ -160,7 +161,7 @@ pub struct Set {
     names: BTreeMap<PodId, Name>,
     precedence: Precedence,
     ends: Ends,
-    secrets: Secrets,
+    objects: Objects,
     /// Counts names up, so that those that wait for a place are served in order.
     next_turn: u64,
     /// What was reported and still holds.
@@ -279,7 +280,7 @@ impl Set {
             names: BTreeMap::new(),
             precedence: Precedence::default(),
             ends: Ends::default(),
-            secrets: Secrets::default(),
+            objects: Objects::default(),
             next_turn: 0,
             reported: BTreeMap::new(),
         }
@@ -303,8 +304,8 @@ impl Set {
             }
             SetEvent::Restored { origin, pods } => self.restored(origin, pods),
             SetEvent::Adopted { pod, stopping, ready, ran } => self.adopted(pod, stopping, ready, ran),
-            SetEvent::FileRead { origin, pods, secrets } => {
-                self.hold_secrets(&origin, secrets, &mut commands);
+            SetEvent::FileRead { origin, pods, objects } => {
+                self.hold_objects(&origin, objects, &mut commands);
                 self.file_read(&origin, pods);
                 self.keep_good_of(&origin, &mut commands);
             }
@@ -355,8 +356,13 @@ impl Set {
         self.unlisted.is_empty()
     }
 
-    pub fn secrets(&self) -> &Secrets {
-        &self.secrets
+    /// Whether no source holds an object that is not known: everything was listed, and every file could be read.
+    pub fn knows_all_objects(&self) -> bool {
+        self.is_listed() && self.files.values().all(|file| file.broken.is_none())
+    }
+
+    pub fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     /// The file that owns a Pod's name now.
@@ -401,12 +407,12 @@ impl Set {
         file.held = false;
     }
 
-    /// Makes `secrets` what the file holds.
-    fn hold_secrets(&mut self, origin: &Origin, secrets: Vec<Arc<Secret>>, commands: &mut Vec<SetCommand>) {
-        let changed = self.secrets.file_read(origin, secrets);
-        commands.extend(changed.into_iter().map(SetCommand::SecretChanged));
-        let duplicates = self.secrets.duplicates(|kept, other| kept != other);
-        self.report(Subject::Secrets, duplicates, commands);
+    /// Makes `objects` what the file holds.
+    fn hold_objects(&mut self, origin: &Origin, objects: Vec<Arc<Object>>, commands: &mut Vec<SetCommand>) {
+        let changed = self.objects.file_read(origin, objects);
+        commands.extend(changed.into_iter().map(SetCommand::ObjectChanged));
+        let duplicates = self.objects.duplicates(|kept, other| kept != other);
+        self.report(Subject::Objects, duplicates, commands);
     }
 
     fn file_broken(&mut self, origin: Origin, message: String) {
@@ -417,7 +423,7 @@ impl Set {
 
     fn file_gone(&mut self, origin: &Origin, commands: &mut Vec<SetCommand>) {
         self.claim(origin, Vec::new());
-        self.hold_secrets(origin, Vec::new(), commands);
+        self.hold_objects(origin, Vec::new(), commands);
         self.reported.remove(&Subject::File(origin.clone()));
         let Some(file) = self.files.remove(origin).filter(|file| file.is_saved) else { return };
         file.good.iter().for_each(|good| self.precedence.remove(&good.pod));

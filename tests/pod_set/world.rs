@@ -100,7 +100,7 @@ impl Machine {
                 SetCommand::ForgetGood { origin } => {
                     self.good.remove(&origin.file.display().to_string());
                 }
-                SetCommand::Discard { .. } | SetCommand::SecretChanged(_) | SetCommand::Report(_) => {}
+                SetCommand::Discard { .. } | SetCommand::ObjectChanged(_) | SetCommand::Report(_) => {}
             }
         }
         commands
@@ -132,7 +132,7 @@ impl Machine {
 
     fn file_is(&mut self, file: usize, pods: Vec<Arc<Pod>>) -> Vec<SetCommand> {
         self.files.insert(file, pods.clone());
-        self.tell(SetEvent::FileRead { origin: origin(&file.to_string()), pods, secrets: Vec::new() })
+        self.tell(SetEvent::FileRead { origin: origin(&file.to_string()), pods, objects: Vec::new() })
     }
 
     fn file_goes(&mut self, file: usize) -> Vec<SetCommand> {

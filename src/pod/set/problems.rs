@@ -9,8 +9,8 @@ pub enum Problem {
     Broken { origin: Origin, message: String, keeps: Vec<PodId> },
     /// `origin` asks for a Pod whose name `kept` has.
     Duplicate { id: PodId, origin: Origin, kept: Origin },
-    /// `origin` holds a Secret whose name `kept` has.
-    DuplicateSecret { id: ObjectId, origin: Origin, kept: Origin },
+    /// `origin` holds a ConfigMap or Secret whose name `kept` has.
+    DuplicateObject { id: ObjectId, origin: Origin, kept: Origin },
     /// `maxPods` Pods are there already; it is started when one of them is gone.
     OutOfPods { id: PodId, origin: Origin, max: u32 },
     /// The new version that `origin` asks for cannot be prepared as things are: the old one runs on.
@@ -26,7 +26,7 @@ pub enum Problem {
 pub(super) enum Subject {
     File(Origin),
     Name(PodId),
-    Secrets,
+    Objects,
     Circles,
 }
 
@@ -35,7 +35,7 @@ impl Set {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems: Vec<_> = self.files.keys().filter_map(|origin| self.broken(origin)).collect();
         problems.extend(self.names.keys().flat_map(|id| self.duplicates(id, |_, _| true)));
-        problems.extend(self.secrets.duplicates(|_, _| true));
+        problems.extend(self.objects.duplicates(|_, _| true));
         problems.extend(self.names.keys().filter_map(|id| self.holds_up(id)));
         problems.extend(self.circles());
         problems
@@ -49,7 +49,7 @@ impl Set {
         }
     }
 
-    /// Reports what came to be a problem of this file or these names. Equal Pods or Secrets in two files are no news: a renamed file
+    /// Reports what came to be a problem of this file or these names. Equal Pods or objects in two files are no news: a renamed file
     /// is there under both names for a moment.
     pub(super) fn report_new(
         &mut self,
