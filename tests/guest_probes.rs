@@ -75,7 +75,8 @@ fn ready_is_what_answers() {
 #[test]
 fn a_probe_that_hangs_is_killed_with_all_that_it_began() {
     let node = Node::start(Options::default());
-    let probe = "readinessProbe: {exec: {command: [sh, -c, 'sleep 777 & sleep 777']}, timeoutSeconds: 1, periodSeconds: 100}";
+    // Also what is in a session of its own, and what has lost its parent there.
+    let probe = "readinessProbe: {exec: {command: [sh, -c, 'sleep 777 & setsid sleep 778 & (setsid sh -c \"sleep 779; exit\" &); sleep 777']}, timeoutSeconds: 1, periodSeconds: 100}";
     node.manifest("hang.yaml", &pod("hang", "exec sleep 1000", probe));
     let main = node.wait_running("hang", "main");
     has_event(&node, "hang", "Unhealthy", "timed out");

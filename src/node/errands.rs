@@ -4,6 +4,7 @@
 //! command outlives the worker, as its container does; everything else is asked for again by the next one.
 
 mod command;
+mod offspring;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +23,7 @@ use crate::manifest::pod::{HookAction, ProbeAction};
 use crate::pod::event::{Hook, Index, Outcome as Told, ProbeKind};
 use crate::pod::{BootTime, Event};
 use crate::probe::{self, Asker, Attempt, Get, Outcome, Step, Way};
-use command::{drain, kill_group};
+use command::drain;
 
 /// The kubelet's client for hooks has no limit, and waits for ever.
 const HTTP_HOOK: Duration = Duration::from_secs(30);
@@ -339,7 +340,7 @@ impl Worker {
         }
     }
 
-    /// Takes one out of everything that waits for it. A command is killed with its whole process group, which is its own.
+    /// Takes one out of everything that waits for it. A command is killed with all that it has begun.
     fn take(&mut self, number: ErrandNumber) -> Option<Errand> {
         let mut errand = self.errands.remove(number)?;
         match &mut errand.way {
@@ -353,7 +354,9 @@ impl Worker {
                     self.poller.remove(&pipe.inner, pipe.registration);
                 }
                 if let Some(pid) = pid.take() {
-                    kill_group(pid);
+                    let run = self.pods.get(&errand.place.pod);
+                    let container = run.and_then(|run| run.containers.get(errand.place.container));
+                    offspring::kill(pid, container.and_then(|container| container.group.as_ref()));
                     self.execs.forget(pid);
                 }
                 self.forget_hook(errand.place, errand.purpose);
