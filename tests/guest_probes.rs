@@ -5,10 +5,13 @@
 mod harness;
 
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
 
 use harness::manifest::ShellPod;
 use harness::{Node, Options, process, wait_until};
+use podkeep::sys::namespace::{self, Tour};
 use rustix::process::Signal;
+use rustix::thread::UnshareFlags;
 
 fn pod(name: &str, script: &str, container: &str) -> String {
     let spec = "terminationGracePeriodSeconds: 5";
@@ -23,6 +26,23 @@ fn has_event(node: &Node, pod: &str, reason: &str, part: &str) {
         let events = node.ask(&["events", pod]);
         events.lines().any(|line| line.contains(reason) && line.contains(part)).then_some(())
     });
+}
+
+#[test]
+fn sockets_are_opened_in_one_network_after_the_other() {
+    let make = || namespace::make(u64::from(UnshareFlags::NEWNET.bits()), &[]).unwrap().net.unwrap();
+    let (a, b) = (make(), make());
+    let now_in = || fs::read_link("/proc/thread-self/ns/net").unwrap();
+    let home = now_in();
+    let mut tour = Tour::default();
+    for network in [Some(&a), Some(&b), Some(&b), None, None, Some(&b), Some(&a)] {
+        tour.enter(network.map(AsFd::as_fd)).unwrap();
+        let path = network.map(|network| format!("/proc/self/fd/{}", network.as_raw_fd()));
+        let wanted = path.map_or(home.clone(), |path| fs::read_link(path).unwrap());
+        assert_eq!(now_in(), wanted);
+    }
+    drop(tour);
+    assert_eq!(now_in(), home);
 }
 
 #[test]
