@@ -5,10 +5,14 @@
 mod harness;
 
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
 
+use harness::list::List;
 use harness::manifest::ShellPod;
 use harness::{Node, Options, process, wait_until};
+use podkeep::sys::namespace::{self, Tour};
 use rustix::process::Signal;
+use rustix::thread::UnshareFlags;
 
 fn pod(name: &str, script: &str, container: &str) -> String {
     let spec = "terminationGracePeriodSeconds: 5";
@@ -18,11 +22,32 @@ fn pod(name: &str, script: &str, container: &str) -> String {
 /// A container that serves `/www` over HTTP on port 8080 of its Pod.
 const SERVE: &str = "mkdir -p /www; echo hello >/www/index.html; exec httpd -f -p 8080 -h /www";
 
+fn is_ready(list: &List, pod: &str, container: &str) -> bool {
+    list.pod(pod).and_then(|pod| pod.container(container)).is_some_and(|c| c.status["ready"] == true)
+}
+
 fn has_event(node: &Node, pod: &str, reason: &str, part: &str) {
     wait_until(reason, || {
         let events = node.ask(&["events", pod]);
         events.lines().any(|line| line.contains(reason) && line.contains(part)).then_some(())
     });
+}
+
+#[test]
+fn sockets_are_opened_in_one_network_after_the_other() {
+    let make = || namespace::make(u64::from(UnshareFlags::NEWNET.bits()), &[]).unwrap().net.unwrap();
+    let (a, b) = (make(), make());
+    let now_in = || fs::read_link("/proc/thread-self/ns/net").unwrap();
+    let home = now_in();
+    let mut tour = Tour::default();
+    for network in [Some(&a), Some(&b), Some(&b), None, None, Some(&b), Some(&a)] {
+        tour.enter(network.map(AsFd::as_fd)).unwrap();
+        let path = network.map(|network| format!("/proc/self/fd/{}", network.as_raw_fd()));
+        let wanted = path.map_or(home.clone(), |path| fs::read_link(path).unwrap());
+        assert_eq!(now_in(), wanted);
+    }
+    drop(tour);
+    assert_eq!(now_in(), home);
 }
 
 #[test]
@@ -75,7 +100,8 @@ fn ready_is_what_answers() {
 #[test]
 fn a_probe_that_hangs_is_killed_with_all_that_it_began() {
     let node = Node::start(Options::default());
-    let probe = "readinessProbe: {exec: {command: [sh, -c, 'sleep 777 & sleep 777']}, timeoutSeconds: 1, periodSeconds: 100}";
+    // Also what is in a session of its own, and what has lost its parent there.
+    let probe = "readinessProbe: {exec: {command: [sh, -c, 'sleep 777 & setsid sleep 778 & (setsid sh -c \"sleep 779; exit\" &); sleep 777']}, timeoutSeconds: 1, periodSeconds: 100}";
     node.manifest("hang.yaml", &pod("hang", "exec sleep 1000", probe));
     let main = node.wait_running("hang", "main");
     has_event(&node, "hang", "Unhealthy", "timed out");
@@ -130,9 +156,101 @@ fn a_hook_before_the_stop_comes_before_the_signal() {
     assert_eq!(node.ask(&["logs", "polite"]), "ready\npreStop\nSIGUSR1\n");
 }
 
+/// nginx is the server of both. Of gRPC it knows HTTP/2, with an answer that lies in a file.
+#[test]
+fn https_and_grpc_are_asked_of_real_servers() {
+    let node = Node::start(Options { images: vec!["nginx"], ..Options::default() });
+    let script = r"
+echo 'events {}
+daemon off;
+pid /tmp/nginx.pid;
+http {
+  access_log off;
+  client_body_temp_path /tmp/body;
+  proxy_temp_path /tmp/proxy;
+  fastcgi_temp_path /tmp/fastcgi;
+  uwsgi_temp_path /tmp/uwsgi;
+  scgi_temp_path /tmp/scgi;
+  server {
+    listen 127.0.0.1:8443 ssl;
+    ssl_certificate /etc/nginx/tls/certificate.pem;
+    ssl_certificate_key /etc/nginx/tls/key.pem;
+    location /well { return 204; }
+  }
+  server {
+    listen 127.0.0.1:9000 http2;
+    default_type application/grpc;
+    root /tmp;
+    error_page 405 =200 /serving;
+    location /grpc.health.v1.Health/Check { return 405; }
+    location /serving { add_trailer grpc-status 0; }
+  }
+}' >/tmp/nginx.conf
+printf '\0\0\0\0\2\10\1' >/tmp/serving
+exec nginx -e /dev/stderr -c /tmp/nginx.conf
+";
+    let container = |name: &str, script: &str, probe: &str| {
+        let command = serde_json::json!(["sh", "-c", script]);
+        format!(
+            "  - name: {name}\n    image: nginx:1.22\n    command: {command}\n    readinessProbe: {{{probe}, periodSeconds: 1}}\n"
+        )
+    };
+    let https = |path: &str| format!("httpGet: {{scheme: HTTPS, path: {path}, port: 8443}}");
+    let wait = "exec busybox sleep 1000";
+    let containers = [
+        container("https", script, &https("/well")),
+        container("grpc", wait, "grpc: {port: 9000}"),
+        container("lost", wait, &https("/lost")),
+        container("plain", wait, "grpc: {port: 8443}"),
+    ];
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  terminationGracePeriodSeconds: 5\n  containers:\n";
+    node.manifest("web.yaml", &(text.to_owned() + &containers.concat()));
+    for name in ["https", "grpc"] {
+        node.wait_for("it is ready", |list| is_ready(list, "web", name).then_some(()));
+    }
+    has_event(&node, "web", "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 404");
+    has_event(&node, "web", "Unhealthy", "health rpc probe failed");
+    for name in ["lost", "plain"] {
+        assert!(!is_ready(&node.list(), "web", name), "{name}");
+    }
+}
+
 #[test]
 fn a_hook_over_http_fails_with_what_is_no_success() {
     let node = Node::start(Options::default());
+    // One that is begun first, because it takes half a minute: a server that accepts connections and answers none.
+    let text = r#"apiVersion: v1
+kind: Pod
+metadata: {name: hooked}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: server
+    image: busybox:1.35
+    command:
+    - sh
+    - -c
+    - |
+      mkdir -p /www
+      echo hello >/www/index.html
+      httpd -p 8080 -h /www
+      httpd -f -p 8081 -h /www &
+      until wget -q -O /dev/null http://127.0.0.1:8081/; do sleep 0.1; done
+      kill -STOP $!
+      touch /tmp/up
+      exec sleep 1000
+    lifecycle: {postStart: {exec: {command: [sh, -c, 'until [ -e /tmp/up ]; do sleep 0.1; done']}}}
+    readinessProbe: {httpGet: {port: 8081}, periodSeconds: 1, timeoutSeconds: 1}
+  - name: refused
+    image: busybox:1.35
+    command: [sleep, '1000']
+    lifecycle: {postStart: {httpGet: {path: /gone, port: 8080}}}
+  - name: ignored
+    image: busybox:1.35
+    command: [sleep, '1000']
+    lifecycle: {postStart: {httpGet: {path: /, port: 8081}}}
+"#;
+    node.manifest("hooked.yaml", text);
     let container = "readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
 lifecycle: {postStart: {sleep: {seconds: 0}}, preStop: {httpGet: {path: /gone, port: 8080}}}";
     let spec = "terminationGracePeriodSeconds: 2";
@@ -141,6 +259,9 @@ lifecycle: {postStart: {sleep: {seconds: 0}}, preStop: {httpGet: {path: /gone, p
     node.remove("web.yaml");
     node.wait_gone("web");
     has_event(&node, "web", "FailedPreStopHook", "HTTP hook failed with statuscode: 404");
+    has_event(&node, "hooked", "Unhealthy", "context deadline exceeded");
+    has_event(&node, "hooked", "FailedPostStartHook", "HTTP hook failed with statuscode: 404");
+    has_event(&node, "hooked", "FailedPostStartHook", "context deadline exceeded");
 }
 
 #[test]

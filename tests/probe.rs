@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use podkeep::manifest::pod::HttpGet;
-use podkeep::probe::{Asker, Attempt, Get, Outcome, Step, Way};
+use podkeep::probe::{self, Asker, Attempt, Get, Outcome, Step, Way};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Far more than any answer here takes; a test that waits so long has failed.
@@ -44,10 +44,13 @@ impl Drop for Server {
 }
 
 fn ask(address: SocketAddr, way: Way) -> Outcome {
-    let mut attempt = match Attempt::begin(address, way, None) {
+    let mut attempt = match Attempt::begin(probe::open(address).unwrap(), address, way) {
         Ok(attempt) => attempt,
         Err(outcome) => return outcome,
     };
+    if let Some(outcome) = attempt.ask() {
+        return outcome;
+    }
     let mut seen = PollFlags::IN;
     loop {
         match attempt.step() {

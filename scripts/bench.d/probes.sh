@@ -4,10 +4,13 @@
 #
 # Each Pod has a network of its own and two probes a second (readiness and liveness). The samples are the worker's time
 # on a processor within a second of the clock: 10 ms are one per cent of a core. Who is probed costs extra, and is not counted.
+# Of commands less are run, and each is counted with all that podkeep, the container and the command have of a processor.
 
 # shellcheck source=scripts/bench.d/start.sh
 . "$PARTS/start.sh"
 readonly -a WAYS=(none tcpSocket httpGet)
+# So many Pods are probed by a command.
+readonly EXEC_PODS=20
 
 prepare_parts() { compile answer -static; }
 
@@ -25,7 +28,43 @@ measure_all() {
     await "$node_pid" "$pods Pods are Ready" all_ready
     sample "$way"
   done >samples
+  measure_exec >>samples
   stop_node
+}
+
+# What a command costs that is a probe, and one that somebody asks for; who asks is not counted.
+measure_exec() {
+  local pods=$EXEC_PODS pid group command=(node exec probed-1 -- /bin/answer ends)
+  group=$(v2_root)$cgroup
+  mkdir -p "$group/podkeep"
+  for pid in "$node_pid" $(pgrep -f '^podkeep-worker' -P "$node_pid"); do echo "$pid" >"$group/podkeep/cgroup.procs"; done
+  for way in exec none; do
+    rm -f manifests/*
+    await "$node_pid" 'the Pods of before are gone' none_runs
+    probed_pods "$way"
+    await "$node_pid" "$pods Pods are Ready" all_ready
+    case $way in
+      exec) sample_commands 'an exec probe' sleep 1 ;;
+      none) sample_commands 'an exec' ask_for_commands ;;
+    esac
+  done
+}
+
+# sample_commands NAME WAIT…: one line for each round, in which 2 * $pods commands are run meanwhile.
+sample_commands() {
+  local name=$1 before after
+  shift
+  for ((round = 0; round <= rounds; round++)); do
+    before=$(awk '$1 == "usage_usec" { print $2 }' "$group/cpu.stat")
+    "$@"
+    after=$(awk '$1 == "usage_usec" { print $2 }' "$group/cpu.stat")
+    ((round == 0)) || printf '%s\t%d\n' "$name" $(((after - before) * 1000 / (2 * pods)))
+  done
+}
+
+ask_for_commands() {
+  local number
+  for ((number = 0; number < 2 * pods; number++)); do "${command[@]}"; done
 }
 
 none_runs() { node ps -o json | jq -e '.items == []'; }
@@ -42,6 +81,7 @@ probed_pods() {
     none) probe='' ;;
     tcpSocket) probe='tcpSocket: {port: 8080}, periodSeconds: 1' ;;
     httpGet) probe='httpGet: {port: 8080}, periodSeconds: 1' ;;
+    exec) probe='exec: {command: [/bin/answer, ends]}, periodSeconds: 1' ;;
   esac
   for ((number = 1; number <= pods; number++)); do
     printf -- '---\napiVersion: v1\nkind: Pod\nmetadata: {name: probed-%d}\nspec:\n  containers:\n' "$number"

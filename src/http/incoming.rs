@@ -90,6 +90,15 @@ impl Incoming {
         self.end += count;
     }
 
+    /// Takes bytes that were read elsewhere: few, and no room is made for more of them.
+    pub fn take(&mut self, new: &[u8]) {
+        self.bytes.truncate(self.end);
+        self.bytes.drain(..std::mem::take(&mut self.start));
+        self.bytes.extend_from_slice(new);
+        self.end = self.bytes.len() - new.len();
+        self.filled(new.len());
+    }
+
     /// The head, once all of it has come; given out once. Answers before the real one (1xx) are passed over.
     pub fn head(&mut self) -> Result<Option<Head>, Malformed> {
         // A head ends with a line: looked at for each byte of a slow server it would be looked at too often.

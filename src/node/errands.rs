@@ -4,12 +4,15 @@
 //! command outlives the worker, as its container does; everything else is asked for again by the next one.
 
 mod command;
+mod offspring;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::io::Errno;
 
 use super::clock;
 use super::pod_run::{Key, PodNumber, Watched};
@@ -22,14 +25,19 @@ use crate::manifest::pod::{HookAction, ProbeAction};
 use crate::pod::event::{Hook, Index, Outcome as Told, ProbeKind};
 use crate::pod::{BootTime, Event};
 use crate::probe::{self, Asker, Attempt, Get, Outcome, Step, Way};
-use command::{drain, kill_group};
+use crate::sys::namespace::Tour;
+use command::drain;
 
 /// The kubelet's client for hooks has no limit, and waits for ever.
 const HTTP_HOOK: Duration = Duration::from_secs(30);
 
-/// A container on this machine answers within this time: its connection is looked at then, with all others of the moment. Only
-/// one that has not is watched; to watch each, and to wake up for each, cost as much as the probe.
-const FIRST_LOOK: Duration = Duration::from_millis(3);
+/// A container on this machine answers within this time: its connection is looked at then, or, where nobody waits for the Pod to become
+/// Ready, with all others of the moment and when the next probes are made. Only one that has come to nothing is watched; to watch each,
+/// and to wake up for each, cost as much as the probe.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+
+/// So many connections are begun together: each has a descriptor.
+const AT_ONCE: usize = 64;
 
 /// One of them in the life of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,8 +88,20 @@ struct Connection {
     watched: Option<Registration>,
 }
 
+/// A connection that shall be begun, with all others that the same turn asks for.
+struct Asked {
+    place: Place,
+    purpose: Purpose,
+    address: SocketAddr,
+    way: Way,
+    /// As of a [`Connection`].
+    own: bool,
+    until: BootTime,
+}
+
 #[derive(Default)]
 pub struct Errands {
+    asked: VecDeque<Asked>,
     all: BTreeMap<ErrandNumber, Errand>,
     in_order: BTreeSet<(BootTime, ErrandNumber)>,
     last: u64,
@@ -209,7 +229,8 @@ impl Worker {
         let name = host.unwrap_or(probe::OWN_ADDRESS);
         if let Ok(address) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
             let address = SocketAddr::new(address, port);
-            return self.connect(place, purpose, address, way, due, host.is_none());
+            let asked = Asked { place, purpose, address, way, own: host.is_none(), until: due };
+            return self.errands.asked.push_back(asked);
         }
         let number = self.errands.next_number();
         self.errands.insert(number, Errand { place, purpose, due: Some(due), way: Running::LookUp(way) });
@@ -221,39 +242,53 @@ impl Worker {
         });
     }
 
-    /// From the Pod's own network, if it is the Pod that is asked; from the host's, if the manifest names somebody.
-    fn connect(
-        &mut self,
-        place: Place,
-        purpose: Purpose,
-        address: SocketAddr,
-        way: Way,
-        due: BootTime,
-        own: bool,
-    ) {
-        let Some(run) = self.pods.get(&place.pod) else { return };
-        let network = run.namespaces.net.as_ref().filter(|_| own && !run.pod().host_network);
-        let mut attempt = match Attempt::begin(address, way, network.map(AsFd::as_fd)) {
-            Ok(attempt) => attempt,
-            Err(outcome) => return self.conclude(place, purpose, outcome),
-        };
-        // On this machine, a connection mostly stands by now.
-        match attempt.step() {
-            Step::Wait => {}
-            Step::Verdict(outcome) => return self.conclude(place, purpose, outcome),
-            Step::Elsewhere(address, get) => {
-                return self.connect(place, purpose, address, Way::Http(get), due, own);
+    /// Begins the connections that this turn has asked for; says whether there were any.
+    pub fn connect(&mut self) -> bool {
+        let asked = &mut self.errands.asked;
+        let asked: Vec<_> = asked.drain(..asked.len().min(AT_ONCE)).collect();
+        let sockets = self.open_sockets(&asked);
+        let is_any = !asked.is_empty();
+        for (asked, socket) in asked.into_iter().zip(sockets) {
+            let Asked { place, purpose, address, way, own, until } = asked;
+            match socket.and_then(|socket| Attempt::begin(socket, address, way)) {
+                Ok(attempt) => self.begin(place, purpose, Connection { attempt, own, until, watched: None }),
+                Err(outcome) => self.conclude(place, purpose, outcome),
             }
         }
+        is_any
+    }
+
+    /// From the Pod's own network, if it is the Pod that is asked; from the host's, if the manifest names somebody. All on one way, because
+    /// to go into a namespace costs as much as to connect there.
+    fn open_sockets(&self, all: &[Asked]) -> Vec<Result<OwnedFd, Outcome>> {
+        let mut tour = Tour::default();
+        let open = |asked: &Asked| {
+            // Told to nobody: a Pod that is gone takes in nothing.
+            let run = self.pods.get(&asked.place.pod).ok_or(Errno::SRCH)?;
+            let network = run.namespaces.net.as_ref().filter(|_| asked.own && !run.pod().host_network);
+            tour.enter(network.map(AsFd::as_fd))?;
+            probe::open(asked.address)
+        };
+        let failed = |error| Outcome::NotAsked(format!("open a socket: {error}"));
+        all.iter().map(open).map(|socket| socket.map_err(failed)).collect()
+    }
+
+    fn begin(&mut self, place: Place, purpose: Purpose, mut connection: Connection) {
+        if let Some(outcome) = connection.attempt.ask() {
+            return self.conclude(place, purpose, outcome);
+        }
         let number = self.errands.next_number();
-        let connection = Connection { attempt, own, until: due, watched: None };
+        let first_look = clock::now() + FIRST_LOOK;
+        let is_ready = self.pods.get(&place.pod).is_some_and(|run| run.machine.is_ready());
+        let first_look = if is_ready { first_look.together() } else { first_look };
+        let due = Some(first_look.min(connection.until));
         let way = Running::Connection(Box::new(connection));
-        let due = Some(due.min(clock::now() + FIRST_LOOK));
         self.errands.insert(number, Errand { place, purpose, due, way });
     }
 
-    /// Looks at a connection for the first time, and watches it if it has come to nothing.
-    fn look_first(&mut self, number: ErrandNumber, now: BootTime) {
+    /// Its time is over, or it is looked at for the first time, and watched if it has come to nothing.
+    fn look(&mut self, number: ErrandNumber, now: BootTime) {
+        // The answer may have come while the loop was held up.
         self.errand_ready(number);
         let Some(errand) = self.errands.all.get_mut(&number) else { return };
         let Running::Connection(connection) = &mut errand.way else { return };
@@ -281,7 +316,8 @@ impl Worker {
                 Step::Elsewhere(address, get) => {
                     let Connection { own, until, .. } = **connection;
                     let Some(Errand { place, purpose, .. }) = self.take(number) else { return };
-                    self.connect(place, purpose, address, Way::Http(get), until, own);
+                    let way = Way::Http(get);
+                    self.errands.asked.push_back(Asked { place, purpose, address, way, own, until });
                 }
             },
             Running::Command { output, said, .. } => {
@@ -302,7 +338,8 @@ impl Worker {
         };
         match address {
             Ok(address) => {
-                self.connect(place, purpose, address, way, due.unwrap_or_else(clock::now), false);
+                let until = due.unwrap_or_else(clock::now);
+                self.errands.asked.push_back(Asked { place, purpose, address, way, own: false, until });
             }
             Err(message) => self.conclude(place, purpose, Outcome::Failure(message)),
         }
@@ -315,13 +352,11 @@ impl Worker {
         {
             let Some(errand) = self.errands.all.get(&number) else { return };
             let outcome = match &errand.way {
-                // Its answer may have come while the loop was held up.
-                Running::Connection(connection) if connection.watched.is_none() => {
-                    self.look_first(number, now);
+                Running::Connection(_) => {
+                    self.look(number, now);
                     continue;
                 }
                 Running::Sleep => Outcome::Success,
-                Running::Connection(connection) => connection.attempt.too_late(),
                 Running::LookUp(..) => Outcome::Failure("the host's name was not found in time".to_owned()),
                 Running::Command { words, .. } => Outcome::Failure(format!("command {words} timed out")),
             };
@@ -331,15 +366,16 @@ impl Worker {
 
     /// What belongs to a run that is cleared away.
     pub fn give_up_errands(&mut self, pod: PodNumber, container: Index) {
-        let is_its = |errand: &Errand| (errand.place.pod, errand.place.container) == (pod, container);
-        let all = self.errands.all.iter().filter(|(_, errand)| is_its(errand));
+        let is_its = |place: Place| (place.pod, place.container) == (pod, container);
+        self.errands.asked.retain(|asked| !is_its(asked.place));
+        let all = self.errands.all.iter().filter(|(_, errand)| is_its(errand.place));
         let numbers: Vec<_> = all.map(|(number, _)| *number).collect();
         for number in numbers {
             drop(self.take(number));
         }
     }
 
-    /// Takes one out of everything that waits for it. A command is killed with its whole process group, which is its own.
+    /// Takes one out of everything that waits for it. A command is killed with all that it has begun.
     fn take(&mut self, number: ErrandNumber) -> Option<Errand> {
         let mut errand = self.errands.remove(number)?;
         match &mut errand.way {
@@ -353,7 +389,9 @@ impl Worker {
                     self.poller.remove(&pipe.inner, pipe.registration);
                 }
                 if let Some(pid) = pid.take() {
-                    kill_group(pid);
+                    let run = self.pods.get(&errand.place.pod);
+                    let container = run.and_then(|run| run.containers.get(errand.place.container));
+                    offspring::kill(pid, container.and_then(|container| container.group.as_ref()));
                     self.execs.forget(pid);
                 }
                 self.forget_hook(errand.place, errand.purpose);

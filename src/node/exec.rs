@@ -190,7 +190,9 @@ impl Worker {
         let name = run.name_of(container);
         check(&command, &streams)?;
         let ready = self.ready_to_join(pod, container, command, streams);
-        let ready = ready.map_err(|cause| ExecError::Failed { container: name.clone(), cause })?;
+        let ready = ready
+            .map(|ready| Ready { adopt_orphans: true, ..ready })
+            .map_err(|cause| ExecError::Failed { container: name.clone(), cause })?;
         self.join(pod, container, name, ready, Whose::Errand(errand));
         Ok(())
     }
@@ -283,7 +285,7 @@ impl Worker {
         let pidfd = pidfd.try_clone().context("duplicate the process's descriptor")?;
         let keyring = start::keyring(run.pod(), &run.pod().containers[container].name);
         let target = Target::new(pidfd, &spec)?.with_seccomp(seccomp);
-        Ok(Ready { target, process, stdio: stdio(streams), beside, keyring })
+        Ok(Ready { target, process, stdio: stdio(streams), beside, keyring, adopt_orphans: false })
     }
 
     /// Those of the run that is on, or comes next; with the values that its variables had at its start, as far as they are known.
@@ -474,14 +476,15 @@ struct Ready {
     stdio: Stdio,
     beside: Beside,
     keyring: String,
+    adopt_orphans: bool,
 }
 
 impl Ready {
     /// Clones the process and waits until it has become the command.
     fn join(self, name: &str) -> Result<(u32, OwnedFd), ExecError> {
         let failed = |cause: anyhow::Error| ExecError::Failed { container: name.to_owned(), cause };
-        let Ready { target, process, stdio, beside, keyring } = self;
-        let setting = ExecSetting { stdio, preserve_fds: 0, keyring: Some(keyring) };
+        let Ready { target, process, stdio, beside, keyring, adopt_orphans } = self;
+        let setting = ExecSetting { stdio, preserve_fds: 0, keyring: Some(keyring), adopt_orphans };
         let plan = container::exec_plan(&process, &target, setting).map_err(|error| failed(error.into()))?;
         let spawned = match beside.spawn(&plan, Parent::CallersParent) {
             Ok(spawned) => spawned,

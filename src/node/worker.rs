@@ -238,7 +238,7 @@ impl Worker {
                 self.take_in(number, event)?;
             } else if std::mem::take(&mut self.rehearses) {
                 self.tell_set(SetEvent::TakesTime);
-            } else {
+            } else if !self.connect() {
                 break;
             }
         }

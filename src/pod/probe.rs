@@ -12,8 +12,8 @@ use crate::manifest::pod::{Probe, Probes};
 /// A probe that could not be made is tried so often before it counts for nothing (`K/prober/prober.go:runProbeWithRetries`).
 const TRIES: u8 = 3;
 
-/// Probes that come due within this time are made together, at its end: to wake up for each costs as much as the probe. Nanoseconds.
-const TOGETHER: u64 = 10_000_000;
+/// A probe is asked for a little after its time, by less than this: its period must not grow by it. Nanoseconds.
+const LATE: u64 = 10_000_000;
 
 /// The probes of one run. One that has not begun, or does not exist, is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -71,13 +71,11 @@ impl Track {
         Some(success)
     }
 
-    /// A period after it was asked for, or now if it took longer than that; and with others that are due at that time.
+    /// A period after it was asked for, or now if it took longer than that; and with others that are due at about that time.
     fn next(&mut self, spec: &Probe, now: BootTime) -> Option<BootTime> {
         self.broken = 0;
-        // It was asked for a little after that time had come: the period must not grow by it.
-        let asked_for = self.asked_at?.as_nanos() / TOGETHER * TOGETHER;
-        let due = (BootTime::from_nanos(asked_for) + spec.period).max(now);
-        Some(BootTime::from_nanos(due.as_nanos().next_multiple_of(TOGETHER)))
+        let due = (self.asked_at? + spec.period).max(now);
+        Some(BootTime::from_nanos(due.as_nanos().saturating_sub(LATE)).together())
     }
 }
 

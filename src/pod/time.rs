@@ -3,6 +3,10 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+/// What is due of probes and their answers within this time is done together, at its end: to wake up for each costs as much as the
+/// probe. Nanoseconds.
+const TOGETHER: u64 = 50_000_000;
+
 /// A moment on `CLOCK_BOOTTIME`, in nanoseconds since the machine started: setting the wall clock years forward or
 /// back changes no decision, and a suspended machine's time counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -19,6 +23,11 @@ impl BootTime {
 
     pub const fn since_boot(self) -> Duration {
         Duration::from_nanos(self.0)
+    }
+
+    /// When a probe that is due then is made, or an answer looked at: with all others of the moment.
+    pub const fn together(self) -> Self {
+        Self(self.0.next_multiple_of(TOGETHER))
     }
 }
 

@@ -13,7 +13,6 @@ use super::http::{Answer, Exchange, Get};
 use super::wire::Wire;
 use super::{Outcome, PROBE_AGENT, grpc};
 use crate::http;
-use crate::sys::namespace;
 
 /// Bytes that one look at an attempt reads: more than any answer that is waited for.
 const SHARE: usize = 128 << 10;
@@ -61,16 +60,11 @@ enum Talk {
 }
 
 impl Attempt {
-    /// Opens a socket in a network namespace (the caller's own without one) and lets it connect.
+    /// Lets a socket of [`open`] connect.
     ///
     /// # Errors
     /// With the verdict, where that is known at once.
-    pub fn begin(address: SocketAddr, way: Way, network: Option<BorrowedFd<'_>>) -> Result<Attempt, Outcome> {
-        let socket = match network {
-            None => open(address),
-            Some(network) => namespace::inside_network(network, || open(address)).flatten(),
-        };
-        let socket = socket.map_err(|error| Outcome::NotAsked(format!("open a socket: {error}")))?;
+    pub fn begin(socket: OwnedFd, address: SocketAddr, way: Way) -> Result<Attempt, Outcome> {
         let (talk, out, tls) = match way {
             Way::Tcp => (Talk::Tcp, Vec::new(), None),
             Way::Http(get) => {
@@ -84,6 +78,11 @@ impl Attempt {
                 (Talk::Grpc(call), out, None)
             }
         };
+        if !matches!(talk, Talk::Tcp) {
+            // The last packet of the handshake waits for the request and goes with it: the server wakes up once, and finds something to
+            // read. (Of one that is reset before, it would never hear: one that hangs would not run out of room for connections.)
+            let _ = sockopt::set_tcp_quickack(&socket, false);
+        }
         match rustix::net::connect(&socket, &address) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(errno) => return Err(talk.not_connected(address, errno)),
@@ -91,22 +90,35 @@ impl Attempt {
         Ok(Attempt { wire: Wire::new(socket, tls), address, connected: false, talk, out })
     }
 
+    /// The first step: asks, and looks for no answer, which takes a moment. The verdict, if that needs none: on this machine, a
+    /// connection mostly stands by now.
+    pub fn ask(&mut self) -> Option<Outcome> {
+        match self.talk {
+            Talk::Tcp => self.verdict_of_connection(),
+            Talk::Http(_) | Talk::Grpc(_) => self.send().err(),
+        }
+    }
+
     /// Goes on as far as it can without waiting.
     pub fn step(&mut self) -> Step {
-        if !self.connected {
-            match self.connection() {
-                Ok(true) => self.connected = true,
-                Ok(false) => return Step::Wait,
-                Err(errno) => return Step::Verdict(self.talk.not_connected(self.address, errno)),
-            }
-        }
         if let Talk::Tcp = self.talk {
-            return Step::Verdict(Outcome::Success);
+            return self.verdict_of_connection().map_or(Step::Wait, Step::Verdict);
         }
-        match self.wire.send(&mut self.out).and_then(|()| self.receive()) {
-            Ok(step) => step,
-            Err(error) => Step::Verdict(self.talk.failed(&error)),
+        match self.send() {
+            Err(outcome) => Step::Verdict(outcome),
+            Ok(()) if !self.connected => Step::Wait,
+            Ok(()) => self.receive().unwrap_or_else(|error| Step::Verdict(self.talk.failed(&error))),
         }
+    }
+
+    /// That something goes says that the connection stands: nobody has to ask for that. Until then nothing goes, or there is an error.
+    fn send(&mut self) -> Result<(), Outcome> {
+        match self.wire.send(&mut self.out) {
+            Ok(some) => self.connected |= some,
+            Err(error) if self.connected => return Err(self.talk.failed(&error)),
+            Err(error) => return Err(self.talk.not_connected(self.address, error)),
+        }
+        Ok(())
     }
 
     /// What its time being over comes to.
@@ -116,6 +128,14 @@ impl Attempt {
                 self.talk.failed(&"context deadline exceeded (timeout exceeded while awaiting an answer)")
             }
             false => self.talk.not_connected(self.address, "i/o timeout"),
+        }
+    }
+
+    fn verdict_of_connection(&self) -> Option<Outcome> {
+        match self.connection() {
+            Ok(true) => Some(Outcome::Success),
+            Ok(false) => None,
+            Err(errno) => Some(self.talk.not_connected(self.address, errno)),
         }
     }
 
@@ -192,8 +212,12 @@ impl Talk {
     }
 }
 
-/// A socket that is gone at once when it is closed: thousands of probes leave nothing in TIME_WAIT.
-fn open(address: SocketAddr) -> Result<OwnedFd, Errno> {
+/// Opens a socket for an attempt in the calling thread's network namespace, to which it belongs from then on. It is gone at once when
+/// it is closed: thousands of probes leave nothing in TIME_WAIT.
+///
+/// # Errors
+/// The kernel's.
+pub fn open(address: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;

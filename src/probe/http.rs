@@ -128,26 +128,15 @@ impl Exchange {
     }
 
     /// Takes bytes of the server. The answer, once it is known.
-    pub fn receive(&mut self, mut bytes: &[u8]) -> Option<Answer> {
-        while !bytes.is_empty() {
-            let room = self.incoming.room();
-            let count = room.len().min(bytes.len());
-            room[..count].copy_from_slice(&bytes[..count]);
-            self.incoming.filled(count);
-            bytes = &bytes[count..];
-            if let Some(answer) =
-                self.proceed().unwrap_or_else(|error| Some(Answer::Verdict(self.get.failed(&error))))
-            {
-                return Some(answer);
-            }
-        }
-        None
+    pub fn receive(&mut self, bytes: &[u8]) -> Option<Answer> {
+        self.incoming.take(bytes);
+        self.proceed().unwrap_or_else(|error| Some(Answer::Verdict(self.get.failed(&error))))
     }
 
     /// The server has closed the connection.
     pub fn closed(&mut self) -> Answer {
         match &self.head {
-            Some(head) if self.incoming.ends_with_connection() => self.answer(&head.clone()),
+            Some(head) if self.incoming.ends_with_connection() => self.answer(head),
             Some(_) => Answer::Verdict(self.get.failed(&"unexpected end of the body")),
             None => Answer::Verdict(self.get.failed(&"EOF")),
         }
@@ -157,11 +146,11 @@ impl Exchange {
         if self.head.is_none() {
             self.head = self.incoming.head()?;
         }
-        let Some(head) = self.head.clone() else { return Ok(None) };
+        let Some(head) = &self.head else { return Ok(None) };
         let mut waste = [0; 1024];
         loop {
             if self.incoming.is_over() || self.read >= MAX_BODY {
-                return Ok(Some(self.answer(&head)));
+                return Ok(Some(self.answer(head)));
             }
             match self.incoming.body(&mut waste)? {
                 0 if self.incoming.is_over() => {}

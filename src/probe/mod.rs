@@ -1,7 +1,7 @@
 //! One look from outside at whether a container is well, over TCP, HTTP or gRPC: a state machine that never blocks.
 //!
-//! [`Attempt::begin`] connects, [`Attempt::step`] goes on as far as the socket lets it, whenever that is ready. Who waits for
-//! that, when it is too late, and what a failure leads to is decided elsewhere (`node`, `pod`). The rules are those of
+//! [`open`] makes a socket, [`Attempt::begin`] connects it, [`Attempt::step`] goes on as far as it lets it, whenever it is ready. Who
+//! waits for that, when it is too late, and what a failure leads to is decided elsewhere (`node`, `pod`). The rules are those of
 //! reference §4.
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ mod grpc;
 mod http;
 mod wire;
 
-pub use attempt::{Attempt, Step, Way};
+pub use attempt::{Attempt, Step, Way, open};
 pub use http::{Asker, Get};
 
 /// Of a Pod, from within its network.

@@ -19,17 +19,21 @@ impl Wire {
         Wire { socket, tls: tls.map(Box::new) }
     }
 
-    /// Sends as much of `out` as goes now, and takes that out of it.
-    pub fn send(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+    /// Sends as much of `out` as goes now, and takes that out of it. Says whether anything went.
+    pub fn send(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         let Wire { socket, tls } = self;
         match tls {
-            None => while_ready(|| {
-                while !out.is_empty() {
-                    let sent = Socket(socket).write(out)?;
-                    out.drain(..sent);
-                }
-                Ok(())
-            }),
+            None => {
+                let before = out.len();
+                while_ready(|| {
+                    while !out.is_empty() {
+                        let sent = Socket(socket).write(out)?;
+                        out.drain(..sent);
+                    }
+                    Ok(())
+                })?;
+                Ok(out.len() < before)
+            }
             Some(tls) => {
                 // Kept there until the handshake is over.
                 tls.writer().write_all(out)?;
@@ -68,13 +72,15 @@ impl AsFd for Wire {
     }
 }
 
-fn flush(tls: &mut ClientConnection, socket: &OwnedFd) -> io::Result<()> {
+fn flush(tls: &mut ClientConnection, socket: &OwnedFd) -> io::Result<bool> {
+    let mut some = false;
     while_ready(|| {
         while tls.wants_write() {
-            tls.write_tls(&mut Socket(socket))?;
+            some |= tls.write_tls(&mut Socket(socket))? > 0;
         }
         Ok(())
-    })
+    })?;
+    Ok(some)
 }
 
 fn while_ready(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {

@@ -97,6 +97,7 @@ impl Child<'_> {
         match step {
             Step::ResetSignals => process::reset_signals(),
             Step::IgnoreChildren => process::ignore_children(),
+            Step::AdoptOrphans => process::adopt_orphans(),
             Step::LimitResource(limit) => process::limit_resource(*limit),
             Step::AdjustOomScore { value } => process::adjust_oom_score(value),
             Step::SetIoPriority(priority) => process::set_io_priority(*priority),

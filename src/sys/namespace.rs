@@ -1,6 +1,5 @@
 //! Namespaces by descriptor: what one says of itself, and making some that nobody is in.
 
-use std::cell::OnceCell;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -54,7 +53,7 @@ pub fn make(flags: u64, steps: &[Step]) -> Result<Made, MakeError> {
     let own = open(flags).map_err(MakeError::Make)?;
     // SAFETY: namespaces only, neither descriptors nor memory: those make unshare unsafe.
     unsafe { unshare_unsafe(UnshareFlags::from_bits_retain(flags as u32)) }.map_err(MakeError::Make)?;
-    let inside = Inside(&own);
+    let inside = Inside(own);
     for (index, step) in steps.iter().enumerate() {
         take(step).map_err(|errno| MakeError::Step { index, errno })?;
     }
@@ -63,24 +62,35 @@ pub fn make(flags: u64, steps: &[Step]) -> Result<Made, MakeError> {
     made
 }
 
-/// Calls `work` with the calling thread in another network namespace: a socket belongs for good to the one in which it is
-/// opened. It comes back to the one in which it did this first.
-///
-/// # Errors
-/// The kernel's, before `work` was called.
-pub fn inside_network<T>(network: BorrowedFd<'_>, work: impl FnOnce() -> T) -> Result<T, Errno> {
-    thread_local! {
-        // Opened once: a thousand probes a second go in and come back.
-        static OWN: OnceCell<Made> = const { OnceCell::new() };
-    }
-    OWN.with(|own| {
-        if own.get().is_none() {
-            let _ = own.set(open(libc::CLONE_NEWNET as u64)?);
+/// The calling thread's way through network namespaces, for the sockets that it opens there: a socket belongs for good to the one in
+/// which it is opened. The thread is back in its own when this is dropped; until then it must start no other one.
+#[derive(Debug, Default)]
+pub struct Tour<'a> {
+    home: Option<Inside>,
+    at: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Tour<'a> {
+    /// Goes there, unless it is there already; to its own without one.
+    ///
+    /// # Errors
+    /// The kernel's; the thread stays where it was.
+    pub fn enter(&mut self, network: Option<BorrowedFd<'a>>) -> Result<(), Errno> {
+        let Some(network) = network else {
+            *self = Tour::default();
+            return Ok(());
+        };
+        // Borrowed for as long as the way lasts: the same number is the same namespace.
+        if self.at.is_some_and(|at| at.as_raw_fd() == network.as_raw_fd()) {
+            return Ok(());
+        }
+        if self.home.is_none() {
+            self.home = Some(Inside(open(libc::CLONE_NEWNET as u64)?));
         }
         move_into_link_name_space(network, Some(LinkNameSpaceType::Network))?;
-        let _inside = own.get().map(Inside);
-        Ok(work())
-    })
+        self.at = Some(network);
+        Ok(())
+    }
 }
 
 /// The steps that concern no process but the namespaces alone.
@@ -105,11 +115,12 @@ fn open(flags: u64) -> Result<Made, Errno> {
 }
 
 /// A thread in namespaces that are not its own: it is back when this is dropped.
-struct Inside<'a>(&'a Made);
+#[derive(Debug)]
+struct Inside(Made);
 
-impl Drop for Inside<'_> {
+impl Drop for Inside {
     fn drop(&mut self) {
-        let Made { net, ipc, uts } = self.0;
+        let Made { net, ipc, uts } = &self.0;
         for namespace in [net, ipc, uts].into_iter().flatten() {
             if move_into_link_name_space(namespace.as_fd(), None).is_err() {
                 // The kernel refuses that to nobody who could unshare. Work in a Pod's namespace would be done to the

@@ -17,6 +17,8 @@ pub struct Stat {
     pub command: String,
     /// `R` running, `S` sleeping, `D` not to be woken by a signal, `Z` ended but not reaped, `X` dead, …
     pub state: char,
+    /// In our PID namespace; 0 if it has none there.
+    pub parent: u32,
     flags: u64,
     /// Clock ticks since boot. A process is known by its PID and this.
     pub start_time: u64,
@@ -40,6 +42,7 @@ impl Stat {
         Some(Stat {
             command,
             state: field(3)?.chars().next()?,
+            parent: field(4)?.parse().ok()?,
             flags: field(9)?.parse().ok()?,
             start_time: field(22)?.parse().ok()?,
             exit_code: field(52)?.parse().ok()?,
@@ -88,6 +91,7 @@ mod tests {
         let stat = Stat::parse(line.as_bytes()).unwrap();
         assert_eq!((stat.command.as_str(), stat.state, stat.start_time), ("a) (b) c", 'Z', 123_456));
         assert!(stat.has_ended() && stat.is_ending());
+        assert_eq!(stat.parent, 1);
         assert_eq!(stat.end(), Ended::Code(3));
     }
 

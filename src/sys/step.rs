@@ -22,6 +22,8 @@ pub enum Step {
     ResetSignals,
     /// The kernel reaps children that end, instead of the process: SIGCHLD is ignored, over exec too.
     IgnoreChildren,
+    /// What its children leave behind when they end becomes its own, over exec too, and not the container's first process's.
+    AdoptOrphans,
     LimitResource(ResourceLimit),
     /// `/proc/self/oom_score_adj`: to lower it needs CAP_SYS_RESOURCE in the host's user namespace.
     AdjustOomScore {

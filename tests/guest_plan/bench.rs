@@ -273,7 +273,7 @@ impl Bench {
         let (output, stdio) = streams();
         let mut process = process.clone();
         process.set_args(Some(["/bin/sh", "-c", script].map(str::to_owned).into()));
-        let setting = ExecSetting { stdio, preserve_fds: 0, keyring: None };
+        let setting = ExecSetting { stdio, preserve_fds: 0, keyring: None, adopt_orphans: false };
         let plan = container::exec_plan(&process, &self.target(running), setting).unwrap();
         let mut inside = self.spawn(plan, output).unwrap();
         assert_eq!(inside.next(), Progress::Executed);

@@ -43,7 +43,8 @@ pub fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode> {
     let process: Process = process.context("exec needs a process")?;
     let target = Target::new(pidfd, &spec)?;
     let keyring = record.keyring.clone();
-    let plan = exec_plan(&process, &target, ExecSetting { stdio, preserve_fds, keyring })?;
+    let setting = ExecSetting { stdio, preserve_fds, keyring, adopt_orphans: false };
+    let plan = exec_plan(&process, &target, setting)?;
     if global.debug {
         say(global, Level::Debug, &format!("the steps of a process in {}:\n{plan}", entry.id));
     }

@@ -54,6 +54,8 @@ pub struct ExecSetting {
     pub preserve_fds: u32,
     /// As [`Setting::keyring`](super::Setting::keyring): the container's.
     pub keyring: Option<String>,
+    /// Whatever it leaves behind stays below it as long as it runs, so that it can be found and ended.
+    pub adopt_orphans: bool,
 }
 
 /// Where the private procfs stands.
@@ -64,7 +66,7 @@ const PROC: Slot = Slot(0);
 /// # Errors
 /// As [`plan()`](super::plan()).
 pub fn exec_plan(process: &Process, target: &Target, setting: ExecSetting) -> Result<Plan, PlanError> {
-    let ExecSetting { stdio, preserve_fds, keyring } = setting;
+    let ExecSetting { stdio, preserve_fds, keyring, adopt_orphans } = setting;
     let labels = process::labels(process, PROC)?;
     let candidates = super::command::candidates(process)?;
     let (redirections, from_dev) = process::streams(process, stdio, false)?;
@@ -81,6 +83,7 @@ pub fn exec_plan(process: &Process, target: &Target, setting: ExecSetting) -> Re
     steps.extend(process::keyring(keyring)?);
     steps.push(Step::OpenRoot { at: c"/".to_owned() });
     steps.push(Step::NewSession);
+    steps.extend(adopt_orphans.then_some(Step::AdoptOrphans));
     steps.extend(redirections);
     steps.push(Step::SetUmask(process.user().umask().unwrap_or(0o022)));
     steps.extend(from_dev);

@@ -247,7 +247,8 @@ fn an_id_past_the_largest_makes_no_plan() {
             let mut process = spec.process().clone().unwrap();
             set(process.user_mut(), id);
             let target = Target::new(null(), &spec).unwrap();
-            let setting = ExecSetting { stdio: Stdio::Inherit, preserve_fds: 0, keyring: None };
+            let setting =
+                ExecSetting { stdio: Stdio::Inherit, preserve_fds: 0, keyring: None, adopt_orphans: false };
             let exec = exec_plan(&process, &target, setting).unwrap_err().to_string();
             spec.set_process(Some(process));
             let first = planned(&spec, &root()).unwrap_err().to_string();

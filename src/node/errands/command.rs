@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::{Errand, ErrandNumber, Place, Purpose, Running};
+use super::{Errand, ErrandNumber, Place, Purpose, Running, offspring};
 use crate::manifest::Uid;
 use crate::node::clock;
 use crate::node::exec::{ExecError, ExecStreams};
@@ -72,7 +72,7 @@ impl Worker {
     /// A command runs; says whether anybody still waits for it.
     pub fn command_begun(&mut self, number: ErrandNumber, begun: u32) -> bool {
         let Some(errand) = self.errands.all.get_mut(&number) else {
-            kill_group(begun);
+            offspring::kill(begun, None);
             return false;
         };
         if let Running::Command { pid, .. } = &mut errand.way {
@@ -189,13 +189,5 @@ pub(super) fn drain(pipe: &OwnedFd, said: &mut Vec<u8>) -> bool {
             Err(Errno::INTR) => {}
             Err(_) => return false,
         }
-    }
-}
-
-/// Each command leads a session and so a process group of its own, whose id is not given to another as long as one of it is there.
-pub(super) fn kill_group(pid: u32) {
-    if let Some(group) = Pid::from_raw(pid as i32) {
-        // It may have ended by itself.
-        let _ = kill_process_group(group, Signal::KILL);
     }
 }

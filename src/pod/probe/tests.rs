@@ -133,7 +133,10 @@ fn probes_that_are_due_within_a_moment_are_made_together() {
         probing.take_in(&specs, ProbeKind::Liveness, &Outcome::Success, asked, asked);
         probing.deadline(false).unwrap().as_nanos()
     };
-    for asked in [5_000_000_000, 5_000_000_001, 5_009_999_999] {
+    for asked in [5_000_000_000, 5_000_000_001, 5_010_000_000] {
         assert_eq!(due_after(asked), 15_000_000_000, "and the period does not grow");
+    }
+    for asked in [5_010_000_001, 5_049_999_999, 5_050_000_000, 5_060_000_000] {
+        assert_eq!(due_after(asked), 15_050_000_000, "nor is it cut short");
     }
 }

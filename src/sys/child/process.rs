@@ -31,6 +31,11 @@ pub(super) fn ignore_children() -> Result<(), Errno> {
     set_action(libc::SIGCHLD, libc::SIG_IGN)
 }
 
+/// `PR_SET_CHILD_SUBREAPER` (prctl(2)).
+pub(super) fn adopt_orphans() -> Result<(), Errno> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+}
+
 fn set_action(signal: c_int, action: libc::sighandler_t) -> Result<(), Errno> {
     // The handler stands first; the kernel's `struct sigaction` is at most this long.
     let action = [action as u64, 0, 0, 0];

@@ -10,6 +10,7 @@ impl fmt::Display for Step {
         match self {
             Step::ResetSignals => f.write_str("reset signals"),
             Step::IgnoreChildren => f.write_str("ignore SIGCHLD"),
+            Step::AdoptOrphans => f.write_str("become a subreaper"),
             Step::LimitResource(limit) => {
                 write!(f, "limit {} to {}", resource(limit.resource), limit.soft)
             }
