@@ -20,9 +20,10 @@ use super::layer::{Expected, Keep, Target, Unpacked, keep_blob, unpack};
 use super::limits::LIMITS;
 use super::part::Part;
 use super::record::{
-    Batch, BlobRecord, LayerRecord, ReferenceRecord, SourceRecord, Stamp, read_record, sync_file_system,
+    Batch, BlobRecord, LayerRecord, ReferenceRecord, SourceRecord, read_record, sync_file_system,
 };
 use super::spare::Spare;
+use super::stamp::Stamp;
 use super::store::Lock;
 use super::writer_folder::WriterFolder;
 use super::{Digest, Error, Imported, Reference, Store};
