@@ -7,6 +7,7 @@ mod harness;
 use std::ffi::CString;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -340,21 +341,74 @@ fn the_image_folder_may_come_late_be_replaced_mounted_over_and_copied_into() {
     fs::create_dir_all(target.join("blobs/sha256")).unwrap();
     fs::copy(source.join("index.json"), target.join("index.json")).unwrap();
     let failures = || node.node_log_text().lines().filter(|line| line.contains("images/layers: ")).count();
-    wait_until("a layout without blobs is refused", || (failures() > 0).then_some(()));
+    wait_until("a layout without blobs is refused, when it rests", || (failures() > 0).then_some(()));
     let blobs: Vec<_> =
         fs::read_dir(source.join("blobs/sha256")).unwrap().map(|blob| blob.unwrap()).collect();
     let (last, first) = blobs.split_last().unwrap();
-    for blob in first {
-        fs::copy(blob.path(), target.join("blobs/sha256").join(blob.file_name())).unwrap();
-    }
     let bytes = fs::read(last.path()).unwrap();
-    let before = failures();
     let (half, rest) = bytes.split_at(bytes.len() / 2);
     let mut file = fs::File::create(target.join("blobs/sha256").join(last.file_name())).unwrap();
     file.write_all(half).unwrap();
-    wait_until("a layout with half a blob is refused", || (failures() > before).then_some(()));
-    assert_eq!(refs(), 2);
+    for blob in first {
+        fs::copy(blob.path(), target.join("blobs/sha256").join(blob.file_name())).unwrap();
+    }
+    // No Pod waits for what is being copied.
+    node.manifest("never.yaml", &pod_of("never", "absent:1", "", "    imagePullPolicy: Never\n"));
+    node.wait_for("ErrImageNeverPull", |list| {
+        (list.pod("never")?.container("main")?.waiting()? == "ErrImageNeverPull").then_some(())
+    });
+    assert_eq!((refs(), failures()), (2, 1), "half a blob is nothing to be read");
     file.write_all(rest).unwrap();
+    drop(file);
     wait_images("a layout that is complete is imported", 3);
+    assert_eq!(failures(), 1);
     assert_eq!(node.ask(&["images", "--verify"]), "every image is whole\n");
+}
+
+/// A file system whose server takes requests and answers none, until it is dropped.
+struct Silent<'a> {
+    server: Option<fs::File>,
+    place: &'a Path,
+}
+
+impl Silent<'_> {
+    fn mount(place: &Path) -> Silent<'_> {
+        let loaded = std::process::Command::new("modprobe").arg("fuse").status().unwrap();
+        assert!(loaded.success());
+        let server = fs::File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        mount("silent", place, "fuse", MountFlags::empty(), Some(&*CString::new(options).unwrap())).unwrap();
+        Silent { server: Some(server), place }
+    }
+}
+
+impl Drop for Silent<'_> {
+    fn drop(&mut self) {
+        // Who waits for an answer is told that there will be none.
+        self.server = None;
+        unmount(self.place, UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[test]
+fn an_image_folder_on_a_server_that_is_gone_stops_nothing() {
+    let site = harness::site::Site::new(Options { images: Vec::new(), ..Options::default() });
+    site.ask(&["load", sample_image("busybox").to_str().unwrap()]);
+    let folder = site.images();
+    let silent = Silent::mount(&folder);
+    let node = Node::start_in(site);
+    node.manifest("web.yaml", &shell_pod("web", "exec sleep 1000"));
+    node.wait_running("web", "main");
+    // What is not in the store waits for the folder first, but not for ever.
+    node.manifest("never.yaml", &pod_of("never", "absent:1", "", "    imagePullPolicy: Never\n"));
+    node.wait_for("ErrImageNeverPull", |list| {
+        (list.pod("never")?.container("main")?.waiting()? == "ErrImageNeverPull").then_some(())
+    });
+    let log = node.node_log_text();
+    assert!(log.contains("has not answered for 10 s"), "{log}");
+    drop(silent);
+    // It is looked into again when it is there.
+    node.add_image("threads");
+    node.manifest("threads.yaml", &pod_of("threads", "threads:1", "  restartPolicy: Never\n", ""));
+    assert_eq!(node.wait_terminated("threads", "main"), ("Completed".to_owned(), 0));
 }

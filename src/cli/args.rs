@@ -203,6 +203,9 @@ pub struct PullArgs {
     /// Show no progress
     #[arg(short, long)]
     pub quiet: bool,
+    /// Fetch blobs and manifests too that the store has cleaned away of an image that is there: `podkeep save` needs them
+    #[arg(long)]
+    pub spare_copies: bool,
     /// A folder with a folder for each registry: mirrors, certificates (containerd's hosts.toml)
     #[arg(long, value_name = "DIR", default_value = Hosts::FOLDER, value_hint = ValueHint::DirPath)]
     pub hosts_dir: PathBuf,

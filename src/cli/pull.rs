@@ -27,7 +27,7 @@ pub fn pull_images(options: &PullArgs, node: &NodeArgs) -> Result<ExitCode> {
             &PullOptions {
                 hosts: Hosts::new(&options.hosts_dir),
                 credentials: credentials.clone(),
-                with_spares: true,
+                with_spares: options.spare_copies,
                 progress: &|progress| shown.show(&progress),
                 cancel: Cancel::default(),
             },

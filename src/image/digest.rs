@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-/// `sha256:<64 lower-case hex digits>`. SHA-256 is the only algorithm that image tools write.
+/// `sha256:<64 lower-case hex digits>`. SHA-256 is the only algorithm that image tools write; OCI allows SHA-512 beside it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest {
@@ -15,9 +15,18 @@ pub struct Digest {
 
 /// Text that is not a digest podkeep can check.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a digest of the form sha256:<64 hex digits>")]
+#[error("{text:?} is {}", reason(.text))]
 pub struct InvalidDigest {
     pub text: String,
+}
+
+fn reason(text: &str) -> &'static str {
+    match text.starts_with("sha512:") {
+        true => {
+            "a SHA-512 digest, and podkeep knows SHA-256 only: have the image written with sha256 digests"
+        }
+        false => "not a digest of the form sha256:<64 hex digits>",
+    }
 }
 
 impl Digest {
@@ -110,6 +119,8 @@ mod tests {
         {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
+        let other = format!("sha512:{}", "0".repeat(128)).parse::<Digest>().unwrap_err();
+        assert!(other.to_string().contains("SHA-512 digest, and podkeep knows SHA-256 only"), "{other}");
     }
 
     #[test]

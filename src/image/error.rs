@@ -80,13 +80,17 @@ pub enum Error {
     #[error("there is no image {reference} in the store")]
     NoImage { reference: Reference },
 
-    #[error("the blob of layer {diff_id} is not kept any more: load or pull its image again")]
+    #[error(
+        "the blob of layer {diff_id} is not kept any more: load its image again, or pull it with --spare-copies"
+    )]
     NoBlob { diff_id: Digest },
 
-    #[error("{path} is damaged: load or pull its image again", path = path.display())]
+    #[error("{path} is damaged: load its image again, or pull it with --spare-copies", path = path.display())]
     BadBlob { path: PathBuf },
 
-    #[error("the manifest {digest} is not in the store any more: load or pull its image again")]
+    #[error(
+        "the manifest {digest} is not in the store any more: load its image again, or pull it with --spare-copies"
+    )]
     NoManifest { digest: Digest },
 
     #[error("image {reference} is needed as {named}")]

@@ -1,11 +1,13 @@
 //! The folder of `--image-dir`: layouts and archives that the node imports by itself.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::Error;
+use super::stamp::{Rest, SETTLE_TIME, Sight, Stamp};
+use super::{Error, Store};
 use crate::order;
 
 /// A folder that images are put into.
@@ -14,35 +16,16 @@ pub struct Folder {
     path: PathBuf,
 }
 
-/// What changes as long as somebody writes to an archive or a layout.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Version {
-    files: usize,
-    bytes: u64,
-    newest: Option<SystemTime>,
-}
+/// What of a folder was not imported yet when it was last looked at: as what it was seen, and since when, in time since boot.
+#[derive(Debug, Default)]
+pub struct Sightings(HashMap<PathBuf, (Stamp, Duration)>);
 
-impl Version {
-    /// Of a layout, with all its blobs: tools that copy folders may write `index.json` first, and nothing but a blob's size tells when the last
-    /// one is whole.
-    pub fn of(source: &Path) -> Version {
-        let mut version = Version::default();
-        version.add(source);
-        for folder in [source.to_owned(), source.join("blobs/sha256")] {
-            // An archive has none, and so has a layout that is just begun.
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                version.add(&entry.path());
-            }
-        }
-        version
-    }
-
-    fn add(&mut self, path: &Path) {
-        let Ok(meta) = fs::metadata(path) else { return };
-        self.files += 1;
-        self.bytes = self.bytes.wrapping_add(meta.len());
-        self.newest = self.newest.max(meta.modified().ok());
-    }
+/// What may be an image and was not imported as it is.
+#[derive(Debug)]
+pub struct NewSource {
+    pub path: PathBuf,
+    pub stamp: Stamp,
+    pub rest: Rest,
 }
 
 impl Folder {
@@ -63,6 +46,30 @@ impl Folder {
     pub fn folders(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).filter(|path| !is_hidden(path) && path.is_dir()).collect()
+    }
+
+    /// What may be an image and was not imported as it is, sorted by name. `now`: time since boot, and what the wall clock says.
+    pub fn new_sources(
+        &self,
+        store: &Store,
+        sightings: &mut Sightings,
+        now: (Duration, SystemTime),
+    ) -> Result<Vec<NewSource>, Error> {
+        let mut before = std::mem::take(&mut sightings.0);
+        let mut sources = Vec::new();
+        for path in self.candidates()? {
+            // What has gone since it was listed, or is not whole, comes again when that has changed.
+            let Ok(sight) = Sight::of(&path) else { continue };
+            let stamp = sight.stamp;
+            if store.is_imported_as(&path, &stamp).unwrap_or(false) {
+                continue;
+            }
+            let seen = before.remove(&path).filter(|(before, _)| *before == stamp);
+            let (_, since) = *sightings.0.entry(path.clone()).or_insert(seen.unwrap_or((stamp, now.0)));
+            let rest = sight.rest(now.0 >= since + SETTLE_TIME, now.1);
+            sources.push(NewSource { path, stamp, rest });
+        }
+        Ok(sources)
     }
 
     /// What may be an image, sorted by name: OCI layouts, and files with an archive's ending. The folder itself, if it is a layout.
@@ -104,27 +111,85 @@ pub(super) fn stem(name: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
-    #[test]
-    fn a_layout_that_is_being_written_is_another_one_with_each_of_its_blobs_bytes() {
-        let dir = tempfile::tempdir().unwrap();
-        let blobs = dir.path().join("blobs/sha256");
-        let mut versions = vec![Version::of(dir.path())];
-        let mut changed = || {
-            let version = Version::of(dir.path());
-            assert!(!versions.contains(&version));
-            assert_eq!(version, Version::of(dir.path()));
-            versions.push(version);
-        };
-        fs::write(dir.path().join("index.json"), "{}").unwrap();
-        changed();
-        fs::create_dir_all(&blobs).unwrap();
-        changed();
-        for content in ["", "half", "half and half"] {
-            fs::write(blobs.join("blob"), content).unwrap();
-            changed();
+    /// A folder and a store, and what a look finds after so many milliseconds: what each new source's state is.
+    struct World {
+        dir: tempfile::TempDir,
+        store: Store,
+        sightings: Sightings,
+    }
+
+    impl World {
+        fn new() -> World {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(&dir.path().join("store")).unwrap();
+            fs::create_dir(dir.path().join("images")).unwrap();
+            World { dir, store, sightings: Sightings::default() }
         }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join("images").join(name)
+        }
+
+        fn look(&mut self, milliseconds: u64, wall: SystemTime) -> Vec<Rest> {
+            let now = (Duration::from_millis(milliseconds), wall);
+            let folder = Folder::new(self.dir.path().join("images"));
+            let sources = folder.new_sources(&self.store, &mut self.sightings, now).unwrap();
+            sources.iter().map(|source| source.rest).collect()
+        }
+    }
+
+    /// A clock that stands before all files' times, and one that stands behind them.
+    const EARLY: SystemTime = SystemTime::UNIX_EPOCH;
+    fn late() -> SystemTime {
+        SystemTime::now() + Duration::from_secs(3600)
+    }
+
+    #[test]
+    fn a_layout_is_left_alone_until_it_has_been_the_same_for_a_second_and_nobody_writes_it() {
+        let mut world = World::new();
+        let blobs = world.path("web/blobs/sha256");
+        fs::create_dir_all(&blobs).unwrap();
+        assert_eq!(world.look(0, EARLY), [], "no layout yet");
+        fs::write(world.path("web/index.json"), "{}").unwrap();
+        assert_eq!(world.look(100, EARLY), [Rest::Changing]);
+        assert_eq!(world.look(1000, EARLY), [Rest::Changing]);
+        let mut blob = fs::File::create(blobs.join("blob")).unwrap();
+        assert_eq!(world.look(1100, EARLY), [Rest::Changing], "a file more");
+        blob.write_all(b"half").unwrap();
+        assert_eq!(world.look(2200, EARLY), [Rest::Changing], "and some bytes");
+        assert_eq!(world.look(3200, EARLY), [Rest::Open]);
+        drop(blob);
+        assert_eq!(world.look(3300, EARLY), [Rest::Still]);
+        assert_eq!(world.look(9999, EARLY), [Rest::Still], "until it is imported");
+    }
+
+    #[test]
+    fn a_layout_that_lay_there_before_is_not_waited_for() {
+        let mut world = World::new();
+        fs::create_dir(world.path("web")).unwrap();
+        fs::write(world.path("web/index.json"), "{}").unwrap();
+        assert_eq!(world.look(0, late()), [Rest::Still]);
+    }
+
+    #[test]
+    fn an_archive_is_still_as_soon_as_nobody_writes_it() {
+        let mut world = World::new();
+        let mut archive = fs::File::create(world.path("web.tar")).unwrap();
+        assert_eq!(world.look(0, EARLY), [Rest::Changing]);
+        archive.write_all(b"half").unwrap();
+        assert_eq!(world.look(1000, EARLY), [Rest::Changing]);
+        assert_eq!(world.look(2000, EARLY), [Rest::Open]);
+        assert_eq!(world.look(2000, late()), [Rest::Open]);
+        drop(archive);
+        assert_eq!(world.look(2001, EARLY), [Rest::Still]);
+        fs::write(world.path("web.tar"), "another").unwrap();
+        assert_eq!(world.look(2002, EARLY), [Rest::Still]);
+        fs::write(world.path("web.tar"), "").unwrap();
+        assert_eq!(world.look(2003, EARLY), [Rest::Changing], "it may have been created a moment ago");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! zstd, frame by frame: the history that frames ask for together is bounded, however many layers are unpacked at once.
 //!
-//! Whoever decompresses a frame holds bytes of one budget of the whole process, as many as the frame's window has, and waits for them
-//! while holding none. So each of them goes on in the end, and those that wait take no memory.
+//! Whoever decompresses a frame holds bytes of a budget of the whole process, as many as the frame's window has. What lies on the disk
+//! waits for them while holding none: so each goes on in the end, and those that wait take no memory. What comes from far away may take
+//! as long as its sender likes, and nobody is to wait for what it holds: it has a small budget of its own. A frame for which that has no
+//! room waits until the rest of its blob has come, and is read from the disk then.
 
 use std::io::{self, BufRead, Read};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,16 +14,33 @@ use zstd::stream::raw::{DParameter, Decoder, Operation};
 /// few enough for a node with little memory.
 const MAX_WINDOW_LOG: u32 = 25;
 
-/// What all frames may hold at a time; the largest has it alone.
-static WINDOWS: Budget = Budget::new(1 << MAX_WINDOW_LOG);
+/// What all frames on the disk may hold at a time; the largest has it alone.
+static ON_DISK: Budget = Budget::new(1 << MAX_WINDOW_LOG);
+/// What all frames that are decompressed while they come may hold at a time: the 8 MiB that Go's encoder, and so most image tools, asks for
+/// at its usual level. With the other budget and the rest of a pull that is less than 64 MB.
+static COMING: Budget = Budget::new(1 << COMING_LOG);
+const COMING_LOG: u32 = 23;
+
+/// Sees to it that all the bytes that are still to be read lie on the disk.
+pub(super) type Fetch<'a> = dyn Fn() -> io::Result<()> + 'a;
 
 /// RFC 8878: magic number, descriptor, window, dictionary's ID and content size, each as long as it can be.
 const MAX_HEADER: usize = 18;
-pub(super) const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Of frames that are to be skipped, whatever the low four bits of the first byte are: other tools keep theirs in them.
+const SKIPPED: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
+
+/// Whether bytes begin as the content of [`Frames`] does.
+pub(super) fn is_zstd(bytes: &[u8]) -> bool {
+    let Some((first, rest)) = bytes.split_first() else { return false };
+    bytes.starts_with(&MAGIC) || (first & 0xf0 == SKIPPED[0] && rest.starts_with(&SKIPPED[1..]))
+}
 
 /// The content of any number of frames after one another.
-pub(super) struct Frames<R> {
+pub(super) struct Frames<'a, R> {
     reader: R,
+    /// For what comes from far away, until all of it has come.
+    fetch: Option<&'a Fetch<'a>>,
     /// The bytes before those of `reader`.
     head: Vec<u8>,
     /// Whose memory the share stands for: the one is made after the other is there, and goes first.
@@ -30,9 +49,9 @@ pub(super) struct Frames<R> {
     is_inside: bool,
 }
 
-impl<R: BufRead> Frames<R> {
-    pub(super) fn new(reader: R) -> Frames<R> {
-        Frames { reader, head: Vec::new(), decoder: None, share: None, is_inside: false }
+impl<'a, R: BufRead> Frames<'a, R> {
+    pub(super) fn new(reader: R, fetch: Option<&'a Fetch<'a>>) -> Frames<'a, R> {
+        Frames { reader, fetch, head: Vec::new(), decoder: None, share: None, is_inside: false }
     }
 
     /// Returns `false` at the end of the last frame.
@@ -47,7 +66,7 @@ impl<R: BufRead> Frames<R> {
         if self.share.as_ref().is_none_or(|share| share.bytes < window) {
             self.decoder = None;
             self.share = None;
-            self.share = Some(WINDOWS.take(window));
+            self.share = Some(self.share_of(window)?);
         }
         match &mut self.decoder {
             Some(decoder) => decoder.reinit()?,
@@ -55,6 +74,17 @@ impl<R: BufRead> Frames<R> {
         }
         self.is_inside = true;
         Ok(true)
+    }
+
+    fn share_of(&mut self, window: u64) -> io::Result<Share> {
+        if let Some(fetch) = self.fetch {
+            if let Some(share) = COMING.take_at_once(window) {
+                return Ok(share);
+            }
+            fetch()?;
+            self.fetch = None;
+        }
+        Ok(ON_DISK.take(window))
     }
 
     /// Decompresses some bytes; none where the next ones have to be read first, or the frame has ended.
@@ -77,7 +107,7 @@ impl<R: BufRead> Frames<R> {
     }
 }
 
-impl<R: BufRead> Read for Frames<R> {
+impl<R: BufRead> Read for Frames<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while !buffer.is_empty() {
             if !self.is_inside && !self.begin_frame()? {
@@ -160,6 +190,13 @@ impl Budget {
         Share { of: self, bytes }
     }
 
+    /// `None` where so many are not there.
+    fn take_at_once(&'static self, bytes: u64) -> Option<Share> {
+        let mut left = self.left();
+        *left = left.checked_sub(bytes)?;
+        Some(Share { of: self, bytes })
+    }
+
     fn left(&self) -> MutexGuard<'_, u64> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -174,6 +211,7 @@ impl Drop for Share {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::io::Write;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread;
@@ -195,7 +233,7 @@ mod tests {
     fn read(frames: &[u8]) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
         // Three bytes at a time: headers come in pieces.
-        Frames::new(io::BufReader::with_capacity(3, frames)).read_to_end(&mut content).map(|_| content)
+        Frames::new(io::BufReader::with_capacity(3, frames), None).read_to_end(&mut content).map(|_| content)
     }
 
     #[test]
@@ -229,6 +267,19 @@ mod tests {
     }
 
     #[test]
+    fn what_begins_with_a_frame_to_be_skipped_is_zstd() {
+        for first in 0x50..=0x5f {
+            assert!(is_zstd(&[first, 0x2a, 0x4d, 0x18, 0]));
+        }
+        assert!(is_zstd(&frame(b"one", 12, false)));
+        for other in
+            [&[0x60, 0x2a, 0x4d, 0x18][..], &[0x4f, 0x2a, 0x4d, 0x18], &[0x50, 0x2a, 0x4d], b"", b"tar"]
+        {
+            assert!(!is_zstd(other), "{other:?}");
+        }
+    }
+
+    #[test]
     fn no_more_than_the_budget_is_lent_and_the_largest_share_comes_in_the_end() {
         static BUDGET: Budget = Budget::new(8);
         static LENT: AtomicU64 = AtomicU64::new(0);
@@ -247,6 +298,30 @@ mod tests {
             }
         });
         assert_eq!(*BUDGET.left(), 8);
+    }
+
+    #[test]
+    fn what_comes_from_far_away_holds_no_share_of_what_lies_on_the_disk() {
+        let fetched = Cell::new(0);
+        let fetch = || {
+            fetched.set(fetched.get() + 1);
+            Ok(())
+        };
+        let small = frame(&[7; 99], 20, false);
+        let mut coming = Frames::new(&*small, Some(&fetch));
+        coming.read_exact(&mut [0; 50]).unwrap();
+        assert!(std::ptr::eq(coming.share.as_ref().unwrap().of, &COMING));
+        assert_eq!(fetched.get(), 0);
+        // Another one would have to wait for whoever sends these.
+        let _others = COMING.take((1 << COMING_LOG) - (1 << 20));
+        let frames = [&small[..], &frame(&[8; 99], 25, false), &small].concat();
+        let mut content = Vec::new();
+        Frames::new(&*frames, Some(&fetch)).read_to_end(&mut content).unwrap();
+        assert_eq!(content, [[7; 99], [8; 99], [7; 99]].concat());
+        assert_eq!(fetched.get(), 1, "all of it, once");
+        let broken = || Err(io::Error::other("the line is dead"));
+        let error = Frames::new(&*frames, Some(&broken)).read(&mut [0; 9]).unwrap_err();
+        assert_eq!(error.to_string(), "the line is dead");
     }
 
     proptest! {

@@ -9,8 +9,8 @@ use std::thread;
 use super::ingest::{LayerSpec, Origin, Writing};
 use super::manifest::{Candidate, candidates};
 use super::progress::{Counted, Progress, Tell};
-use super::record::Stamp;
 use super::source::{Member, Source};
+use super::stamp::Stamp;
 use super::{Digest, Error, Imported, Store};
 use crate::order;
 

@@ -20,9 +20,10 @@ use super::layer::{Expected, Keep, Target, Unpacked, keep_blob, unpack};
 use super::limits::LIMITS;
 use super::part::Part;
 use super::record::{
-    Batch, BlobRecord, LayerRecord, ReferenceRecord, SourceRecord, Stamp, read_record, sync_file_system,
+    Batch, BlobRecord, LayerRecord, ReferenceRecord, SourceRecord, read_record, sync_file_system,
 };
 use super::spare::Spare;
+use super::stamp::Stamp;
 use super::store::Lock;
 use super::writer_folder::WriterFolder;
 use super::{Digest, Error, Imported, Reference, Store};
@@ -165,7 +166,7 @@ impl Writing {
     pub(super) fn layer(&self, layer: &LayerSpec, blob: impl Read + Send) -> Result<(), Error> {
         self.bring(layer, |number, is_here| {
             let blob_file = self.store.keeps_blobs().then(|| self.path_of("blob", number));
-            let keep = blob_file.as_deref().map(new_file).transpose()?.map(|file| Keep::new(file, 0));
+            let keep = blob_file.as_deref().map(new_file).transpose()?.map(Keep::new);
             let made = self.take(layer, number, is_here, blob, keep)?;
             Ok((blob_file.map_or(Blob::NotKept, Blob::File), made))
         })
@@ -179,9 +180,17 @@ impl Writing {
         fetch: impl FnOnce(u64) -> R,
     ) -> Result<(), Error> {
         let taken = layer.blob.as_ref().map(|(digest, size)| Part::take(&self.store, digest, *size));
-        let Some(part) = taken.transpose()?.flatten() else { return self.layer(layer, fetch(0)) };
+        let Some(part) = taken.transpose()?.flatten() else {
+            // Somebody else is downloading it as well.
+            return self.bring(layer, |number, is_here| {
+                let path = self.path_of("blob", number);
+                let keep = Keep::of_download(new_file(&path)?, 0, open(&path)?);
+                let made = self.take(layer, number, is_here, fetch(0), Some(keep))?;
+                Ok((Blob::File(path), made))
+            });
+        };
         self.bring(layer, |number, is_here| {
-            let keep = Keep::new(part.writer()?, part.length);
+            let keep = Keep::of_download(part.writer()?, part.length, part.reader()?);
             let blob = part.reader()?.take(part.length).chain(fetch(part.length));
             match self.take(layer, number, is_here, blob, Some(keep)) {
                 Ok(made) => Ok((Blob::Part(part), made)),
@@ -444,6 +453,10 @@ fn new_folder(path: &Path) -> io::Result<OwnedFd> {
     let folder = File::open(path)?;
     folder.set_permissions(fs::Permissions::from_mode(0o755))?;
     Ok(folder.into())
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    File::open(path).map_err(Error::io("open", path))
 }
 
 fn new_file(path: &Path) -> Result<File, Error> {

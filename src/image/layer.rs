@@ -2,8 +2,9 @@
 //!
 //! A thread of its own reads, hashes, keeps and decompresses the blob while this one hashes and unpacks what comes out of it.
 
+use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::thread;
@@ -13,6 +14,7 @@ use super::compression::decompress;
 use super::digest::{Digest, HashingReader};
 use super::entry::{Entry, Kind};
 use super::error::{EntryError, LayerError};
+use super::frames::Fetch;
 use super::limits::Limits;
 use super::listing;
 use super::pax::Extended;
@@ -55,11 +57,19 @@ pub(super) struct Keep {
     file: WrittenAhead,
     /// Bytes of the blob that it has already; it is written at its end.
     from: u64,
+    /// The same file for reading, where the blob comes from far away.
+    reader: Option<File>,
 }
 
 impl Keep {
-    pub(super) fn new(file: File, from: u64) -> Keep {
-        Keep { file: WrittenAhead::new(file), from }
+    /// A new file for a blob that is at hand.
+    pub(super) fn new(file: File) -> Keep {
+        Keep { file: WrittenAhead::new(file), from: 0, reader: None }
+    }
+
+    /// A file with the first `from` bytes of a blob that comes from far away.
+    pub(super) fn of_download(file: File, from: u64, reader: File) -> Keep {
+        Keep { file: WrittenAhead::new(file), from, reader: Some(reader) }
     }
 
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -84,10 +94,10 @@ pub(super) fn unpack(
     let (tell, is_blob_wanted) = mpsc::channel();
     let (read, unpacked) = thread::scope(|scope| {
         let reading = scope.spawn(move || {
-            let mut blob = Blob::new(blob, keep, expected.blob.map(|(_, size)| *size));
-            let wanted = sender.send_all(plain_tar(&mut blob, expected));
+            let blob = RefCell::new(Blob::new(blob, keep, expected.blob.map(|(_, size)| *size)));
+            let wanted = read_plain(&blob, expected, |plain| sender.send_all(plain));
             if wanted || is_blob_wanted.recv().unwrap_or_default() {
-                blob.finish().map(Some)
+                blob.into_inner().finish().map(Some)
             } else {
                 Ok(None)
             }
@@ -109,17 +119,16 @@ pub(super) fn unpack(
 
 /// Writes `blob` to `keep` as it comes, and checks it as [`unpack`] does, but makes no files of it. Returns its digest and size.
 pub(super) fn keep_blob(
-    blob: &mut dyn Read,
+    blob: &mut (dyn Read + Send),
     keep: Option<Keep>,
     expected: &Expected<'_>,
     limits: &Limits,
 ) -> Result<(Digest, u64), LayerError> {
-    let mut blob = Blob::new(blob, keep, expected.blob.map(|(_, size)| *size));
+    let blob = RefCell::new(Blob::new(blob, keep, expected.blob.map(|(_, size)| *size)));
     let most = expected.blob.map_or(limits.bytes, |(_, size)| limits.bytes_of(*size));
-    let plain = plain_tar(&mut blob, expected);
-    let plain = plain.and_then(|plain| HashingReader::new(plain.take(most)).finish());
+    let plain = read_plain(&blob, expected, |plain| HashingReader::new(plain?.take(most)).finish());
     let plain = plain.map_err(LayerError::Archive);
-    let blob = verify_blob(expected, blob.finish().map(Some), plain.as_ref().err())?;
+    let blob = verify_blob(expected, blob.into_inner().finish().map(Some), plain.as_ref().err())?;
     let (actual, _) = plain?;
     if *expected.form == Form::Tar {
         check_digest("decompressed tar", expected.diff_id, actual)?;
@@ -127,14 +136,28 @@ pub(super) fn keep_blob(
     Ok(blob)
 }
 
-/// The tar that the blob holds, or is made into.
-fn plain_tar<'a>(blob: &'a mut impl Read, expected: &Expected<'_>) -> io::Result<Box<dyn Read + 'a>> {
+/// Reads the tar that the blob holds, or is made into.
+fn read_plain<T>(
+    blob: &RefCell<Blob<'_>>,
+    expected: &Expected<'_>,
+    read: impl FnOnce(io::Result<Box<dyn Read + '_>>) -> T,
+) -> T {
+    let fetch = || blob.borrow_mut().fetch();
+    let fetch: Option<&Fetch<'_>> = if blob.borrow().is_coming() { Some(&fetch) } else { None };
+    read(plain_tar(Shared(blob), fetch, expected))
+}
+
+fn plain_tar<'a>(
+    blob: Shared<'a, '_>,
+    fetch: Option<&'a Fetch<'a>>,
+    expected: &Expected<'_>,
+) -> io::Result<Box<dyn Read + 'a>> {
     let size = expected.blob.map_or(0, |(_, size)| *size);
     match expected.form.wrapping(size)? {
         Some((before, behind)) => {
             Ok(Box::new(io::Cursor::new(before).chain(blob).chain(io::Cursor::new(behind))))
         }
-        None => decompress(io::BufReader::with_capacity(CHUNK, blob)),
+        None => decompress(io::BufReader::with_capacity(CHUNK, blob), fetch),
     }
 }
 
@@ -142,22 +165,51 @@ fn plain_tar<'a>(blob: &'a mut impl Read, expected: &Expected<'_>) -> io::Result
 const CHUNK: usize = 1 << 17;
 
 /// The blob as it comes: hashed, counted, and written to a file of its own.
-struct Blob<R> {
-    inner: HashingReader<R>,
+struct Blob<'a> {
+    inner: HashingReader<&'a mut (dyn Read + Send)>,
     keep: Option<Keep>,
     /// Bytes that may still come; one more is enough to see that it is too long.
     left: u64,
+    /// Bytes that were handed out.
+    position: u64,
+    /// All of it has come, and is read from here.
+    fetched: Option<File>,
     failure: Option<LayerError>,
 }
 
-impl<R: Read> Blob<R> {
-    fn new(inner: R, keep: Option<Keep>, size: Option<u64>) -> Blob<R> {
+/// Lets the reader of a blob have it fetched between two reads.
+struct Shared<'a, 'b>(&'a RefCell<Blob<'b>>);
+
+impl Read for Shared<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.borrow_mut().read(buffer)
+    }
+}
+
+impl<'a> Blob<'a> {
+    fn new(inner: &'a mut (dyn Read + Send), keep: Option<Keep>, size: Option<u64>) -> Blob<'a> {
         let left = size.map_or(u64::MAX, |size| size.saturating_add(1));
-        Blob { inner: HashingReader::new(inner), keep, left, failure: None }
+        Blob { inner: HashingReader::new(inner), keep, left, position: 0, fetched: None, failure: None }
+    }
+
+    /// Whether it comes from far away.
+    fn is_coming(&self) -> bool {
+        self.keep.as_ref().is_some_and(|keep| keep.reader.is_some())
+    }
+
+    /// Lets all of it come into the file that keeps it, from where what follows is read then.
+    fn fetch(&mut self) -> io::Result<()> {
+        let Some(mut file) = self.keep.as_mut().and_then(|keep| keep.reader.take()) else { return Ok(()) };
+        let position = self.position;
+        io::copy(self, &mut io::sink())?;
+        file.seek(SeekFrom::Start(position)).map_err(|error| self.fail(LayerError::Keep(error)))?;
+        self.fetched = Some(file);
+        Ok(())
     }
 
     /// Reads what nobody asked for yet: it belongs to the digest too.
     fn finish(mut self) -> Result<(Digest, u64), LayerError> {
+        self.fetched = None;
         let rest = io::copy(&mut self, &mut io::sink());
         match (self.failure, rest) {
             (Some(failure), _) => Err(failure),
@@ -171,10 +223,13 @@ impl<R: Read> Blob<R> {
     }
 }
 
-impl<R: Read> Read for Blob<R> {
+impl Read for Blob<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.failure.is_some() {
             return Err(io::Error::other("the blob could not be read"));
+        }
+        if let Some(file) = &mut self.fetched {
+            return file.read(buffer).map_err(|error| self.fail(LayerError::Keep(error)));
         }
         let wanted = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
         let read = match self.inner.read(&mut buffer[..wanted]) {
@@ -183,6 +238,7 @@ impl<R: Read> Read for Blob<R> {
             Ok(read) => read,
         };
         self.left -= read as u64;
+        self.position += read as u64;
         let kept = self.keep.as_mut().map_or(Ok(()), |keep| keep.write(&buffer[..read]));
         kept.map_err(|error| self.fail(LayerError::Keep(error)))?;
         Ok(read)

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 3;
 pub struct PullOptions<'a> {
     pub hosts: Hosts,
     pub credentials: Credentials,
-    /// Whether manifests and spare copies of layers that the store has lost come back too, as a person expects who asks for the image.
+    /// Whether manifests and spare copies of layers that the store has lost come back too, which reads all that are there.
     pub with_spares: bool,
     /// Called by several threads, often: for every piece that arrives.
     pub progress: &'a Tell<'a>,

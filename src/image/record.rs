@@ -2,13 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::limits::MAX_JSON;
+use super::stamp::Stamp;
 use super::store::names_in;
 use super::{Digest, Error, Reference};
 
@@ -104,30 +104,6 @@ impl SourceRecord {
     pub(super) fn is_gone(&self) -> bool {
         let (Some(folder), Some(name)) = (self.path.parent(), self.path.file_name()) else { return false };
         names_in(folder).is_ok_and(|names| !names.iter().any(|other| other == name))
-    }
-}
-
-/// What changes when a file is written again or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    /// Seconds and nanoseconds of the last change of the content.
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    /// Of the archive itself, or of a layout's `index.json`, which every tool replaces when it adds an image.
-    pub(super) fn of(source: &Path) -> io::Result<Stamp> {
-        let file = if source.is_dir() { source.join("index.json") } else { source.to_owned() };
-        let meta = fs::metadata(file)?;
-        Ok(Stamp {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-        })
     }
 }
 

@@ -127,6 +127,9 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         return Err("64 hex digits are an image ID, not a name");
     }
     let (rest, digest) = match text.split_once('@') {
+        Some((_, digest)) if digest.starts_with("sha512:") => {
+            return Err("its digest is a SHA-512 one, and podkeep knows SHA-256 only");
+        }
         Some((rest, digest)) => {
             (rest, Some(digest.parse().map_err(|_| "its digest is not sha256:<64 hex digits>")?))
         }

@@ -139,7 +139,7 @@ fn spooled(stream: impl Read, path: &Path, spool: &Path, limit: u64) -> Result<F
     let spooled = options.create_new(true).read(true).write(true).mode(0o600).open(spool);
     let mut spooled = spooled.map_err(Error::io("create", spool))?;
     fs::remove_file(spool).map_err(Error::io("unlink", spool))?;
-    let mut plain = decompress(BufReader::with_capacity(1 << 17, stream))
+    let mut plain = decompress(BufReader::with_capacity(1 << 17, stream), None)
         .map_err(Error::io("decompress", path))?
         .take(limit + 1);
     let mut writer = BufWriter::with_capacity(1 << 17, &mut spooled);

@@ -30,7 +30,8 @@ use rustix::io::Errno;
 
 use super::import::Reason;
 use super::inventory::digests_in;
-use super::record::{Batch, LayerRecord, ReferenceRecord, SourceRecord, Stamp, read_record, read_small};
+use super::record::{Batch, LayerRecord, ReferenceRecord, SourceRecord, read_record, read_small};
+use super::stamp::Stamp;
 use super::writer_folder::WriterFolder;
 use super::{
     Config, Digest, Error, Image, ImageSummary, Imported, Reference, Tell, artifact, import, inherit, lookup,
@@ -146,12 +147,16 @@ impl Store {
 
     /// Whether `source` was imported from the image folder as it is now, and what it brought is still whole. Reads a few small files.
     pub fn is_imported_from_folder(&self, source: &Path) -> Result<bool, Error> {
-        let stamp = Stamp::of(source).map_err(Error::io("examine", source))?;
+        self.is_imported_as(source, &Stamp::of(source).map_err(Error::io("examine", source))?)
+    }
+
+    /// The same for a source that has this stamp now.
+    pub(super) fn is_imported_as(&self, source: &Path, stamp: &Stamp) -> Result<bool, Error> {
         let Some(record) = read_record::<SourceRecord>(&self.source_record(source))? else {
             return Ok(false);
         };
         let is_whole = |reference| matches!(self.find(reference), Ok(Some(_)));
-        Ok(record.pinned && record.stamp == stamp && record.references.iter().all(is_whole))
+        Ok(record.pinned && record.stamp == *stamp && record.references.iter().all(is_whole))
     }
 
     /// Whether the image that `reference` names came from the image folder and lies there still.

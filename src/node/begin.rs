@@ -117,6 +117,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         trash: Tasks::new(1).context("make the tasks")?,
         emptying_trash: OneAtATime::default(),
         imports: Tasks::new(IMPORT_THREADS).context("make the tasks")?,
+        looks: Tasks::new(1).context("make the tasks")?,
         disk: Tasks::new(1).context("make the tasks")?,
         spares: Spares::new(options.folders.spare()),
         spares_taken: false,
@@ -145,7 +146,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         worker.process_ended(exit)?;
     }
     worker.restore_good_manifests();
-    worker.import_new();
+    worker.look_into_image_folder();
     worker.empty_trash();
     worker.sweep_logs();
     // An older podkeep may have made them otherwise.

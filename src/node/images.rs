@@ -1,28 +1,24 @@
-//! Which images a container starts from, its own and those of its volumes: found in the store, or brought into it beside the loop, from the image folder or by a pull
-//! (`pulls.rs`).
+//! Which images a container starts from, its own and those of its volumes: found in the store, or brought into it beside the loop, from
+//! the image folder (`image_folder.rs`) or by a pull (`pulls.rs`).
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use inotify::{Inotify, WatchMask};
 
-use super::pod_run::{Key, PodNumber};
-use super::poller::{Interest, Registration};
+use super::image_folder::ImageFolder;
+use super::pod_run::PodNumber;
 use super::worker::{Done, Worker};
 use crate::container::ResolvedUser;
 use crate::container::user;
-use crate::image::{self, Digest, Folder, Image, Reference, Store, Version};
+use crate::image::{self, Digest, Image, Reference, Store};
 use crate::manifest::pod::{PullPolicy, VolumeKind};
 use crate::manifest::{Container, Pod};
-use crate::order;
 use crate::pod::event::Index;
-use crate::pod::{BootTime, Event, ImageProblem};
-
-/// Of the image folder and of each folder in it.
-const NEW_FILES: WatchMask = WatchMask::CLOSE_WRITE.union(WatchMask::MOVED_TO).union(WatchMask::CREATE);
+use crate::pod::{Event, ImageProblem};
 
 /// More than any `/etc/passwd` needs. Bytes.
 const MAX_ACCOUNTS: usize = 4 << 20;
@@ -74,16 +70,9 @@ impl Waiter {
 /// The store, the image folder and what is being brought from one to the other.
 pub struct Images {
     store: Store,
-    folder: Option<Folder>,
+    pub folder: Option<ImageFolder>,
     /// Tells of references and layers that were written into the store, by us or by `podkeep load`.
     pub store_watch: Inotify,
-    /// `None` while the folder is not there.
-    folder_watch: Option<FolderWatch>,
-    /// When it is looked at next whether that is still the folder, and whether what could not be imported has changed.
-    look_at: Option<BootTime>,
-    importing: HashSet<PathBuf>,
-    /// What of the folder could not be imported: as what it was, and why.
-    failed: HashMap<PathBuf, (Version, String)>,
     /// Containers whose image may be among those that are being imported or mended.
     waiting: Vec<Waiter>,
     /// Images that were found damaged: tried once to mend, until something comes into the store.
@@ -91,14 +80,6 @@ pub struct Images {
     accounts: HashMap<Digest, Rc<Accounts>>,
     /// What was found, as long as nothing was written into the store: a container that is started again reads no record.
     found: HashMap<Reference, Arc<Image>>,
-}
-
-/// Tells of files in the image folder.
-struct FolderWatch {
-    inotify: Inotify,
-    registration: Registration,
-    /// [`Folder::identity`] of what is watched.
-    folder: (u64, u64),
 }
 
 /// An image's `/etc/passwd` and `/etc/group`.
@@ -117,12 +98,8 @@ impl Images {
         watches.with_context(|| format!("watch {}", records.display()))?;
         Ok(Images {
             store,
-            folder: folder.map(Folder::new),
+            folder: folder.map(ImageFolder::new),
             store_watch,
-            folder_watch: None,
-            look_at: None,
-            importing: HashSet::new(),
-            failed: HashMap::new(),
             waiting: Vec::new(),
             damaged: HashSet::new(),
             accounts: HashMap::new(),
@@ -175,12 +152,6 @@ impl Images {
         Ok(image)
     }
 
-    /// Whether a person has put the image into the image folder, where it lies still: then a registry's refusal counts for nothing
-    /// (docs/adr/014-image-folder-before-registry.md).
-    pub fn is_of_folder(&self, reference: &Reference) -> bool {
-        self.store.is_of_folder(reference).unwrap_or(false)
-    }
-
     /// Forgets what was known of a store that has changed since; says whether it has.
     fn heed_store(&mut self) -> bool {
         let changed = drain(&mut self.store_watch);
@@ -197,28 +168,6 @@ impl Images {
         Ok(self.store.load(container.image.parse::<Reference>()?, &id.parse::<Digest>()?)?)
     }
 
-    /// What lies in the folder and has not been imported as it is now.
-    fn new_candidates(&self) -> Result<Vec<PathBuf>, image::Error> {
-        let Some(folder) = &self.folder else { return Ok(Vec::new()) };
-        let mut candidates = folder.candidates()?;
-        candidates.retain(|path| !self.importing.contains(path));
-        let failed_as_it_is =
-            |path: &PathBuf| self.failed.get(path).is_some_and(|(version, _)| *version == Version::of(path));
-        candidates.retain(|path| {
-            !failed_as_it_is(path) && !self.store.is_imported_from_folder(path).unwrap_or(false)
-        });
-        Ok(candidates)
-    }
-
-    /// What becomes a layout is a folder at first: its `index.json` comes later.
-    fn watch_layouts(&self) {
-        let (Some(folder), Some(watch)) = (&self.folder, &self.folder_watch) else { return };
-        for layout in folder.folders() {
-            // One that has gone meanwhile needs none, and one that is watched already stays so.
-            let _ = watch.inotify.watches().add(layout, NEW_FILES);
-        }
-    }
-
     fn missing_message(&self, reference: &Reference) -> String {
         let folder = self.folder.as_ref().map(|folder| format!(", nor in {}", folder.path().display()));
         let folder = folder.unwrap_or_default();
@@ -227,11 +176,14 @@ impl Images {
         ))
     }
 
+    /// Containers that have waited for an import, or for an image to be mended.
+    pub fn take_waiting(&mut self) -> Vec<Waiter> {
+        std::mem::take(&mut self.waiting)
+    }
+
     /// The image may be in a file that could not be imported.
     pub fn with_failed_imports(&self, mut message: String) -> String {
-        let mut failures: Vec<&String> = self.failed.values().map(|(_, why)| why).collect();
-        order::sort(&mut failures);
-        for failure in failures {
+        for failure in self.folder.iter().flat_map(ImageFolder::failures) {
             message.push_str(&format!("; {failure}"));
         }
         message
@@ -245,12 +197,13 @@ impl Worker {
             return;
         };
         let before = std::mem::take(&mut c.volumes);
-        self.look_for(Waiter { pod: number, container, wants: Wanted::Root });
+        self.look_for(Waiter { pod: number, container, wants: Wanted::Root }, false);
         self.note_last_use(before.into_values().map(|image| image.id.clone()).collect());
     }
 
-    /// Looks for one image; answers later where a file is being imported that may hold it, or a registry is asked.
-    fn look_for(&mut self, waiter: Waiter) {
+    /// Looks for one image; answers later where it may lie in the image folder, or a registry is asked. `is_not_in_folder`: as the folder was
+    /// a moment ago.
+    pub fn look_for(&mut self, waiter: Waiter, is_not_in_folder: bool) {
         let Some(run) = self.pods.get(&waiter.pod) else { return };
         let Some((text, policy)) = waiter.image(run.pod()) else { return };
         let reference = text.parse::<Reference>();
@@ -265,9 +218,7 @@ impl Worker {
                 }
                 Ok(Some(image)) => return self.tell_found(&[waiter], &image),
                 Ok(None) => {
-                    self.import_new();
-                    if !self.images.importing.is_empty() {
-                        self.images.waiting.push(waiter);
+                    if self.waits_for_folder(waiter, is_not_in_folder) {
                         return;
                     }
                     if policy != PullPolicy::Never {
@@ -287,6 +238,23 @@ impl Worker {
             },
         };
         self.tell_missing(waiter, problem, message);
+    }
+
+    /// Lets a container wait for a look into the image folder, if one is due, or for what is being imported from it.
+    fn waits_for_folder(&mut self, waiter: Waiter, is_not_in_folder: bool) -> bool {
+        let Some(folder) = self.images.folder.as_mut().filter(|folder| folder.answers()) else {
+            return false;
+        };
+        if !is_not_in_folder {
+            folder.wait(waiter);
+            self.look_into_image_folder();
+            return true;
+        }
+        let may_come = folder.is_importing();
+        if may_come {
+            self.images.waiting.push(waiter);
+        }
+        may_come
     }
 
     /// Tells a container that one of its images is not to be had.
@@ -314,7 +282,7 @@ impl Worker {
             replaced.extend(before.map(|image| image.id.clone()).filter(|before| *before != image.id));
             let image_id = c.image.as_ref().map_or_else(String::new, |image| image.id.to_string());
             match waiter.next(run.pod()) {
-                Some(next) => self.look_for(next),
+                Some(next) => self.look_for(next, false),
                 None => {
                     self.tell(waiter.pod, Event::ImageReady { container: waiter.container, image_id });
                 }
@@ -342,103 +310,14 @@ impl Worker {
             Ok(false) => log::warn!("image {reference} is damaged, and nothing is there to mend it from"),
             Err(error) => log::warn!("mend image {reference}: {:#}", anyhow::Error::from(error)),
         }
-        self.look_again();
-    }
-
-    fn look_again(&mut self) {
-        let waiting = std::mem::take(&mut self.images.waiting);
+        let waiting = self.images.take_waiting();
         self.look_for_all(waiting);
     }
 
     pub fn look_for_all(&mut self, waiting: Vec<Waiter>) {
         for waiter in waiting {
-            self.look_for(waiter);
+            self.look_for(waiter, false);
         }
-    }
-
-    /// Something was put into the image folder.
-    pub fn look_into_image_folder(&mut self) {
-        if let Some(watch) = &mut self.images.folder_watch {
-            drain(&mut watch.inotify);
-        }
-        self.import_new();
-    }
-
-    /// Looks now and then, when the loop is awake anyway, at what no event tells of: another folder in the image folder's place, and a layout
-    /// in it that is complete by now.
-    pub fn revisit_image_folder(&mut self, now: BootTime) {
-        if self.images.look_at.is_some_and(|at| now < at) || self.ending.is_some() {
-            return;
-        }
-        self.images.look_at = Some(now + self.options.config.file_check_frequency);
-        let there = self.images.folder.as_ref().and_then(Folder::identity);
-        let watched = self.images.folder_watch.as_ref().map(|watch| watch.folder);
-        if there.is_some() && (there != watched || !self.images.failed.is_empty()) {
-            self.import_new();
-        }
-    }
-
-    /// Imports what is new in the image folder, each file beside the loop.
-    pub fn import_new(&mut self) {
-        self.watch_image_folder();
-        self.images.watch_layouts();
-        let candidates = match self.images.new_candidates() {
-            Ok(candidates) => candidates,
-            Err(error) => {
-                log::warn!("{:#}", anyhow::Error::from(error));
-                return;
-            }
-        };
-        for source in candidates {
-            self.images.importing.insert(source.clone());
-            let store = self.images.store.clone();
-            self.imports.add(move || {
-                // Before it is read: what comes later is another file.
-                let version = Version::of(&source);
-                let result = store.import_from_folder(&source).map(|imported| imported.len());
-                Done::Imported { source, version, result }
-            });
-        }
-    }
-
-    /// Watches the image folder, unless it is watched already or not there.
-    fn watch_image_folder(&mut self) {
-        let Some(folder) = &self.images.folder else { return };
-        let Some(there) = folder.identity() else { return };
-        match self.images.folder_watch.take() {
-            Some(watch) if watch.folder == there => {
-                self.images.folder_watch = Some(watch);
-                return;
-            }
-            Some(old) => self.poller.remove(&old.inotify, old.registration),
-            None => {}
-        }
-        let Ok(inotify) = watch(folder.path(), NEW_FILES) else { return };
-        match self.poller.add(&inotify, Interest::Readable, Key::ImageFolder) {
-            Ok(registration) => {
-                self.images.folder_watch = Some(FolderWatch { inotify, registration, folder: there });
-            }
-            Err(error) => log::warn!("watch {}: {error}", folder.path().display()),
-        }
-    }
-
-    /// An import has ended: those that waited look again.
-    pub fn imported(&mut self, source: &Path, version: Version, result: Result<usize, image::Error>) {
-        self.images.importing.remove(source);
-        match result {
-            Ok(images) => {
-                self.images.failed.remove(source);
-                log::info!("imported {images} image(s) from {}", source.display());
-            }
-            Err(error) => {
-                let message = format!("{:#}", anyhow::Error::from(error));
-                log::warn!("{message}");
-                self.images.failed.insert(source.to_owned(), (version, message));
-            }
-        }
-        // It may have changed meanwhile, unnoticed because it was being imported.
-        self.import_new();
-        self.look_again();
     }
 
     /// References were written into the store, or removed from it: containers whose image is there now need not wait for it.
@@ -463,14 +342,14 @@ impl Worker {
     }
 }
 
-fn watch(dir: &Path, mask: WatchMask) -> Result<Inotify> {
+pub fn watch(dir: &Path, mask: WatchMask) -> Result<Inotify> {
     let inotify = Inotify::init().context("start inotify")?;
     inotify.watches().add(dir, mask).with_context(|| format!("watch {}", dir.display()))?;
     Ok(inotify)
 }
 
 /// What exactly happened does not matter: everything is looked at again. Says whether anything has.
-fn drain(inotify: &mut Inotify) -> bool {
+pub fn drain(inotify: &mut Inotify) -> bool {
     let mut buffer = [0; 4096];
     let mut happened = false;
     while inotify.read_events(&mut buffer).is_ok_and(|mut events| events.next().is_some()) {

@@ -17,6 +17,7 @@ mod exec;
 pub mod folders;
 mod good_manifests;
 mod host_ip;
+mod image_folder;
 mod images;
 mod inspect;
 mod last_words;

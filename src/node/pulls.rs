@@ -73,14 +73,15 @@ pub struct NotPulled {
     is_refusal: bool,
 }
 
-impl From<PullError> for NotPulled {
-    fn from(error: PullError) -> NotPulled {
-        let is_refusal = matches!(*error.failure, Failure::NotFound { .. } | Failure::Denied { .. });
+impl NotPulled {
+    /// A registry's refusal counts for nothing where a person has put the image into the image folder, and it lies there still
+    /// (docs/adr/014-image-folder-before-registry.md).
+    fn of(error: &PullError, store: &Store, reference: &Reference) -> NotPulled {
+        let is_refusal = matches!(*error.failure, Failure::NotFound { .. } | Failure::Denied { .. })
+            && !store.is_of_folder(reference).unwrap_or(false);
         NotPulled { message: error.to_string(), is_refusal }
     }
-}
 
-impl NotPulled {
     /// For a reason that is not the registry's word.
     fn by_us(message: String) -> NotPulled {
         NotPulled { message, is_refusal: false }
@@ -201,7 +202,8 @@ impl Registries {
             }
         };
         let options = self.options(reference, secrets, &progress, cancel.clone())?;
-        let result = image::is_current(store, reference, &options).map_err(NotPulled::from);
+        let result = image::is_current(store, reference, &options);
+        let result = result.map_err(|error| NotPulled::of(&error, store, reference));
         let first_failure = first_failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         result.map_err(|error| match first_failure {
             Some(why) => NotPulled::by_us(format!("pull {reference}: {why}")),
@@ -223,7 +225,8 @@ impl Registries {
         };
         let options = self.options(reference, secrets, &progress, cancel)?;
         log::info!("pulling image {reference}");
-        let image = image::pull(store, reference, &options)?;
+        let image = image::pull(store, reference, &options);
+        let image = image.map_err(|error| NotPulled::of(&error, store, reference))?;
         log::info!("pulled image {reference}: {}", image.id);
         Ok(())
     }
@@ -292,7 +295,7 @@ impl Worker {
         let found = self.images.find(&pull.reference).ok().flatten();
         let message = match (result, found) {
             (Ok(()), Some(image)) => return self.tell_found(&pull.waiting, &image),
-            (Err(error), Some(image)) if !error.is_refusal || self.images.is_of_folder(&pull.reference) => {
+            (Err(error), Some(image)) if !error.is_refusal => {
                 log::warn!(
                     "starting from the image that is in the store, which may not be the latest: {}",
                     error.message

@@ -17,6 +17,7 @@ use super::errands::{ErrandNumber, Errands};
 use super::exec::{Begun, Execs};
 use super::folders::Folders;
 use super::host_ip::host_ips;
+use super::image_folder::{ImageFolder, Look};
 use super::images::Images;
 use super::manifest_url::ManifestUrl;
 use super::node_key::NodeKey;
@@ -83,10 +84,11 @@ pub enum Done {
         pod: PodNumber,
         result: Result<(), String>,
     },
-    /// `version`: what it was before it was read.
+    LookedIntoFolder(Look),
+    /// `stamp`: what it was before it was read.
     Imported {
         source: PathBuf,
-        version: crate::image::Version,
+        stamp: crate::image::Stamp,
         result: Result<usize, crate::image::Error>,
     },
     /// What was damaged of an image was made again, if it could be.
@@ -177,6 +179,8 @@ pub struct Worker {
     pub emptying_trash: OneAtATime,
     /// Imports, apart from the rest: no Pod waits for another one's image.
     pub imports: Tasks<Done>,
+    /// Looks into the image folder, one by one: no import that takes its time counts as a folder that does not answer.
+    pub looks: Tasks<Done>,
     /// Writes to disk, one by one and in order.
     pub disk: Tasks<Done>,
     pub spares: Spares,
@@ -261,7 +265,7 @@ impl Worker {
             Key::Requests => self.answer_requests(),
             Key::Results => self.take_results()?,
             Key::Store => self.images_arrived(),
-            Key::ImageFolder => self.look_into_image_folder(),
+            Key::ImageFolder => self.image_folder_changed(),
             Key::Report(number, container) => self.read_report(number, container)?,
             Key::Output(number, container, stream) => self.pump(number, container, stream)?,
             Key::Emptied(number, container) => self.cgroup_changed(number, container)?,
@@ -328,9 +332,9 @@ impl Worker {
     }
 
     /// Everything that works beside the loop.
-    pub fn lanes(&self) -> [&Tasks<Done>; 7] {
+    pub fn lanes(&self) -> [&Tasks<Done>; 8] {
         let Pulls { asking, fetching, .. } = &self.pulls;
-        [&self.work, &self.imports, asking, fetching, &self.trash, &self.disk, &self.execs.lane]
+        [&self.work, &self.imports, &self.looks, asking, fetching, &self.trash, &self.disk, &self.execs.lane]
     }
 
     fn take_results(&mut self) -> Result<()> {
@@ -340,7 +344,8 @@ impl Worker {
             match done {
                 Done::Prepared { pod, result } => self.pod_prepared(pod, result)?,
                 Done::Rehearsed { pod, result } => self.rehearsed(pod, result),
-                Done::Imported { source, version, result } => self.imported(&source, version, result),
+                Done::LookedIntoFolder(look) => self.image_folder_looked_into(look),
+                Done::Imported { source, stamp, result } => self.imported(&source, stamp, result),
                 Done::Mended { reference, result } => self.image_mended(reference, result),
                 Done::Asked { pull, result } => self.registry_asked(pull, result),
                 Done::Pulled { pull, result } => self.pull_ended(pull, result),
@@ -362,6 +367,7 @@ impl Worker {
     fn deadline(&self) -> Option<BootTime> {
         let url = self.url.as_ref().and_then(ManifestUrl::deadline);
         let sources = url.into_iter().chain([BootTime::from(self.source.deadline())]);
+        let sources = sources.chain(self.images.folder.as_ref().and_then(ImageFolder::deadline));
         let sources = sources.filter(|_| self.ending.is_none()).min();
         let shutdown = self.shutdown.as_ref().and_then(Shutdown::deadline);
         let others =
@@ -387,7 +393,9 @@ impl Worker {
         self.pass_time_of_errands(now);
         self.give_up_asking(now);
         self.clean_images(now);
-        self.revisit_image_folder(now);
+        if self.ending.is_none() {
+            self.pass_time_of_image_folder(now);
+        }
         if self.later_at.is_some_and(|at| at <= now) {
             self.later_at = None;
             self.spawner.collect();

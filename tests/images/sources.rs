@@ -5,7 +5,7 @@ use std::fs;
 use podkeep::image::{Digest, Folder, Reference, Store};
 use serde_json::{Value, json};
 
-use super::builder::{INDEX, Layer, World, architecture, archive_of, chain, gzip, zstd};
+use super::builder::{INDEX, Layer, MANIFEST, World, architecture, archive_of, chain, gzip, zstd};
 
 fn simple(content: &str) -> Vec<u8> {
     Layer::new().file("file", content).finish()
@@ -20,10 +20,10 @@ fn layers_of_every_compression_are_unpacked_and_shared_ones_once() {
     let world = World::new();
     let [one, two, three] = ["1", "2", "3"].map(simple);
     let mut layout = world.layout("all");
-    let web = layout.image(
-        &[plain(&one), (gzip(&two), two.clone()), (zstd(&three), three.clone())],
-        json!({"User": "7"}),
-    );
+    // pzstd and tools that keep a table of contents begin with a frame that is to be skipped.
+    let skipped = [&[0x5e, 0x2a, 0x4d, 0x18, 5, 0, 0, 0][..], b"hello", &zstd(&three)].concat();
+    let web = layout
+        .image(&[plain(&one), (gzip(&two), two.clone()), (skipped, three.clone())], json!({"User": "7"}));
     let other = layout.image(&[(zstd(&two), two.clone()), plain(&one)], json!({}));
     layout.name("web:1", web);
     layout.name("registry.example/team/other:2", other);
@@ -222,6 +222,26 @@ fn indexes_documents_and_links_have_bounds_and_each_is_said() {
     let text = refused(&world, &world.path("links.tar"));
     assert!(text.contains("is a symlink chain longer than 8 links"), "{text}");
     assert_eq!(fs::read_dir(world.path("store/tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_digest_of_another_algorithm_is_called_so() {
+    let world = World::new();
+    let mut layout = world.layout("web");
+    let digest = format!("sha512:{}", "0".repeat(128));
+    layout.name("web:1", json!({"mediaType": MANIFEST, "digest": digest, "size": 3}));
+    let text = chain(&world.store.import(&layout.write()).unwrap_err());
+    assert!(
+        text.ends_with(
+            "is a SHA-512 digest, and podkeep knows SHA-256 only: have the image written with sha256 digests"
+        ),
+        "{text}"
+    );
+    let error = format!("web@{digest}").parse::<Reference>().unwrap_err();
+    assert!(
+        error.to_string().ends_with("its digest is a SHA-512 one, and podkeep knows SHA-256 only"),
+        "{error}"
+    );
 }
 
 #[test]

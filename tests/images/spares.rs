@@ -44,7 +44,10 @@ fn assert_comes_back(world: &World, source: &Path, folders: &[&str]) {
             for (number, harm) in HARMS.iter().enumerate() {
                 harm(&file);
                 let error = save(&world.store, &["web:1"]).unwrap_err();
-                assert!(chain(&error).ends_with("load or pull its image again"), "{error}");
+                assert!(
+                    chain(&error).ends_with("load its image again, or pull it with --spare-copies"),
+                    "{error}"
+                );
                 assert_eq!(world.store.import(source).unwrap()[0].new_layers, 0);
                 let again = save(&world.store, &["web:1"]).unwrap();
                 assert!(again == archive, "{} with harm {number}", file.display());

@@ -13,7 +13,8 @@ use serde_json::json;
 
 use super::builder::{Layer, World, architecture, gzip};
 use super::certificates;
-use super::site::{INDEX, Site};
+use super::memory::{MOST, peak_of};
+use super::site::{INDEX, Site, noise};
 
 /// `user` with the password `pw`, for the registry's htpasswd.
 const HTPASSWD: &str = "user:$2b$04$WwY0/rL/jPP3AGvwVmDdfO3UlOT/HZtte.fuXaOJBp226d1fdVd1S\n";
@@ -171,6 +172,46 @@ fn a_person_pulls_with_dockers_folder_of_certificates_and_its_credentials() {
         store.read_file(&image, "/number", 64).unwrap().unwrap()
     });
     assert_eq!(numbers, [b"19".to_vec(), b"right".to_vec()]);
+}
+
+/// What nodes pull in earnest. No compression makes it shorter, so that all of its bytes come over TLS.
+#[test]
+fn an_image_of_252_megabytes_comes_over_tls_with_a_password_and_takes_little_memory() {
+    const LAYER: usize = 80 << 20;
+    let registry = Registry::start();
+    let world = World::new();
+    let mut layout = world.layout("source");
+    let layers: Vec<_> = (1..=3).map(|seed| stored_layer(seed, LAYER)).collect();
+    let manifest = layout.image(&layers, json!({"Cmd": ["sh"]}));
+    drop(layers);
+    layout.name("large", manifest);
+    registry.push(&layout.write(), "large", &[]);
+    let site = Site::new();
+    let name = format!("127.0.0.1:{}", registry.port);
+    registry.trust(&site, &name);
+    let credentials = json!({"auths": {name: {"auth": "dXNlcjpwdw=="}}}).to_string();
+    fs::write(site.path("docker.json"), credentials).unwrap();
+    let reference = registry.reference("large");
+    let mut pull = super::command::podkeep(&site);
+    pull.arg("--quiet").arg("--docker-config").arg(site.path("docker.json")).arg(&reference);
+    let peak = peak_of(&pull);
+    assert!(peak < MOST, "{peak} bytes");
+    let store = Store::open(&site.path("root/images")).unwrap();
+    let image = store.find(&reference.parse().unwrap()).unwrap().unwrap();
+    let sizes = image.layers.iter().map(|layer| {
+        let files = fs::read_dir(store.layers_dir().join(layer)).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
+    });
+    assert_eq!(sizes.collect::<Vec<_>>(), [LAYER as u64; 3]);
+}
+
+/// A layer of one file, as gzip stores what it cannot compress, and as it is.
+fn stored_layer(seed: u64, bytes: usize) -> (Vec<u8>, Vec<u8>) {
+    let content = noise(seed, 1 << 20).repeat(bytes >> 20);
+    let plain = Layer::new().file("noise", &content).finish();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    gzip.write_all(&plain).unwrap();
+    (gzip.finish().unwrap(), plain)
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn what_is_lost_is_fetched_and_nothing_else() {
                 if number == 0 { fs::remove_file(file).unwrap() } else { fs::write(file, "{}").unwrap() }
             }
             let error = save(&site, &by_tag).unwrap_err();
-            assert!(error.ends_with("load or pull its image again"), "{error}");
+            assert!(error.ends_with("load its image again, or pull it with --spare-copies"), "{error}");
             let before = server.asked("/blobs/").len();
             if folder == "blobs" {
                 site.pull(&by_tag).unwrap();
@@ -72,6 +72,26 @@ fn a_spare_copy_goes_on_where_its_download_broke_off() {
     fs::remove_file(&file).unwrap();
     site.pull_whole(&server.reference("web:1")).unwrap();
     assert!(fs::read(&file).unwrap() == blob);
+}
+
+/// A node far away may have cleaned them away for want of room, again and again.
+#[test]
+fn a_person_who_pulls_what_is_up_to_date_fetches_no_blob_unless_spare_copies_are_asked_for() {
+    let served = two_layers();
+    let server = Server::start(move |request| served.answer(request));
+    let site = Site::new();
+    let reference = server.reference("web:1");
+    let blobs = site.path("root/images/blobs");
+    let fetched = |options: &[&str]| {
+        let before = server.asked("").len();
+        let output = super::command::podkeep(&site).args(options).arg(&reference).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        server.asked("")[before..].iter().map(|request| request.method.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((fetched(&[]).len(), count(&blobs)), (4, 2), "manifest, configuration, layers");
+    fs::remove_dir_all(&blobs).unwrap();
+    assert_eq!((fetched(&[]), count(&blobs)), (vec!["HEAD".to_owned()], 0));
+    assert_eq!((fetched(&["--spare-copies"]).len(), count(&blobs)), (4, 2));
 }
 
 #[test]

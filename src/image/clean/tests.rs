@@ -2,7 +2,7 @@
 
 use super::super::artifact::Form;
 use super::super::ingest::{ImageSpec, LayerSpec, Origin};
-use super::super::record::Stamp;
+use super::super::stamp::Stamp;
 use super::*;
 
 /// Bytes of each image.

@@ -94,3 +94,31 @@ fn paths_that_are_too_deep_or_too_long_are_refused_by_name() {
     let layer = tar_of(&[("a/b/aaaaaaaaaaaaaaaa", b"x")]);
     assert_eq!(unpacked(&layer, &layer, limits).unwrap(), 1);
 }
+
+/// What is too large to be decompressed while it comes, after what is not, with the first bytes here already.
+#[test]
+fn a_blob_that_has_to_come_whole_first_goes_on_from_the_file_that_keeps_it() {
+    let tar = tar_of(&[("one", &[1; 3 * MIB]), ("two", &[2; 3 * MIB])]);
+    let frame = |bytes: &[u8], window_log| {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.set_parameter(zstd::zstd_safe::CParameter::WindowLog(window_log)).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let blob = [frame(&tar[..4 * MIB], 20), frame(&tar[4 * MIB..], 25)].concat();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("part");
+    fs::write(&path, &blob[..100]).unwrap();
+    fs::create_dir(dir.path().join("tree")).unwrap();
+    let root = OwnedFd::from(File::open(dir.path().join("tree")).unwrap());
+    let listing = File::create(dir.path().join("listing")).unwrap();
+    let writer = File::options().append(true).open(&path).unwrap();
+    let keep = Keep::of_download(writer, 100, File::open(&path).unwrap());
+    let known = (Digest::of(&blob), blob.len() as u64);
+    let expected = Expected { blob: Some(&known), diff_id: &Digest::of(&tar), form: &Form::Tar };
+    let target = Target { root, listing: &listing };
+    let unpacked = unpack(&mut &*blob, Some(keep), &expected, target, &LIMITS).unwrap();
+    assert_eq!((unpacked.size, unpacked.blob), (6 * MIB as u64, known));
+    assert!(fs::read(dir.path().join("tree/two")).unwrap() == [2; 3 * MIB]);
+    assert!(fs::read(&path).unwrap() == blob);
+}
