@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
+use super::asking::{ask, try_ask};
 use super::check::listed_images;
 use super::images::{self, MadeImage};
 use super::listing::digest;
@@ -100,7 +101,7 @@ impl<'a> Images<'a> {
         let unnamed = self.unnamed(&there);
         let Some(reference) = self.one_of(&unnamed) else { return };
         notes::image(reference, Presence::MayBe);
-        let output = self.site.try_ask(&["rmi", reference]);
+        let output = try_ask(self.site, &["rmi", reference]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() {
             there.remove(reference);
@@ -116,7 +117,7 @@ impl<'a> Images<'a> {
         let mut there = self.settled();
         let unnamed = self.unnamed(&there);
         unnamed.iter().for_each(|reference| notes::image(reference, Presence::MayBe));
-        self.site.ask(&["prune"]);
+        ask(self.site, &["prune"]);
         let left = listed_images(self.site);
         for reference in unnamed {
             if left.contains(&reference) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::asking;
 use super::bringing::{self, Images, There};
 use super::images;
 use super::notes::Notes;
@@ -76,7 +77,7 @@ impl PodsAtWork<'_> {
 
 /// Ends a container, if it runs, from outside.
 fn kill(node: &Node, name: &str) {
-    let list = node.list();
+    let list = asking::list(node);
     let pid = list.pod(name).and_then(|pod| pod.container("main")?.running_pid());
     pid.into_iter().for_each(|pid| harness::kill(pid, Signal::KILL));
 }
