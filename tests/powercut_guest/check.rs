@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::asking::{self, ask};
 use super::listing::digest;
 use super::notes::{self, Notes, Presence, Reached};
-use super::pods::Expected;
+use super::pods::{self, Expected};
 use super::store::{StoreFolder, entries, whole_json};
 use crate::harness::{List, Node, Site, wait_until};
 
@@ -19,6 +19,17 @@ pub fn the_disk(site: &Site, notes: &Notes) {
     let damage = StoreFolder(site.root().join("images")).damage(notes);
     assert!(damage.is_empty(), "the store is damaged:\n{}", damage.join("\n"));
     assert_eq!(site.ask(&["images", "--verify"]), "every image is whole\n");
+    for (name, version) in &notes.saved {
+        assert_eq!(
+            pods::saved_version(site, name).as_ref(),
+            Ok(version),
+            "what was saved of manifest {name}"
+        );
+    }
+    for (path, restarts) in notes.survives.values() {
+        let saved = whole_json(path.as_ref()).map(|saved| pods::restarts_in(&saved));
+        assert!(saved.as_ref().is_ok_and(|saved| saved >= restarts), "{saved:?}, and {restarts} were saved");
+    }
     for pod in entries(&site.root().join("pods")) {
         let survival = pod.join("survival.json");
         assert!(!survival.exists() || whole_json(&survival).is_ok(), "{:?}", whole_json(&survival));
