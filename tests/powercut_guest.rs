@@ -4,6 +4,7 @@
 
 mod harness;
 mod powercut_guest {
+    pub mod asking;
     pub mod bringing;
     pub mod check;
     pub mod images;

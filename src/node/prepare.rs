@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use oci_spec::runtime::LinuxNamespaceType;
@@ -333,10 +334,18 @@ pub fn throw_away(folder: &Path, trash: &Path) -> Result<()> {
     }
 }
 
-/// A name in the trash that nothing has: the moment makes it so.
+/// A name in the trash that nothing has, and nobody else is given. Writable layers of several Pods have one name, and a clock may
+/// stand still from one to the next.
 fn free_name(trash: &Path, folder: &Path) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    trash.join(format!("{name}.{}", super::clock::now().as_nanos()))
+    loop {
+        let place = trash.join(format!("{name}.{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        // An earlier worker may have left what it did not come to delete.
+        if place.symlink_metadata().is_err() {
+            return place;
+        }
+    }
 }
 
 /// Deletes everything in the trash.
@@ -368,4 +377,25 @@ pub fn remove_flat(folder: &Path) -> Result<()> {
         fs::remove_file(&path).or_else(|error| gone(error, &path))?;
     }
     fs::remove_dir(folder).or_else(|error| gone(error, folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_of_one_name_have_room_in_the_trash_whatever_the_clock_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pods, trash) = (dir.path().join("pods"), dir.path().join("trash"));
+        // What is empty would be replaced without a word.
+        let make = |folder: &Path| fs::create_dir_all(folder.join("upper")).unwrap();
+        (0..20).for_each(|number| make(&trash.join(format!("writable.main.0.{number}"))));
+        for pod in ["first", "second", "third"] {
+            let layer = pods.join(pod).join("writable.main.0");
+            make(&layer);
+            throw_away(&layer, &trash).unwrap();
+            assert!(!layer.exists());
+        }
+        assert_eq!(fs::read_dir(&trash).unwrap().count(), 23);
+    }
 }

@@ -27,6 +27,29 @@ pub const NODE_NAME: &str = "node1";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at the list.
 const PAUSE: Duration = Duration::from_millis(50);
+/// podkeep gives up on the node before. Where a look took longer, the whole machine was stopped, and its clock ran on.
+const LONGEST_LOOK: Duration = Duration::from_secs(20);
+
+/// How much of the [`PATIENCE`] is used up.
+struct Wait {
+    waited: Duration,
+    last_look: Instant,
+}
+
+impl Wait {
+    fn begin() -> Wait {
+        Wait { waited: Duration::ZERO, last_look: Instant::now() }
+    }
+
+    /// Pauses; whether there is time for another look.
+    fn goes_on(&mut self) -> bool {
+        thread::sleep(PAUSE);
+        let look = self.last_look.elapsed();
+        self.last_look += look;
+        self.waited += look.min(LONGEST_LOOK);
+        self.waited < PATIENCE
+    }
+}
 
 /// `podkeep run`. Killed, with all that it runs, when it goes.
 pub struct Node {
@@ -53,12 +76,11 @@ impl Node {
     }
 
     fn wait_until_it_answers(&mut self) {
-        let begin = Instant::now();
+        let mut wait = Wait::begin();
         while self.try_list().is_none() {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "the node ended: {}\n{}", ended.unwrap(), self.node_log_text());
-            assert!(begin.elapsed() < PATIENCE, "the node does not answer\n{}", self.node_log_text());
-            thread::sleep(PAUSE);
+            assert!(wait.goes_on(), "the node does not answer\n{}", self.node_log_text());
         }
     }
 
@@ -90,16 +112,18 @@ impl Node {
 
     /// Looks at the list until `found` finds in it what it looks for.
     pub fn wait_for<T>(&self, what: &str, found: impl Fn(&List) -> Option<T>) -> T {
-        let begin = Instant::now();
+        let mut wait = Wait::begin();
         let mut last = None;
-        while begin.elapsed() < PATIENCE {
+        loop {
             if let Some(list) = self.try_list() {
                 if let Some(result) = found(&list) {
                     return result;
                 }
                 last = Some(list);
             }
-            thread::sleep(PAUSE);
+            if !wait.goes_on() {
+                break;
+            }
         }
         let last = last.map_or_else(|| "no answer".to_owned(), |list| list.to_string());
         panic!("waited in vain: {what}\nlast seen: {last}");
@@ -150,13 +174,12 @@ impl Node {
     }
 
     fn wait_for_end(&mut self) -> ExitStatus {
-        let begin = Instant::now();
+        let mut wait = Wait::begin();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(begin.elapsed() < PATIENCE, "podkeep does not end\n{}", self.node_log_text());
-            thread::sleep(PAUSE);
+            assert!(wait.goes_on(), "podkeep does not end\n{}", self.node_log_text());
         }
     }
 }
@@ -197,13 +220,12 @@ fn is_worker(pid: u32) -> bool {
 
 /// Looks again and again until `found` finds something, for what the list does not tell.
 pub fn wait_until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
+    let mut wait = Wait::begin();
     loop {
         if let Some(result) = found() {
             return result;
         }
-        assert!(begin.elapsed() < PATIENCE, "waited in vain: {what}");
-        thread::sleep(PAUSE);
+        assert!(wait.goes_on(), "waited in vain: {what}");
     }
 }
 

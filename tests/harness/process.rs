@@ -36,6 +36,13 @@ pub fn namespace(pid: u32, kind: &str) -> String {
     fs::read_link(place(pid, "ns").join(kind)).unwrap().into_os_string().into_string().unwrap()
 }
 
+/// The names of its threads.
+pub fn threads(pid: u32) -> Vec<String> {
+    let tasks = fs::read_dir(place(pid, "task")).into_iter().flatten().flatten();
+    let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+    names.map(|name| name.trim().to_owned()).collect()
+}
+
 pub fn children(pid: u32) -> Vec<u32> {
     let parent = pid.to_string();
     all().into_iter().filter(|pid| status(*pid, "PPid").as_deref() == Some(&parent)).collect()

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
+use super::asking::{ask, try_ask};
 use super::check::listed_images;
 use super::images::{self, MadeImage};
 use super::listing::digest;
@@ -50,9 +51,9 @@ impl<'a> Images<'a> {
     pub fn bring_or_remove_one(&mut self) {
         match self.random.below(16) {
             0..4 => self.load(),
-            4..8 => self.pull(),
-            8 => self.drop_into_folder(),
-            9..12 => self.remove(),
+            4..7 => self.pull(),
+            7 => self.drop_into_folder(),
+            8..12 => self.remove(),
             12..14 => self.prune(),
             _ => self.save(),
         }
@@ -65,9 +66,10 @@ impl<'a> Images<'a> {
             self.is_there(reference);
         }
         let image = self.new_image();
-        notes::image(&image.reference, Presence::MayBe);
+        let names = images::names(image.number);
+        names.iter().for_each(|name| notes::image(name, Presence::MayBe));
         load(self.site, &image.archive());
-        self.is_there(&image.reference);
+        names.iter().for_each(|name| self.is_there(name));
     }
 
     /// A new one, or one that somebody has begun to bring: what came of it is gone on with.
@@ -94,13 +96,17 @@ impl<'a> Images<'a> {
         File::open(self.site.images()).unwrap().sync_all().unwrap();
     }
 
-    /// By its name, unless podkeep says that it is needed.
+    /// By its name, unless podkeep says that it is needed. Mostly it has another one, so that nothing goes but a name: no layer whose
+    /// removal is synced.
     fn remove(&mut self) {
         let mut there = self.settled();
-        let unnamed = self.unnamed(&there);
+        let mut unnamed = self.unnamed(&there);
+        if !self.random.one_in(4) && unnamed.iter().any(|name| has_another_name(name, &there)) {
+            unnamed.retain(|name| has_another_name(name, &there));
+        }
         let Some(reference) = self.one_of(&unnamed) else { return };
         notes::image(reference, Presence::MayBe);
-        let output = self.site.try_ask(&["rmi", reference]);
+        let output = try_ask(self.site, &["rmi", reference]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() {
             there.remove(reference);
@@ -116,7 +122,7 @@ impl<'a> Images<'a> {
         let mut there = self.settled();
         let unnamed = self.unnamed(&there);
         unnamed.iter().for_each(|reference| notes::image(reference, Presence::MayBe));
-        self.site.ask(&["prune"]);
+        ask(self.site, &["prune"]);
         let left = listed_images(self.site);
         for reference in unnamed {
             if left.contains(&reference) {
@@ -185,6 +191,11 @@ impl<'a> Images<'a> {
         let named = pods::named_images(self.site);
         there.iter().filter(|reference| !named.contains(*reference)).cloned().collect()
     }
+}
+
+fn has_another_name(reference: &str, there: &BTreeSet<String>) -> bool {
+    let number = images::number(reference);
+    number.is_some() && there.iter().any(|other| other != reference && images::number(other) == number)
 }
 
 /// The archive lies in memory: nothing but podkeep writes to the disk.

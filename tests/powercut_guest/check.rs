@@ -7,9 +7,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::asking::{self, ask};
 use super::listing::digest;
 use super::notes::{self, Notes, Presence, Reached};
-use super::pods::Expected;
+use super::pods::{self, Expected};
 use super::store::{StoreFolder, entries, whole_json};
 use crate::harness::{List, Node, Site, wait_until};
 
@@ -18,6 +19,17 @@ pub fn the_disk(site: &Site, notes: &Notes) {
     let damage = StoreFolder(site.root().join("images")).damage(notes);
     assert!(damage.is_empty(), "the store is damaged:\n{}", damage.join("\n"));
     assert_eq!(site.ask(&["images", "--verify"]), "every image is whole\n");
+    for (name, version) in &notes.saved {
+        assert_eq!(
+            pods::saved_version(site, name).as_ref(),
+            Ok(version),
+            "what was saved of manifest {name}"
+        );
+    }
+    for (path, restarts) in notes.survives.values() {
+        let saved = whole_json(path.as_ref()).map(|saved| pods::restarts_in(&saved));
+        assert!(saved.as_ref().is_ok_and(|saved| saved >= restarts), "{saved:?}, and {restarts} were saved");
+    }
     for pod in entries(&site.root().join("pods")) {
         let survival = pod.join("survival.json");
         assert!(!survival.exists() || whole_json(&survival).is_ok(), "{:?}", whole_json(&survival));
@@ -62,7 +74,7 @@ fn images(node: &Node, notes: &Notes) {
 
 /// The references that `podkeep images` shows.
 pub fn listed_images(site: &Site) -> HashSet<String> {
-    let list: Value = serde_json::from_str(&site.ask(&["images", "-o", "json"])).unwrap();
+    let list: Value = serde_json::from_str(&ask(site, &["images", "-o", "json"])).unwrap();
     let images = list["images"].as_array().unwrap().iter();
     let references = images.flat_map(|image| image["repoTags"].as_array().unwrap());
     references.map(|reference| reference.as_str().unwrap().to_owned()).collect()
@@ -81,7 +93,7 @@ fn runs(node: &Node, pod: &Expected) {
 
 /// A Pod of the same manifest counts on where it was, and finds its emptyDir as it was.
 fn goes_on(node: &Node, pod: &Expected, notes: &Notes) {
-    let list = node.list();
+    let list = asking::list(node);
     let state = list.pod(&pod.name).unwrap();
     let restarts = state.container("main").unwrap().restarts();
     let folder = node.root().join("pods").join(state.uid().replace('-', ""));
@@ -115,7 +127,7 @@ fn no_leftovers(node: &Node) {
     let store = StoreFolder(node.root().join("images"));
     let mut left: Vec<PathBuf> = Vec::new();
     wait_until("what a cut left behind is gone", || {
-        let uids: HashSet<String> = uids(&node.list());
+        let uids: HashSet<String> = uids(&asking::list(node));
         left = store.leftovers();
         left.extend(entries(&node.root().join("trash")));
         let spare = entries(&node.root().join("spare")).into_iter();

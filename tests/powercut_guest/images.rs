@@ -23,7 +23,7 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// One image, for a docker-archive or a registry.
 pub struct MadeImage {
     pub number: u64,
-    /// What it is called in an archive, and below a registry's name.
+    /// What it is called below a registry's name.
     pub reference: String,
     /// `sha256sum` reads it in the container; its path there is [`SUMS`].
     pub digest_of_sums: String,
@@ -48,6 +48,11 @@ pub const SUMS: &str = "/sums";
 
 pub fn reference(number: u64) -> String {
     format!("{NAME}{number}")
+}
+
+/// What an archive calls it. Where one of them is removed, nothing goes but a name.
+pub fn names(number: u64) -> [String; 2] {
+    [reference(number), format!("again/{}", reference(number))]
 }
 
 /// Of one of these images, wherever it came from.
@@ -178,7 +183,8 @@ impl MadeImage {
         let config = self.config();
         let config_name = format!("{}.json", digest(&config));
         let names: Vec<String> = self.layers.iter().map(|layer| format!("{}.tar", layer.diff_id)).collect();
-        let manifest = json!([{"Config": config_name, "RepoTags": [self.reference], "Layers": names}]);
+        let tags = self::names(self.number);
+        let manifest = json!([{"Config": config_name, "RepoTags": tags, "Layers": names}]);
         let mut tar = Builder::new(Vec::new());
         let mut file =
             |name: &str, bytes: &[u8]| append(&mut tar, name, EntryType::Regular, 0o644, bytes, "");

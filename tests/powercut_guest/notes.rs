@@ -2,6 +2,7 @@
 //! that nothing is written to the disk, and no write to it made to last, for the sake of the test.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 
 use super::images;
 
@@ -14,6 +15,10 @@ pub struct Notes {
     pub images: BTreeMap<String, Presence>,
     /// By uid: restarts that were saved, and what was synced of its emptyDir.
     pub reached: HashMap<String, Reached>,
+    /// By the Pod's name: the version of its manifest that podkeep had saved for good; `None` where it had forgotten it.
+    pub saved: HashMap<String, Option<String>>,
+    /// By the Pod's name: its `survival.json`, which lasts, and the restarts in it.
+    pub survives: HashMap<String, (String, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +49,9 @@ impl Notes {
 
     /// What the disk is set up with.
     fn of_the_first_boot() -> Notes {
-        let there = images::SET_UP.map(|number| (images::reference(number), Presence::There));
-        Notes { begun: images::SET_UP.collect(), images: there.collect(), reached: HashMap::new() }
+        let there = images::SET_UP.flat_map(images::names).map(|name| (name, Presence::There));
+        let (begun, images) = (images::SET_UP.collect(), there.collect());
+        Notes { begun, images, reached: HashMap::new(), saved: HashMap::new(), survives: HashMap::new() }
     }
 
     /// The references that have to be there, or must not be.
@@ -67,6 +73,16 @@ impl Notes {
                 let (restarts, length) = (number(restarts), number(length) as usize);
                 let reached = Reached { restarts, length, digest: digest.to_owned() };
                 self.reached.insert(uid.to_owned(), reached);
+            }
+            ["saved", name, version] => drop(self.saved.insert(name.to_owned(), Some(version.to_owned()))),
+            ["forgotten", name] => drop(self.saved.insert(name.to_owned(), None)),
+            ["survives", name, path, restarts] => {
+                let survival = (path.to_owned(), restarts.parse().expect("a number"));
+                self.survives.insert(name.to_owned(), survival);
+            }
+            ["changing", name] => {
+                self.saved.remove(name);
+                self.survives.remove(name);
             }
             _ => panic!("no such note: {line}"),
         }
@@ -93,4 +109,22 @@ pub fn image(reference: &str, presence: Presence) {
 
 pub fn reached(uid: &str, Reached { restarts, length, digest }: &Reached) {
     println!("note reached {uid} {restarts} {length} {digest}");
+}
+
+/// What podkeep keeps of this manifest, for good.
+pub fn saved(name: &str, version: Option<&str>) {
+    match version {
+        Some(version) => println!("note saved {name} {version}"),
+        None => println!("note forgotten {name}"),
+    }
+}
+
+/// The restarts that are saved of a Pod, for good.
+pub fn survives(name: &str, path: &Path, restarts: u64) {
+    println!("note survives {name} {} {restarts}", path.display());
+}
+
+/// Nobody knows any more what podkeep keeps of this manifest.
+pub fn changing(name: &str) {
+    println!("note changing {name}");
 }

@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::asking;
 use super::images::{self, SUMS};
 use super::store::{entries, whole_json};
-use crate::harness::Site;
+use crate::harness::{Node, Site};
 
 /// Pods whose manifests come and go.
 pub const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
+
+/// The one of them that has users of its own: podkeep saves which.
+const MAPPED: &str = NAMES[3];
 
 /// A Pod of one of the made images that looks at all files of it, notes its start in its emptyDir and says so.
 pub fn manifest(name: &str, reference: &str, version: u64) -> Value {
@@ -27,6 +31,7 @@ pub fn manifest(name: &str, reference: &str, version: u64) -> Value {
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
         "spec": {
             "terminationGracePeriodSeconds": 1,
+            "hostUsers": name != MAPPED,
             "volumes": [{"name": "data", "emptyDir": {}}],
             "containers": [{
                 "name": "main", "image": reference, "command": ["sh", "-c", script],
@@ -92,6 +97,28 @@ pub fn are_known(site: &Site) -> bool {
     entries(&site.manifests()).iter().all(is_known)
 }
 
+/// Which version of a manifest of ours podkeep has saved, if one.
+pub fn saved_version(site: &Site, name: &str) -> Result<Option<String>, String> {
+    Ok(saved_for(&saved(site)?, &file_of(site, name)).as_ref().map(version))
+}
+
+/// The one that lies in the folder, if one. An error is what a cut has left of it.
+pub fn version_in_folder(site: &Site, name: &str) -> Result<Option<String>, String> {
+    let file = file_of(site, name);
+    if file.exists() { Ok(Some(version(&whole_json(&file)?))) } else { Ok(None) }
+}
+
+/// Where podkeep saves the restarts of the Pod of this name, if that is of this version by now.
+pub fn survival(node: &Node, name: &str, of: &str) -> Option<PathBuf> {
+    let list = asking::list(node);
+    let pod = list.pod(name).filter(|pod| version(pod.0) == of)?;
+    Some(node.root().join("pods").join(pod.uid().replace('-', "")).join("survival.json"))
+}
+
+pub fn restarts_in(survival: &Value) -> u64 {
+    survival["restarts"][0].as_u64().expect("a number")
+}
+
 fn saved(site: &Site) -> Result<Vec<Value>, String> {
     let paths = entries(&site.root().join("manifests")).into_iter();
     // Others are what was being written aside.
@@ -105,8 +132,11 @@ fn saved_for(saved: &[Value], file: &Path) -> Option<Value> {
 }
 
 fn expectation(pod: &Value) -> Expected {
-    let version = text(&pod["spec"]["containers"][0]["env"][0]["value"]);
-    Expected { name: text(&pod["metadata"]["name"]), says: format!("whole {version}") }
+    Expected { name: text(&pod["metadata"]["name"]), says: format!("whole {}", version(pod)) }
+}
+
+fn version(pod: &Value) -> String {
+    text(&pod["spec"]["containers"][0]["env"][0]["value"])
 }
 
 fn text(value: &Value) -> String {
