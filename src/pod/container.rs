@@ -230,6 +230,8 @@ impl Container {
     /// Whether a process of this run is more than was known when the state was saved.
     pub fn missed(&self, attempt: u32) -> bool {
         match self.stage {
+            // It was ended before it ran, for all to start over.
+            Stage::Ended if self.latest_run != Some(self.restarts) => attempt >= self.restarts,
             Stage::Running(_) | Stage::Clearing { .. } | Stage::CrashBackOff { .. } | Stage::Ended => {
                 attempt > self.restarts
             }

@@ -488,7 +488,8 @@ impl Machine {
     fn adopted(&mut self, container: Index, attempt: u32, pid: u32, now: BootTime, todo: &mut Vec<Command>) {
         let (pod, pace) = (Arc::clone(&self.pod), self.pace());
         let Some(c) = self.state.containers.get(container).filter(|c| c.missed(attempt)) else { return };
-        if let (PodStage::Restarting { .. }, true) = (self.state.stage, attempt > c.restarts) {
+        let is_next = attempt > c.restarts || c.stage == Stage::Ended;
+        if matches!(self.state.stage, PodStage::Restarting { .. }) && is_next {
             self.missed_restart_of_all(now);
         }
         self.state.containers[container].adopted(&pod.containers[container], attempt, pid, now, pace);
@@ -502,7 +503,7 @@ impl Machine {
         self.begin_run(container, now, todo);
     }
 
-    /// All containers had ended and started over, as a run tells that is the next one of its container.
+    /// All containers had ended and started over, as a run tells that is the next one of its container, or its first.
     fn missed_restart_of_all(&mut self, now: BootTime) {
         self.state.stage = PodStage::Active;
         let pace = self.pace();

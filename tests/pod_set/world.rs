@@ -321,7 +321,12 @@ proptest! {
         let mut machine = Machine::new(None);
         deeds.iter().for_each(|deed| machine.do_one(deed));
         let owner = |machine: &Machine, id: &PodId| machine.set.origin(id).cloned();
-        let stays = |one: &&OnMachine| one.ran && !one.rehearses && !one.stopping;
+        // What ends when those have gone that come after it does not stay either.
+        let is_last = |one: &OnMachine| !machine.pods.iter().any(|other| other.pod.after.contains(&one.pod.id));
+        let none_stops = machine.pods.iter().all(|one| !one.stopping);
+        let stays = |one: &&OnMachine| {
+            one.ran && !one.rehearses && !one.stopping && (none_stops || is_last(one))
+        };
         let ran: Vec<_> = machine.pods.iter().filter(stays).map(|one| Arc::clone(&one.pod)).collect();
         let ran: Vec<_> = ran.into_iter().map(|pod| (owner(&machine, &pod.id), pod)).collect();
         machine.lose_power();

@@ -208,6 +208,10 @@ impl Ledger {
         !self.going && (self.over.is_none() || self.cleared)
     }
 
+    pub fn is_going(&self) -> bool {
+        self.going
+    }
+
     pub fn is_cleared(&self) -> bool {
         self.cleared
     }

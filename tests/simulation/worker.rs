@@ -100,7 +100,8 @@ impl World {
                 }
             }
             Event::Adopted { attempt, .. } if ledger.is_news(*attempt) => {
-                if *attempt > ledger.run && self.whole.restart_at.take().is_some() {
+                let is_next = *attempt > ledger.run || !ledger.is_going();
+                if is_next && self.whole.restart_at.take().is_some() {
                     self.missed_start_over();
                 }
                 self.ledgers[..container].iter_mut().for_each(|before| before.passed = true);

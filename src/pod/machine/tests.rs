@@ -508,6 +508,30 @@ fn a_pod_that_waits_for_the_restart_of_all_has_not_ended() {
     assert!(!condition(&machine, "AllContainersRestarting").0);
 }
 
+/// Found by the simulation: the process was not taken for the container's, which was started a second time.
+#[test]
+fn a_first_run_after_a_restart_of_all_that_was_not_written_down_is_adopted() {
+    let rule = RestartRule { codes: vec![42], one_of: true, action: RestartAction::RestartAll };
+    let mut first = role(Role::Main);
+    first.restart = Restart { policy: RestartPolicy::Never, rules: vec![rule] };
+    let (mut machine, _) = pod_of(vec![first, role(Role::Main)], 30);
+    machine.step(started(0), at(0));
+    let failure = StartFailure::Create;
+    machine.step(Event::StartFailed { container: 1, failure, message: "refused".to_owned() }, at(0));
+    // The other one has never run. All start over at once, the second time after 10 s.
+    end(&mut machine, 0, 42, at(1));
+    machine.step(missing(1), at(1));
+    machine.step(ready(0), at(1));
+    machine.step(started(0), at(1));
+    end(&mut machine, 0, 42, at(2));
+    assert!(condition(&machine, "AllContainersRestarting").0);
+    let (pod, saved) = (Arc::clone(machine.pod()), machine.state().clone());
+    let mut next = Machine::resume(pod, saved, Settings::default(), at(13)).expect("it fits");
+    next.step(Event::Adopted { container: 1, attempt: 0, pid: 9 }, at(13));
+    assert_eq!(next.step(Event::Tick, at(13)), [Command::FindImage { container: 0 }]);
+    assert_eq!(next.status().containers[1].pid, Some(9));
+}
+
 /// Found with it: a sidecar whose process was on its way did not count.
 #[test]
 fn a_pod_whose_sidecar_is_just_being_started_has_not_ended() {
