@@ -578,7 +578,7 @@ impl Machine {
             let place = Place { container, attempt: c.restarts };
             match &mut c.stage {
                 Stage::Running(run) => {
-                    run.fault = Some(Fault::Other(why.to_owned()));
+                    run.fault = Some(Fault::RestartAll(why.to_owned()));
                     run.end(place, spec.lifecycle.pre_stop.is_some(), now + grace, now, todo);
                 }
                 Stage::Starting | Stage::Clearing { .. } => {}

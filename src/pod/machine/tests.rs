@@ -1,5 +1,7 @@
 //! One Pod's life by hand: crash loop, grace, stops at awkward moments, images that come, adoption, reboot.
 
+mod shown;
+
 use super::*;
 use crate::manifest::pod::{
     Container as Spec, HookAction, Lifecycle, PodId, Probe, ProbeAction, Restart, RestartAction,
@@ -526,6 +528,7 @@ fn each_end_has_its_reason_and_its_code() {
         (Exit::Code(0), "Completed", 0),
         (Exit::Code(3), "Error", 3),
         (Exit::Signal(15), "Error", 143),
+        (Exit::Signal(31), "Error", 159),
         (Exit::Unknown, "ContainerStatusUnknown", 137),
     ];
     for (exit, reason, code) in ends {
