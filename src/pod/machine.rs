@@ -665,7 +665,7 @@ impl Machine {
         let Some(run) = self.run_of(container, attempt) else { return };
         let specs = &pod.containers[container].probes;
         let is_failed = run.probing.take_in(specs, kind, outcome, run.since, now);
-        if !is_failed || run.ending.is_some() {
+        if !is_failed {
             return;
         }
         let own = probe::of(specs, kind).and_then(|spec| spec.termination_grace);

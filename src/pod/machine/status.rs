@@ -82,7 +82,7 @@ impl Machine {
     /// Sidecars count as long as they may run. A terminal phase is for ever: what has ended and starts over runs.
     fn phase(&self) -> Phase {
         let mut all = Phase::Succeeded;
-        if let (PodStage::Restarting { .. }, None) = (self.state.stage, self.state.failure) {
+        if let PodStage::Restarting { .. } = self.state.stage {
             return Phase::Running;
         }
         for (c, spec) in self.state.containers.iter().zip(&self.pod.containers) {
