@@ -1,4 +1,5 @@
-//! `docs/kubernetes.md` keeps its promise: each test that it names is there.
+//! `docs/kubernetes.md` keeps its promise: each rule that podkeep keeps, or replaces by its own, has a test, and each test that
+//! is named is there.
 
 use std::fs;
 use std::path::Path;
@@ -15,17 +16,30 @@ fn sources(folder: &Path, text: &mut String) {
     }
 }
 
-/// What stands between backticks in the last cell of each row.
-fn named(page: &str) -> impl Iterator<Item = &str> {
+fn page() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/kubernetes.md")).unwrap()
+}
+
+/// The cells of each rule: what the kubelet does, what podkeep makes of it, and tests.
+fn rules(page: &str) -> impl Iterator<Item = [&str; 3]> {
     let rows = page.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
-    let last = rows.filter_map(|row| row.rsplit(" |").next());
-    last.flat_map(|cell| cell.split('`').skip(1).step_by(2))
+    // Of each table, header and line.
+    let rows = rows.filter(|row| !row.starts_with("---") && !row.ends_with("| test "));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split(" |").map(str::trim).collect();
+        cells.try_into().unwrap_or_else(|cells| panic!("not three cells: {cells:?}"))
+    })
+}
+
+/// What stands between backticks.
+fn named(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
 }
 
 #[test]
 fn every_test_and_law_that_is_named_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(root.join("docs/kubernetes.md")).unwrap();
+    let page = page();
     let mut all = String::new();
     let mut laws = String::new();
     sources(&root.join("src"), &mut all);
@@ -37,7 +51,19 @@ fn every_test_and_law_that_is_named_is_there() {
         true => all.contains(&format!("fn {name}(")),
         false => laws.contains(*name),
     };
-    let (there, missing): (Vec<_>, Vec<_>) = named(&page).partition(is_there);
+    let named = rules(&page).flat_map(|[_, _, tests]| named(tests));
+    let (there, missing): (Vec<_>, Vec<_>) = named.partition(is_there);
     assert_eq!(missing, [""; 0]);
     assert!(there.len() > 100, "{}: is the page still read?", there.len());
+}
+
+#[test]
+fn every_rule_that_applies_has_a_test() {
+    let page = page();
+    let verdicts = ["same", "differs", "not applicable"];
+    for [rule, verdict, tests] in rules(&page) {
+        assert!(verdicts.iter().any(|word| verdict.starts_with(word)), "{rule}: {verdict}");
+        let applies = !verdict.starts_with("not applicable");
+        assert!(!applies || named(tests).next().is_some(), "no test of: {rule}");
+    }
 }

@@ -1,5 +1,7 @@
 //! The set of Pods: examples from daily use, and laws that hold whatever happens in whatever order.
 
+#[path = "pod_set/found.rs"]
+mod found;
 #[path = "pod_set/scale.rs"]
 mod scale;
 #[path = "pod_set/world.rs"]

@@ -95,6 +95,19 @@ fn a_connection_is_all_that_tcp_asks_for() {
 }
 
 #[test]
+fn a_probe_leaves_no_socket_behind_in_time_wait() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    assert_eq!(ask(address, Way::Tcp), Outcome::Success);
+    // Taken and closed on this side, too.
+    drop(listener.accept());
+    let end = format!(" 0100007F:{:04X} ", address.port());
+    let sockets = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let of_it: Vec<_> = sockets.lines().filter(|line| line.contains(&end)).collect();
+    assert!(of_it.len() == 1 && of_it[0].contains(" 0A "), "only one, which listens: {of_it:#?}");
+}
+
+#[test]
 fn grpc_passes_only_what_serves() {
     let server = Server::start("grpc_server.py", &[]);
     for service in ["", "up"] {

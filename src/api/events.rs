@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 
-use super::EVENTS;
+use super::{EVENTS, json};
 use crate::events::{Recorder, lines};
 
 /// How long an asker that has hung up may go unnoticed.
@@ -52,7 +52,7 @@ pub(super) fn answer(mut stream: UnixStream, path: Path, recorder: &Recorder) ->
     let mut patience = Duration::ZERO;
     loop {
         let records = recorder.after(after, patience);
-        stream.write_all(lines(&records).as_bytes())?;
+        stream.write_all(&json::harmless(lines(&records).as_bytes()))?;
         after = records.last().map_or(after, |record| record.sequence);
         if !path.watch || has_hung_up(&stream) {
             return Ok(());

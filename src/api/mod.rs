@@ -5,6 +5,7 @@ pub mod client;
 pub mod container;
 pub mod events;
 pub mod exec;
+pub mod json;
 pub mod server;
 pub mod view;
 

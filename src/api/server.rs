@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 
 use super::container::{self, What};
 use super::view::PodList;
-use super::{EVENTS, HEALTH, PODS, descriptors, events, exec};
+use super::{EVENTS, HEALTH, PODS, descriptors, events, exec, json};
 use crate::node::{Handle, InspectError, Inspected};
 
 /// An asker that takes longer to ask or to listen is hung up on.
@@ -77,11 +77,12 @@ fn answer(mut stream: UnixStream, handle: &Handle) -> io::Result<()> {
 }
 
 pub(super) fn write_response(mut stream: impl Write, status: &str, body: &[u8]) -> io::Result<()> {
+    let body = json::harmless(body);
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    stream.write_all(&[head.as_bytes(), body].concat())
+    stream.write_all(&[head.as_bytes(), &body].concat())
 }
 
 /// A request with all that came with it.

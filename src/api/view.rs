@@ -332,6 +332,25 @@ mod tests {
     }
 
     #[test]
+    fn statuses_are_in_the_order_of_the_spec_and_so_are_pids() {
+        let with_role = |name: &str, role| Container { role, ..Container::plain(name, "busybox") };
+        let containers = vec![
+            with_role("z-init", Role::Init),
+            with_role("a-proxy", Role::Sidecar),
+            with_role("web", Role::Main),
+            with_role("db", Role::Main),
+        ];
+        let pod = Arc::new(Pod { containers, ..(*pod(false)).clone() });
+        let machine = Machine::new(pod, Settings::default(), BootTime::from_nanos(0));
+        let list = PodList::of(&node(vec![snapshot_of(&machine)]));
+        let names = |of: &[ContainerView]| of.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
+        let status = &list.items[0].status;
+        assert_eq!(names(&status.init_container_statuses), ["z-init", "a-proxy"]);
+        assert_eq!(names(&status.container_statuses), ["web", "db"]);
+        assert_eq!(list.items[0].podkeep.pids.len(), 4);
+    }
+
+    #[test]
     fn a_pod_on_the_hosts_network_has_the_hosts_addresses() {
         let machine =
             |host_network| Machine::new(pod(host_network), Settings::default(), BootTime::from_nanos(0));

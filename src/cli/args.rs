@@ -172,6 +172,14 @@ pub struct InspectArgs {
     /// Only the steps that its process takes between clone and exec
     #[arg(long, conflicts_with = "spec")]
     pub plan: bool,
+    #[arg(short, long, value_enum, default_value_t = InspectOutput::Json, conflicts_with_all = ["spec", "plan"])]
+    pub output: InspectOutput,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InspectOutput {
+    Json,
+    Yaml,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 
 use super::args::{EventsArgs, ListOutput, NodeArgs};
-use super::{known_pods, table};
+use super::{json, known_pods, table};
 use crate::api::client;
 use crate::api::events::Path;
+use crate::api::json::harmless;
 use crate::events::{self, Kind, Record};
 use crate::node::{Folders, offline};
 
@@ -104,7 +105,9 @@ fn watch(output: ListOutput, node: &NodeArgs, wanted: &Wanted) -> Result<()> {
                         ListOutput::Table => {
                             print_line(&mut out, cells(&record, wall).each_ref().map(|c| c))?
                         }
-                        ListOutput::Json => writeln!(out, "{}", view(&record))?,
+                        ListOutput::Json => {
+                            out.write_all(&harmless(format!("{}\n", view(&record)).as_bytes()))?
+                        }
                     }
                 }
                 out.flush()
@@ -129,9 +132,7 @@ fn print_table(records: &[Record]) -> Result<()> {
 fn print_list(records: &[Record]) -> Result<()> {
     let items: Vec<_> = records.iter().map(view).collect();
     let list = serde_json::json!({ "apiVersion": "v1", "kind": "EventList", "items": items });
-    serde_json::to_writer_pretty(io::stdout().lock(), &list)?;
-    println!();
-    Ok(())
+    json::print(&list)
 }
 
 fn print_line(out: &mut impl Write, cells: [impl AsRef<str>; 5]) -> io::Result<()> {

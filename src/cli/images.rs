@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::args::{ImagesArgs, ListOutput, NodeArgs};
-use super::{FAILED, known_pods, table};
+use super::{FAILED, json, known_pods, table};
 use crate::image::{Damage, Digest, ImageSummary, Keep, Reference, Store};
 use crate::node::{Folders, offline};
 use crate::order;
@@ -46,9 +46,7 @@ fn verify(store: &Store, output: ListOutput) -> Result<ExitCode> {
 fn print_damages_as_json(damages: &[Damage]) -> Result<()> {
     let shown = |damage: &Damage| serde_json::json!({"what": damage.what, "why": damage.why, "mended": damage.mended});
     let damages: Vec<_> = damages.iter().map(shown).collect();
-    serde_json::to_writer_pretty(io::stdout().lock(), &serde_json::json!({ "damages": damages }))?;
-    println!();
-    Ok(())
+    json::print(&serde_json::json!({ "damages": damages }))
 }
 
 fn print_damages(damages: &[Damage], wrong: usize) {
@@ -149,9 +147,7 @@ fn print_json(images: &[ImageSummary], needed: &Needed) -> Result<()> {
             })
         })
         .collect();
-    serde_json::to_writer_pretty(io::stdout().lock(), &serde_json::json!({ "images": images }))?;
-    println!();
-    Ok(())
+    json::print(&serde_json::json!({ "images": images }))
 }
 
 /// The first 12 digits of an ID, as docker shows it.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::args::{InspectArgs, NodeArgs};
-use super::known_pods;
+use super::{json, known_pods};
 use crate::api::client;
 use crate::api::container::{Path, What};
 
@@ -15,12 +15,12 @@ pub fn inspect(options: &InspectArgs, node: &NodeArgs) -> Result<ExitCode> {
     let what = if options.plan { What::Plan } else { What::Spec };
     let path = Path { pod, container, what }.to_string();
     let answer = known_pods::patiently(node, |socket| client::get(socket, &path))?;
-    let mut out = io::stdout().lock();
     if options.plan {
+        let mut out = io::stdout().lock();
         let steps: Vec<String> = serde_json::from_slice(&answer).context("understand the node")?;
         steps.iter().try_for_each(|step| writeln!(out, "{step}"))?;
     } else {
-        out.write_all(&[&answer[..], b"\n"].concat())?;
+        json::print_text(&answer)?;
     }
     Ok(ExitCode::SUCCESS)
 }

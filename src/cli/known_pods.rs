@@ -1,6 +1,6 @@
 //! Which Pod is meant: `web`, `web-<node>` or `namespace/name`.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -33,12 +33,6 @@ pub fn known_in_namespace(node: &NodeArgs) -> Result<PodList> {
         list.items.retain(|pod| pod.metadata.namespace == *namespace);
     }
     Ok(list)
-}
-
-pub fn print_json(what: &impl serde::Serialize) -> Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, what)?;
-    Ok(writeln!(out)?)
 }
 
 /// Broken manifests and the like concern whoever asks how the Pods are.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::args::{LintArgs, LintOutput};
+use super::json;
 use crate::manifest::{self, Diagnostic, Manifest, Severity};
 use crate::node;
 use crate::order;
@@ -46,8 +47,7 @@ pub fn lint(options: &LintArgs) -> Result<ExitCode> {
         }
     }
     if options.output == LintOutput::Json {
-        serde_json::to_writer_pretty(&mut out, &all)?;
-        writeln!(out)?;
+        json::print(&all)?;
     }
     let wrong = all.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
     Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -11,6 +11,7 @@ mod images;
 mod inspect;
 mod inspect_plan;
 mod journal;
+mod json;
 mod known_pods;
 mod lint;
 mod load;
@@ -25,6 +26,7 @@ mod relay;
 mod run;
 mod table;
 mod terminal;
+mod yaml;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use super::args::{NodeArgs, PodsArgs, PsOutput};
-use super::{known_pods, table};
+use super::{json, known_pods, table};
 use crate::api::view::{ContainerView, PodList, PodView, StateView};
 
 const HEADER: [&str; 5] = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
@@ -16,7 +16,7 @@ const HEADER: [&str; 5] = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
 pub fn pods(options: &PodsArgs, node: &NodeArgs) -> Result<ExitCode> {
     let list = known_pods::known_in_namespace(node)?;
     match options.output {
-        PsOutput::Json => known_pods::print_json(&list)?,
+        PsOutput::Json => json::print(&list)?,
         PsOutput::Table => table::print(HEADER, &rows(&list), io::stdout().lock())?,
         PsOutput::Wide => {
             let [name, ready, status, restarts, age] = HEADER;

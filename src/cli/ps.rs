@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::args::{NodeArgs, PsArgs, PsOutput};
-use super::{images, known_pods, table};
+use super::{images, json, known_pods, table};
 use crate::api::view::{ContainerView, PodList, PodView, StateView};
 
 pub fn ps(options: &PsArgs, node: &NodeArgs) -> Result<ExitCode> {
     let list = known_pods::known_in_namespace(node)?;
     match options.output {
-        PsOutput::Json => known_pods::print_json(&list)?,
+        PsOutput::Json => json::print(&list)?,
         PsOutput::Table => print_table(&list, options.all)?,
         PsOutput::Wide => print_wide(&list, options.all)?,
     }

@@ -266,6 +266,7 @@ impl Container {
             exit: Exit::Unknown,
             oom_killed: false,
             unhealthy: false,
+            for_restart: false,
             start_error: None,
             cause: self.doom.take(),
             last_words: None,
@@ -283,15 +284,18 @@ impl Container {
             if role == Role::Init && self.passed && exit == Exit::Unknown { Exit::Code(0) } else { exit };
         let started_at = self.run().map(|run| run.since);
         // It may have ended by itself just before.
-        let doom = self.doom.take().filter(|_| matches!(exit, Exit::Signal(SIGKILL) | Exit::Unknown));
+        let is_killed = matches!(exit, Exit::Signal(SIGKILL) | Exit::Unknown);
+        let doom = self.doom.take().filter(|_| is_killed);
         let fault = self.run_mut().and_then(|run| run.fault.take());
         let unhealthy = matches!(fault, Some(Fault::Unhealthy(_)));
-        let fault = fault.map(|(Fault::Unhealthy(why) | Fault::Other(why))| why);
+        let for_restart = is_killed && matches!(fault, Some(Fault::RestartAll(_)));
+        let fault = fault.map(|(Fault::Unhealthy(why) | Fault::RestartAll(why) | Fault::Other(why))| why);
         let cause = fault.or(doom);
         let end = Termination {
             exit,
             oom_killed: false,
             unhealthy,
+            for_restart,
             start_error,
             cause,
             last_words: None,

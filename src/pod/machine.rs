@@ -579,7 +579,7 @@ impl Machine {
             let place = Place { container, attempt: c.restarts };
             match &mut c.stage {
                 Stage::Running(run) => {
-                    run.fault = Some(Fault::Other(why.to_owned()));
+                    run.fault = Some(Fault::RestartAll(why.to_owned()));
                     run.end(place, spec.lifecycle.pre_stop.is_some(), now + grace, now, todo);
                 }
                 Stage::Starting | Stage::Clearing { .. } => {}
@@ -666,7 +666,7 @@ impl Machine {
         let Some(run) = self.run_of(container, attempt) else { return };
         let specs = &pod.containers[container].probes;
         let is_failed = run.probing.take_in(specs, kind, outcome, run.since, now);
-        if !is_failed || run.ending.is_some() {
+        if !is_failed {
             return;
         }
         let own = probe::of(specs, kind).and_then(|spec| spec.termination_grace);

@@ -37,7 +37,9 @@ pub(super) struct Run {
 pub(super) enum Fault {
     /// A liveness or startup probe has failed: it runs again, however it ends, unless that is never allowed.
     Unhealthy(String),
-    /// Its postStart hook has failed, or its whole Pod starts again: what follows is said by how it ends.
+    /// All containers of the Pod start again, for this reason.
+    RestartAll(String),
+    /// Its postStart hook has failed: what follows is said by how it ends.
     Other(String),
 }
 

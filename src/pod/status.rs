@@ -68,6 +68,9 @@ pub enum ContainerState {
     Terminated(Termination),
 }
 
+/// The reason of a container that was killed, or waits, because all containers of its Pod start again.
+pub const RESTARTING_ALL: &str = "RestartingAllContainers";
+
 /// The end of one run of a container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Termination {
@@ -76,6 +79,9 @@ pub struct Termination {
     /// A liveness or startup probe failed, and it was ended for that.
     #[serde(default)]
     pub unhealthy: bool,
+    /// It was killed because all containers of its Pod start again.
+    #[serde(default)]
+    pub for_restart: bool,
     /// Why exec never happened, where it did not.
     pub start_error: Option<String>,
     /// Why it was ended from outside of it, where that is known.
@@ -95,6 +101,7 @@ impl Termination {
         match self.exit {
             _ if self.start_error.is_some() => "StartError",
             _ if self.oom_killed => "OOMKilled",
+            _ if self.for_restart => RESTARTING_ALL,
             Exit::Unknown => "ContainerStatusUnknown",
             Exit::Code(0) => "Completed",
             Exit::Code(_) | Exit::Signal(_) => "Error",

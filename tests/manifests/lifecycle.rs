@@ -96,6 +96,14 @@ fn restart_rules_by_kubernetes_rules() {
         &format!("restartPolicy: Never, restartPolicyRules: [{rules}]"),
         &["restartPolicyRules: Too many: 21: must have at most 20 items"],
     );
+    let codes = vec!["1"; 256].join(",");
+    is_wrong(
+        "",
+        &format!(
+            "restartPolicy: Never, restartPolicyRules: [{{action: Restart, exitCodes: {{operator: In, values: [{codes}]}}}}]"
+        ),
+        &["exitCodes.values: Too many: 256: must have at most 255 items"],
+    );
 }
 
 #[test]
@@ -119,6 +127,10 @@ fn hooks_by_kubernetes_rules() {
         (
             "{httpGet: {port: nope}}",
             "preStop.httpGet.port: Not found: \"nope\": no port of this container has that name",
+        ),
+        (
+            "{httpGet: {port: '80'}}",
+            "preStop.httpGet.port: Invalid value: \"80\": must contain at least one letter (a-z)",
         ),
     ];
     for (written, expected) in cases {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use podkeep::manifest::pod::Role;
-use podkeep::pod::machine::State;
+use podkeep::pod::machine::{State, is_routine};
 use podkeep::pod::{BootTime, Command, Event, StartFailure};
 
 use super::ledger::{Ledger, Lifter};
@@ -29,6 +29,7 @@ impl World {
         self.write_down();
         self.journal = None;
         self.unacknowledged.clear();
+        self.routine = true;
     }
 
     /// In the middle of a turn: nothing is acknowledged.
@@ -67,7 +68,9 @@ impl World {
             let told = self.groups.iter_mut().zip(&running).filter(|(_, running)| **running);
             told.filter_map(|(group, _)| group.as_mut()).for_each(|group| group.told_of_doom = true);
         }
+        let old_news = self.machine.is_old_news(&event);
         let commands = self.machine.step(event.clone(), self.now);
+        self.routine &= is_routine(event == Event::Tick, old_news, &commands);
         self.check_counts(&before, &event);
         self.check_status(&event);
         self.check_conditions(&before, &event);

@@ -8,15 +8,13 @@ use anyhow::Result;
 use super::args::{Format, Global, ListArgs, OneArgs};
 use super::state::{Record, State, Status};
 use super::store::{Entry, Store};
-use crate::cli::table;
+use crate::cli::{json, table};
 
 pub fn state(global: &Global, args: &OneArgs) -> Result<ExitCode> {
     let entry = Store::new(&global.root).expect(&args.id)?;
     let record = entry.expect_record()?;
     let state = State::new(&entry.id, &record, Status::of(&entry, &record));
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &state)?;
-    writeln!(out)?;
+    json::print(&state)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -35,10 +33,7 @@ pub fn list(global: &Global, args: &ListArgs) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     match args.format {
         _ if args.quiet => states.iter().try_for_each(|state| writeln!(out, "{}", state.id))?,
-        Format::Json => {
-            serde_json::to_writer(&mut out, &states)?;
-            writeln!(out)?;
-        }
+        Format::Json => json::print_text(&serde_json::to_vec(&states)?)?,
         Format::Table => {
             let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
             let rows: Vec<[String; 6]> = states.iter().map(row).collect();

@@ -1,6 +1,6 @@
 //! A Pod's status as Kubernetes describes it (reference §5).
 
-use super::super::status::{Condition, ContainerStatus, Phase, PodStatus};
+use super::super::status::{Condition, ContainerState, ContainerStatus, Phase, PodStatus, RESTARTING_ALL};
 use super::*;
 use crate::manifest::Container as Spec;
 
@@ -56,11 +56,17 @@ impl Machine {
         let (spec, c) = (&self.pod.containers[index], &self.state.containers[index]);
         let has_init = self.pod.containers.iter().any(|spec| spec.role != Role::Main);
         let creating = if has_init { "PodInitializing" } else { "ContainerCreating" };
+        let (state, last) = match self.state.stage {
+            PodStage::Restarting { .. } if c.stage == Stage::Ended => {
+                (ContainerState::Waiting { reason: RESTARTING_ALL, message: None }, c.last.as_ref())
+            }
+            _ => (c.state(spec, &self.pod, creating, self.pace()), c.last_state()),
+        };
         ContainerStatus {
             name: spec.name.clone(),
             role: spec.role,
-            state: c.state(spec, &self.pod, creating, self.pace()),
-            last: c.last_state().cloned(),
+            state,
+            last: last.cloned(),
             restart_count: c.restarts,
             image_id: c.image_id.clone(),
             pid: c.pid(),
@@ -76,7 +82,7 @@ impl Machine {
     /// Sidecars count as long as they may run. A terminal phase is for ever: what has ended and starts over runs.
     fn phase(&self) -> Phase {
         let mut all = Phase::Succeeded;
-        if let (PodStage::Restarting { .. }, None) = (self.state.stage, self.state.failure) {
+        if let PodStage::Restarting { .. } = self.state.stage {
             return Phase::Running;
         }
         for (c, spec) in self.state.containers.iter().zip(&self.pod.containers) {

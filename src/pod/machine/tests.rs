@@ -1,8 +1,11 @@
 //! One Pod's life by hand: crash loop, grace, stops at awkward moments, images that come, adoption, reboot.
 
+mod resumed;
+mod shown;
+
 use super::*;
 use crate::manifest::pod::{
-    Container as Spec, HookAction, Lifecycle, PodId, Probe, ProbeAction, Restart, RestartAction,
+    Container as Spec, HookAction, Lifecycle, PodId, Probe, ProbeAction, Probes, Restart, RestartAction,
     RestartPolicy, RestartRule, Role, Uid,
 };
 use crate::pod::status::{ContainerState, Phase};
@@ -379,6 +382,15 @@ fn who_has_not_had_a_signal_gets_it_two_seconds_before_the_grace_is_over_which_i
 }
 
 #[test]
+fn in_a_short_grace_the_last_word_is_its_second_half() {
+    let mut machine = initialized(2, |spec| spec);
+    assert_eq!(machine.step(Event::Stop { within: None }, at(10)), [Command::Signal { container: 3 }]);
+    assert_eq!(machine.deadline(), Some(at(11)));
+    let signals = machine.step(Event::Tick, at(11));
+    assert_eq!(signals, [Command::Signal { container: 2 }, Command::Signal { container: 1 }]);
+}
+
+#[test]
 fn every_pre_stop_begins_at_once_and_the_signal_waits_for_it() {
     let mut machine = initialized(30, with_hooks);
     let hook = |container| Command::RunHook { container, attempt: 0, hook: Hook::PreStop };
@@ -550,6 +562,7 @@ fn each_end_has_its_reason_and_its_code() {
         (Exit::Code(0), "Completed", 0),
         (Exit::Code(3), "Error", 3),
         (Exit::Signal(15), "Error", 143),
+        (Exit::Signal(31), "Error", 159),
         (Exit::Unknown, "ContainerStatusUnknown", 137),
     ];
     for (exit, reason, code) in ends {
@@ -622,6 +635,33 @@ fn a_failed_liveness_probe_restarts_even_what_then_ends_well_with_its_own_grace_
     assert_eq!(
         machine.status().containers[0].last.as_ref().and_then(|end| end.cause.as_deref()),
         Some("its liveness probe failed: no")
+    );
+}
+
+#[test]
+fn a_sidecar_that_is_not_alive_waits_for_nobody_behind_it() {
+    let alive = |spec: Spec| {
+        let liveness = Probe {
+            action: ProbeAction::Exec(vec!["true".into()]),
+            initial_delay: Duration::ZERO,
+            period: Duration::from_secs(10),
+            timeout: Duration::from_secs(1),
+            success_threshold: 1,
+            failure_threshold: 1,
+            termination_grace: None,
+        };
+        let liveness = (spec.role == Role::Sidecar).then_some(liveness);
+        Spec { probes: Probes { liveness, ..Probes::default() }, ..spec }
+    };
+    let mut machine = initialized(30, alive);
+    let (probe, outcome) = (ProbeKind::Liveness, Outcome::Failure("no".into()));
+    let failed = Event::ProbeResult { container: 1, attempt: 0, probe, outcome };
+    assert_eq!(machine.step(failed, at(2)), [Command::Signal { container: 1 }]);
+    assert!(condition(&machine, "PodReadyToStartContainers").0);
+    machine.step(Event::Stop { within: None }, at(3));
+    assert!(
+        condition(&machine, "PodReadyToStartContainers").0,
+        "what it runs in is there until it is released"
     );
 }
 

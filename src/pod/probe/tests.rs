@@ -55,8 +55,9 @@ fn liveness_waits_for_the_startup_probe_and_is_on_hold_once_it_has_failed() {
     assert!(probing.has_started(&specs));
     assert_eq!(probing.ask(false, at(11)), [ProbeKind::Readiness], "the delay counts from the start");
     assert!(!probing.take_in(&specs, ProbeKind::Readiness, &Outcome::Success, at(0), at(11)));
-    for (now, fails) in [(30, false), (40, true)] {
-        assert!(probing.ask(false, at(now)).contains(&ProbeKind::Liveness));
+    let both = vec![ProbeKind::Liveness, ProbeKind::Readiness];
+    for (now, fails, asked) in [(30, false, both), (40, true, vec![ProbeKind::Liveness])] {
+        assert_eq!(probing.ask(false, at(now)), asked, "never again for startup");
         assert_eq!(probing.take_in(&specs, ProbeKind::Liveness, &failure(), at(0), at(now)), fails);
     }
     let asked = probing.ask(false, at(1000));
@@ -102,6 +103,14 @@ fn a_slow_probe_is_followed_at_once_and_never_joined_by_another() {
 }
 
 #[test]
+fn an_answer_that_nobody_waits_for_counts_for_nothing() {
+    let specs = Probes { readiness: Some(spec(5, 1, 1)), ..Probes::default() };
+    let mut probing = Probing::begin(&specs, at(0));
+    assert!(!probing.take_in(&specs, ProbeKind::Readiness, &Outcome::Success, at(0), at(1)));
+    assert_eq!((probing.is_ready(&specs), probing.deadline(false)), (false, Some(at(5))));
+}
+
+#[test]
 fn who_is_being_ended_is_only_asked_whether_it_is_ready() {
     let specs = Probes { liveness: Some(spec(0, 1, 1)), readiness: Some(spec(0, 1, 1)), startup: None };
     let mut probing = Probing::begin(&specs, at(0));
@@ -121,6 +130,39 @@ fn a_new_worker_makes_up_for_missed_probes_within_a_period_each_at_its_own_time(
         times.extend([first, last]);
     }
     assert!(times.len() > 190, "{}", times.len());
+}
+
+#[test]
+fn a_new_worker_leaves_alone_what_is_not_due_yet() {
+    let specs = Probes { liveness: Some(spec(30, 1, 1)), ..Probes::default() };
+    let mut probing = Probing::begin(&specs, at(0));
+    probing.spread(&specs, 7, at(10));
+    assert_eq!(probing.deadline(false), Some(at(30)));
+}
+
+#[test]
+fn what_changes_neither_the_last_outcome_nor_what_counts_is_old_news() {
+    let specs = Probes { readiness: Some(spec(0, 2, 2)), ..Probes::default() };
+    let mut probing = Probing::begin(&specs, at(0));
+    let broken = Outcome::Broken("no socket".into());
+    let outcomes = [
+        (Outcome::Success, false),
+        (Outcome::Success, false),
+        (Outcome::Success, true),
+        (failure(), false),
+        // It still counts as ready, but not as failed once.
+        (Outcome::Success, false),
+        (Outcome::Success, true),
+        (broken, false),
+        (Outcome::Success, false),
+        (Outcome::Success, true),
+    ];
+    for (turn, (outcome, is_old)) in outcomes.into_iter().enumerate() {
+        let now = probing.deadline(false).unwrap();
+        probing.ask(false, now);
+        assert_eq!(probing.is_old_news(ProbeKind::Readiness, &outcome), is_old, "{turn}");
+        probing.take_in(&specs, ProbeKind::Readiness, &outcome, at(0), now);
+    }
 }
 
 #[test]
