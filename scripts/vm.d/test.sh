@@ -37,7 +37,7 @@ build_test() {
   messages=$(cd "$PROJECT" && cargo test --quiet --no-run --test "$1" --message-format=json-render-diagnostics) \
     || die "test $1 does not build"
   test_binary=$(executable_of test "$1" <<<"$messages")
-  podkeep_binary=$(executable_of bin podkeep <<<"$messages")
+  podkeep_binary=${PODKEEP:-$(executable_of bin podkeep <<<"$messages")}
   [[ -n $test_binary && -n $podkeep_binary ]] || die "cargo built no program for test $1, or no podkeep"
 }
 

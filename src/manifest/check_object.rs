@@ -1,7 +1,7 @@
 //! A document of kind ConfigMap or Secret → our checked [`Object`], by Kubernetes' rules (`ValidateConfigMap`,
 //! `ValidateSecret`). No message holds a value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -99,7 +99,7 @@ pub(super) fn object(kind: ObjectKind, mut node: Node, findings: &mut Findings) 
     let object = head.map(|head| {
         let binary = match kind {
             ObjectKind::ConfigMap => others.keys().cloned().collect(),
-            ObjectKind::Secret => Vec::new(),
+            ObjectKind::Secret => BTreeSet::new(),
         };
         if kind == ObjectKind::ConfigMap {
             refuse_duplicates(&values, &others, &mut own);

@@ -1,6 +1,6 @@
 //! A checked ConfigMap or Secret: what Pods of its namespace may use, kept in memory only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// `kubernetes.io/dockerconfigjson`: its key holds a `config.json` of Docker.
@@ -54,7 +54,7 @@ pub struct Object {
     /// A Secret's `data` decoded, and `stringData` over it; a ConfigMap's `data`, and `binaryData` decoded.
     pub data: BTreeMap<String, Hidden>,
     /// Keys of `binaryData`: files only, no variable is made of them.
-    pub binary: Vec<String>,
+    pub binary: BTreeSet<String>,
     /// Line and column, from 1, of the value that its type is about; of the document where there is none such.
     pub place: (usize, usize),
 }
@@ -83,7 +83,7 @@ impl Object {
     }
 
     fn is_variable(&self, key: &str) -> bool {
-        !self.binary.iter().any(|binary| binary == key)
+        !self.binary.contains(key)
     }
 }
 

@@ -18,6 +18,7 @@ use super::exec::Execs;
 use super::folders::{Folders, WRITABLE};
 use super::images::Images;
 use super::manifest_url::ManifestUrl;
+use super::node_key::KeyState;
 use super::pod_run::Key;
 use super::poller::{Interest, Poller};
 use super::pulls::Pulls;
@@ -110,7 +111,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         settings,
         reign,
         requests,
-        node_key: None,
+        node_key: KeyState::Unknown,
         recorder,
         fresh_events,
         work: Tasks::new(PREPARE_THREADS).context("make the tasks")?,

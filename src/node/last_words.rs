@@ -98,10 +98,12 @@ mod tests {
     fn a_file_with_a_lease_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("words");
-        fs::write(&path, "bye").unwrap();
+        // Written there: a process that another test begins meanwhile would have a file of ours open until it executes, and there
+        // is no lease of what others have open.
         let script = "import fcntl, signal, sys
 signal.signal(signal.SIGIO, signal.SIG_IGN)
-file = open(sys.argv[1], 'r+')
+file = open(sys.argv[1], 'w+')
+print('bye', end='', file=file, flush=True)
 fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 print('leased', flush=True)
 sys.stdin.read()";

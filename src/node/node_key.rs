@@ -14,8 +14,20 @@ use super::worker::{Done, Worker};
 /// Bytes of the key.
 const LENGTH: usize = 32;
 
-#[derive(Clone)]
+const NO_KEY: &str = "no Pod is restarted for a change of what it uses";
+
+#[derive(Clone, Debug)]
 pub struct NodeKey(hmac::Key);
+
+/// Whether there is one.
+#[derive(Debug)]
+pub enum KeyState {
+    /// Not looked for yet, or not to be had.
+    Unknown,
+    /// Made, and not yet on the disk.
+    Making,
+    Known(NodeKey),
+}
 
 impl NodeKey {
     fn new(bytes: &[u8; LENGTH]) -> NodeKey {
@@ -43,22 +55,40 @@ impl Fingerprint {
 }
 
 impl Worker {
-    /// The key, made when it is first needed. `None` if there is one that cannot be read, which was said.
+    /// The key, made when it is first needed. `None` while it is on its way to the disk ([`key_made`](Self::key_made) follows), and
+    /// if there is one that cannot be read, which was said.
     pub fn node_key(&mut self) -> Option<NodeKey> {
-        if self.node_key.is_none() {
+        if let KeyState::Unknown = self.node_key {
             match self.read_or_make_key() {
-                Ok(key) => self.node_key = Some(key),
-                Err(error) => log::error!("no Pod is restarted for a change of what it uses: {error}"),
+                Ok(state) => self.node_key = state,
+                Err(error) => log::error!("{NO_KEY}: {error}"),
             }
         }
-        self.node_key.clone()
+        match &self.node_key {
+            KeyState::Known(key) => Some(key.clone()),
+            KeyState::Unknown | KeyState::Making => None,
+        }
     }
 
-    fn read_or_make_key(&mut self) -> Result<NodeKey, Error> {
+    /// It is on the disk now, or could not be written: then it is made again when it is next needed.
+    pub fn key_made(&mut self, result: Result<NodeKey, String>) {
+        match result {
+            Ok(key) => {
+                self.node_key = KeyState::Known(key);
+                self.tell_of_objects();
+            }
+            Err(message) => {
+                self.node_key = KeyState::Unknown;
+                log::error!("{NO_KEY}: {message}");
+            }
+        }
+    }
+
+    fn read_or_make_key(&mut self) -> Result<KeyState, Error> {
         let path = self.options.folders.node_key();
         match fs::read(&path) {
             Ok(bytes) => match <[u8; LENGTH]>::try_from(bytes) {
-                Ok(bytes) => Ok(NodeKey::new(&bytes)),
+                Ok(bytes) => Ok(KeyState::Known(NodeKey::new(&bytes))),
                 Err(bytes) => {
                     let message = format!("{} bytes instead of {LENGTH}", bytes.len());
                     Err(error("read", &path)(io::Error::other(message)))
@@ -68,10 +98,12 @@ impl Worker {
                 let mut bytes = [0; LENGTH];
                 rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())
                     .map_err(|errno| error("make", &path)(errno.into()))?;
-                // What is saved under it is in a tmpfs: a power cut before it is on the disk takes both.
-                self.disk
-                    .add(move || Done::Finished(write(&path, &bytes).map_err(|error| error.to_string())));
-                Ok(NodeKey::new(&bytes))
+                // Nothing is told apart by a key that the next worker may not find.
+                self.disk.add(move || {
+                    let written = write(&path, &bytes).map(|()| NodeKey::new(&bytes));
+                    Done::KeyMade(written.map_err(|error| error.to_string()))
+                });
+                Ok(KeyState::Making)
             }
             Err(cause) => Err(error("read", &path)(cause)),
         }

@@ -219,7 +219,7 @@ mod tests {
             id: ObjectId { kind: ObjectKind::Secret, namespace: "n".into(), name: "s".into() },
             type_: "Opaque".into(),
             data: Default::default(),
-            binary: Vec::new(),
+            binary: Default::default(),
             place: (1, 1),
         };
         let secrets = PullSecrets(vec![(opaque.id.clone(), Some(Arc::new(opaque)))]);

@@ -34,8 +34,10 @@ impl Worker {
         for change in changes {
             let listed = matches!(change, Change::Listed { .. });
             let Some(event) = self.set_event(source, change) else { continue };
+            let knew_all = self.set.knows_all_objects();
             self.tell_set(event);
-            if listed {
+            // Also when the last broken file is mended or gone: what changed meanwhile could not be told.
+            if listed || (!knew_all && self.set.knows_all_objects()) {
                 self.tell_of_objects();
             }
             // A Pod that only the other source can ask for has its volumes until then.

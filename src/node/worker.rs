@@ -20,7 +20,7 @@ use super::host_ip::host_ips;
 use super::image_folder::{ImageFolder, Look};
 use super::images::Images;
 use super::manifest_url::ManifestUrl;
-use super::node_key::NodeKey;
+use super::node_key::{KeyState, NodeKey};
 use super::notes;
 use super::output::Chatty;
 use super::pod_run::{Events, Key, PodNumber, PodRun};
@@ -85,6 +85,8 @@ pub enum Done {
         result: Result<(), String>,
     },
     LookedIntoFolder(Look),
+    /// The node's key was written.
+    KeyMade(Result<NodeKey, String>),
     /// `stamp`: what it was before it was read.
     Imported {
         source: PathBuf,
@@ -169,7 +171,7 @@ pub struct Worker {
     pub reign: Reign,
     pub requests: Requests,
     /// Once it was needed.
-    pub node_key: Option<NodeKey>,
+    pub node_key: KeyState,
     pub recorder: Arc<Recorder>,
     pub fresh_events: Fresh,
     /// Preparing Pods. One that hangs (a hostPath on a dead server) must not keep the others from it.
@@ -357,6 +359,7 @@ impl Worker {
                 Done::TrashEmptied(result) => self.trash_emptied(result),
                 Done::Swept(result) => self.logs_swept(result),
                 Done::EventsWritten(result) => self.events_written(result),
+                Done::KeyMade(result) => self.key_made(result),
                 Done::Finished(Ok(())) => {}
                 Done::Finished(Err(message)) => log::error!("{message}"),
             }

@@ -26,10 +26,9 @@ impl Objects {
         touched.extend(objects.iter().map(|object| object.id.clone()));
         order::sort(&mut touched);
         touched.dedup();
-        touched.retain(|id| {
-            let new = objects.iter().find(|object| object.id == *id);
-            self.claim(id, origin, new.map(Arc::clone))
-        });
+        let mut new: BTreeMap<ObjectId, Arc<Object>> =
+            objects.into_iter().rev().map(|object| (object.id.clone(), object)).collect();
+        touched.retain(|id| self.claim(id, origin, new.remove(id)));
         touched
     }
 

@@ -356,7 +356,7 @@ mod tests {
             id: ObjectId { kind: ObjectKind::Secret, namespace: "n".into(), name: "s".into() },
             type_: type_.to_owned(),
             data: [(key.to_owned(), Hidden::new(text.as_bytes().to_vec()))].into(),
-            binary: Vec::new(),
+            binary: Default::default(),
             place: (1, 1),
         };
         let (type_, key) = DOCKER_CONFIG_JSON;

@@ -8,13 +8,24 @@ use crate::sys::process::Stat;
 /// What forks faster than it is killed in so many rounds is left to its container's end.
 const ROUNDS: usize = 16;
 
+/// Processes of a container: with more of them, only the command's process group is killed here, and the rest with its container.
+/// The loop looks at each in every round.
+const MOST: usize = 1000;
+
 /// SIGKILL to a command, to its process group and to its descendants, in whatever sessions they are. `group` is its container's.
 ///
 /// No descendant gets away by the end of those between: the command adopts it (`Step::AdoptOrphans`). So the command ends last.
 pub fn kill(command: u32, group: Option<&Group>) {
     let Some(leader) = Pid::from_raw(command as i32) else { return };
-    // It may have ended by itself, here and below. Stopped, it puts nothing in the place of what is killed.
-    let _ = kill_process(leader, Signal::STOP);
+    let group = group.filter(|group| {
+        let all = group.processes().unwrap_or_default();
+        // Ended by itself, it is reaped before anybody here knows: its PID may be a stranger's.
+        all.len() <= MOST && all.contains(&command)
+    });
+    if group.is_some() {
+        // Stopped, it puts nothing in the place of what is killed.
+        let _ = kill_process(leader, Signal::STOP);
+    }
     let mut killed = Vec::new();
     for _ in 0..ROUNDS {
         let mut found = group.map(|group| descendants(command, group)).unwrap_or_default();
