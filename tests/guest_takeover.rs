@@ -364,7 +364,7 @@ fn counting_pod(told: &Told, name: &str) -> String {
 
 fn assert_started_once(node: &Node, told: &Told, name: &str) {
     let (pid, restarts) = run_of(node, name);
-    assert_eq!(restarts, 0, "{name}\n{}", node.node_log_text());
+    assert_eq!(restarts, 0, "{name}\n{}\n{}", node.list(), node.node_log_text());
     assert_eq!(process::in_cgroup(&process::cgroup(pid)), [pid], "{name}");
     let started = || fs::read_to_string(told.path(name)).ok().filter(|text| !text.is_empty());
     assert_eq!(wait_until("its script runs", started), "started\n", "{name}");

@@ -181,7 +181,7 @@ impl ChildEnd {
     /// Says that the calling process is there. Its parent's pidfd of it would be in a table that nobody reads.
     ///
     /// # Errors
-    /// When it cannot be said: nobody would know of the process.
+    /// When it cannot be said: `EPIPE` if nobody is there any more who could hear it.
     pub(super) fn announce(&self) -> Result<(), Errno> {
         let own = pidfd_open(getpid(), PidfdFlags::empty())?;
         self.hand_over(Said::Born, own.as_fd())

@@ -333,9 +333,13 @@ fn ends_with(parent: Pid) -> bool {
 extern "C" fn begin(cradle: *mut c_void) -> ! {
     // SAFETY: `clone_and_wait` gave it, and waits; the midwife is suspended.
     let cradle = unsafe { &mut *cradle.cast::<Cradle<'_>>() };
-    if let Err(errno) = cradle.report.announce() {
-        cradle.unsaid = Some(Said::NotBorn { errno: errno.raw_os_error() });
-        child::exit(127);
+    match cradle.report.announce() {
+        // The worker was killed meanwhile. Its successor finds the process by the PID that the clone has stored.
+        Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => {}
+        Err(errno) => {
+            cradle.unsaid = Some(Said::NotBorn { errno: errno.raw_os_error() });
+            child::exit(127);
+        }
     }
     child::run(cradle.steps, cradle.first, cradle.birthright())
 }
