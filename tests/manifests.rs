@@ -14,7 +14,7 @@ mod security;
 use std::path::Path;
 
 use podkeep::manifest::pod::{PullPolicy, QosClass, VolumeKind};
-use podkeep::manifest::{Diagnostic, Manifest, decode, from_source};
+use podkeep::manifest::{Diagnostic, Manifest, Object, decode, from_source};
 
 const SIMPLE: &str = "\
 apiVersion: v1
@@ -39,6 +39,13 @@ spec:
 
 fn read(text: &str) -> Result<Manifest, Vec<Diagnostic>> {
     decode(Path::new("pod.yaml"), text.as_bytes(), "edge7")
+}
+
+/// The ConfigMap or Secret that is all there is.
+fn only_object(text: &str) -> Object {
+    let mut objects = read(text).unwrap_or_else(|errors| panic!("{text}: {errors:?}")).objects;
+    assert_eq!(objects.len(), 1);
+    objects.remove(0)
 }
 
 fn errors(text: &str) -> Vec<String> {

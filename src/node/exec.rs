@@ -423,19 +423,14 @@ fn check(command: &[String], streams: &ExecStreams) -> Result<(), ExecError> {
 fn refuse_other_seccomp(first: &SavedRun, program: Option<&Program>) -> Result<()> {
     let confined = match &first.seccomp {
         Some(digest) => program.map(Program::digest) != Some(digest),
-        None => has_seccomp_filter(first.pid)?,
+        None => crate::sys::process::has_seccomp_filter(first.pid)
+            .with_context(|| format!("read /proc/{}/status", first.pid))?,
     };
     anyhow::ensure!(
         !confined,
         "the container's seccomp profile has changed since it was started, so a command would not be confined as it is: restart it"
     );
     Ok(())
-}
-
-fn has_seccomp_filter(pid: u32) -> Result<bool> {
-    let path = format!("/proc/{pid}/status");
-    let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    Ok(status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"])))
 }
 
 /// The container's own process, with another command.

@@ -1,14 +1,14 @@
 //! The node's own key: what is saved of Secrets under it tells nobody anything who has not got the key as well.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use ring::hmac;
 use rustix::rand::GetRandomFlags;
 
-use super::state::{Error, error, sync_parent};
+use super::state::{self, Durability, Error, error};
 use super::worker::{Done, Worker};
 
 /// Bytes of the key.
@@ -112,16 +112,12 @@ impl Worker {
 
 /// Whole or absent, and for root's eyes only.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let aside = path.with_extension("tmp");
+    let aside = state::aside(path);
     match fs::remove_file(&aside) {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(error("write", &aside)(cause)),
         _ => {}
     }
-    let made = File::options().write(true).create_new(true).mode(0o400).open(&aside);
-    let mut file = made.map_err(error("write", &aside))?;
-    file.write_all(bytes).and_then(|()| file.sync_data()).map_err(error("write", &aside))?;
-    fs::rename(&aside, path).map_err(error("write", path))?;
-    sync_parent(path)
+    state::save_bytes(path, bytes, OpenOptions::new().create_new(true).mode(0o400), Durability::Disk)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Every file is whole or absent: written aside and renamed. In the run folder, a tmpfs, nothing is synced.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -218,9 +218,19 @@ pub enum Durability {
 /// Writes `value` as JSON under this name, as a whole.
 pub fn save(path: &Path, value: &impl Serialize, durability: Durability) -> Result<(), Error> {
     let bytes = serde_json::to_vec(value).map_err(|cause| Error::Content { path: path.to_owned(), cause })?;
-    let aside = path.with_extension("tmp");
-    let mut file = fs::File::create(&aside).map_err(error("write", &aside))?;
-    file.write_all(&bytes).map_err(error("write", &aside))?;
+    save_bytes(path, &bytes, OpenOptions::new().create(true).truncate(true), durability)
+}
+
+/// As [`save`]. `how` says how the file is made that takes the name `path` when it is whole.
+pub fn save_bytes(
+    path: &Path,
+    bytes: &[u8],
+    how: &mut OpenOptions,
+    durability: Durability,
+) -> Result<(), Error> {
+    let aside = aside(path);
+    let mut file = how.write(true).open(&aside).map_err(error("write", &aside))?;
+    file.write_all(bytes).map_err(error("write", &aside))?;
     if durability == Durability::Disk {
         file.sync_data().map_err(error("sync", &aside))?;
     }
@@ -229,6 +239,11 @@ pub fn save(path: &Path, value: &impl Serialize, durability: Durability) -> Resu
         sync_parent(path)?;
     }
     Ok(())
+}
+
+/// Where a file is written before it takes its name.
+pub fn aside(path: &Path) -> PathBuf {
+    path.with_extension("tmp")
 }
 
 /// Makes a rename or a removal last.

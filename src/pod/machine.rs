@@ -122,9 +122,6 @@ enum Failure {
 /// (`pkg/kubelet/container/runtime.go:MaxPodTerminationMessageLogLength`). Bytes.
 const MAX_WORDS_OF_POD: usize = 12 << 10;
 
-/// Why all containers of a Pod that asks for it start again.
-const CHANGED: &str = "a ConfigMap or Secret that the Pod uses has changed";
-
 /// What must be known of a Pod after the machine was restarted: everything else starts afresh.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Survival {
@@ -437,29 +434,6 @@ impl Machine {
         todo.push(Command::FindImage { container });
     }
 
-    fn objects_changed(&mut self, fingerprint: Option<String>, now: BootTime, todo: &mut Vec<Command>) {
-        if let Some(new) = fingerprint.filter(|_| self.pod.restart_on_change) {
-            let before = self.state.fingerprint.replace(new);
-            if self.state.stage == PodStage::Active && before.is_some() && before != self.state.fingerprint {
-                return self.end_all_for_restart(CHANGED, self.pod.termination_grace, now, todo);
-            }
-        }
-        match self.state.stage {
-            PodStage::RehearsalBackOff { .. } => {
-                self.state.stage = PodStage::Rehearsing;
-                todo.push(Command::Rehearse);
-            }
-            PodStage::Active => {
-                for (container, c) in self.state.containers.iter_mut().enumerate() {
-                    if c.try_again_configured() {
-                        todo.push(Command::FindImage { container });
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
     fn started(&mut self, container: Index, pid: u32, now: BootTime, todo: &mut Vec<Command>) {
         let pod = Arc::clone(&self.pod);
         let Some(c) = self.container_in(container, |s| matches!(s, Stage::Starting)) else { return };
@@ -501,23 +475,6 @@ impl Machine {
             }
         }
         self.begin_run(container, now, todo);
-    }
-
-    /// All containers had ended and started over, as a run tells that is the next one of its container, or its first.
-    fn missed_restart_of_all(&mut self, now: BootTime) {
-        self.state.stage = PodStage::Active;
-        let pace = self.pace();
-        for index in 0..self.state.containers.len() {
-            let after = self.after(index);
-            let c = &mut self.state.containers[index];
-            if c.is_alive() {
-                c.end_unseen(now);
-            }
-            if after == After::RestartAll {
-                c.step_back_off(now, pace);
-            }
-            c.start_over();
-        }
     }
 
     fn start_failed(
@@ -570,22 +527,6 @@ impl Machine {
     fn after(&self, container: Index) -> After {
         let after = |end| Container::after(&self.pod.containers[container], end);
         self.end_of(container).map_or(After::Nothing, after)
-    }
-
-    /// What they have is thrown away.
-    fn end_all_for_restart(&mut self, why: &str, grace: Duration, now: BootTime, todo: &mut Vec<Command>) {
-        self.state.stage = PodStage::Restarting { until: now };
-        for (container, (c, spec)) in self.state.containers.iter_mut().zip(&self.pod.containers).enumerate() {
-            let place = Place { container, attempt: c.restarts };
-            match &mut c.stage {
-                Stage::Running(run) => {
-                    run.fault = Some(Fault::RestartAll(why.to_owned()));
-                    run.end(place, spec.lifecycle.pre_stop.is_some(), now + grace, now, todo);
-                }
-                Stage::Starting | Stage::Clearing { .. } => {}
-                _ => c.stage = Stage::Ended,
-            }
-        }
     }
 
     /// Nothing is to be done: the kernel has done it, and each container's end comes by itself.
@@ -809,6 +750,7 @@ fn is_ending(stage: PodStage) -> bool {
 
 mod order;
 mod rehearsal;
+mod restart_all;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! The formats are those of proc_pid_stat(5) and proc_pid_status(5).
 
 use std::fs;
+use std::io;
 
 use super::pidfd::from_wait_status;
 use super::wait::Ended;
@@ -71,11 +72,22 @@ pub fn start_time(pid: u32) -> u64 {
 
 /// Whether the process is the first one of a PID namespace other than ours (`NSpid`: its PID in each, ours first).
 pub fn is_first_of_a_namespace(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    pids.is_some_and(|pids| {
-        pids.split_whitespace().count() > 1 && pids.split_whitespace().last() == Some("1")
-    })
+    let pids = status(pid, "NSpid:").unwrap_or_default();
+    pids.split_whitespace().count() > 1 && pids.split_whitespace().last() == Some("1")
+}
+
+/// Whether the process has a seccomp filter (mode 2).
+///
+/// # Errors
+/// The kernel's: the process may be gone.
+pub fn has_seccomp_filter(pid: u32) -> io::Result<bool> {
+    Ok(status(pid, "Seccomp:")?.trim() == "2")
+}
+
+/// What stands behind `name` in `/proc/PID/status`; empty if that kernel has no such line.
+fn status(pid: u32, name: &str) -> io::Result<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]

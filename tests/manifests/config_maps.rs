@@ -4,16 +4,14 @@ use std::path::Path;
 
 use podkeep::manifest::{Object, lacking};
 
-use super::{SIMPLE, errors, read};
+use super::{SIMPLE, errors, only_object, read};
 
 fn manifest(lines: &str) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n{lines}")
 }
 
 fn config_map(lines: &str) -> Object {
-    let mut objects = read(&manifest(lines)).unwrap_or_else(|errors| panic!("{lines}: {errors:?}")).objects;
-    assert_eq!(objects.len(), 1);
-    objects.remove(0)
+    only_object(&manifest(lines))
 }
 
 #[test]

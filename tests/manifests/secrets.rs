@@ -2,7 +2,7 @@
 
 use podkeep::manifest::object::{DOCKER_CFG, DOCKER_CONFIG_JSON, Object};
 
-use super::{SIMPLE, errors, read};
+use super::{SIMPLE, errors, only_object, read};
 
 /// Base64 of `geheim`.
 const ENCODED: &str = "Z2VoZWlt";
@@ -12,9 +12,7 @@ fn manifest(lines: &str) -> String {
 }
 
 fn secret(lines: &str) -> Object {
-    let mut secrets = read(&manifest(lines)).unwrap_or_else(|errors| panic!("{lines}: {errors:?}")).objects;
-    assert_eq!(secrets.len(), 1);
-    secrets.remove(0)
+    only_object(&manifest(lines))
 }
 
 #[test]
