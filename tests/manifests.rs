@@ -1,5 +1,7 @@
 //! Manifests of every kind through the public entry points.
 
+#[path = "manifests/files.rs"]
+mod files;
 #[path = "manifests/lifecycle.rs"]
 mod lifecycle;
 #[path = "manifests/secrets.rs"]

@@ -136,9 +136,7 @@ fn amounts(written: Option<&Quantities>, path: &Path, checker: &mut Checker<'_>)
 
 /// One size may be written in several ways (`2Mi`, `2048Ki`): it is known by the shortest.
 fn pages(size: &str, amount: Quantity, path: &Path, amounts: &mut Amounts, checker: &mut Checker<'_>) {
-    let page =
-        Quantity::parse(size).ok().filter(|page| page.milli() > 0 && page.milli().is_multiple_of(1000));
-    let Some(page) = page.map(Quantity::units) else {
+    let Some(page) = bytes_of_page(size) else {
         checker.invalid(path, size, "must be the size of a page, such as 2Mi");
         return;
     };
@@ -148,6 +146,17 @@ fn pages(size: &str, amount: Quantity, path: &Path, amounts: &mut Amounts, check
     if amounts.hugepages.insert(page_size(page), amount.units()).is_some() {
         checker.error(path, format!("Duplicate value: {size:?}"));
     }
+}
+
+/// Bytes.
+fn bytes_of_page(size: &str) -> Option<u64> {
+    let page = Quantity::parse(size).ok()?;
+    (page.milli() > 0 && page.milli().is_multiple_of(1000)).then(|| page.units())
+}
+
+/// Of the resource `hugepages-SIZE`: the size as [`Amounts`] has it.
+pub(super) fn page_size_of(resource: &str) -> Option<String> {
+    resource.strip_prefix(HUGEPAGES).and_then(bytes_of_page).map(page_size)
 }
 
 fn page_size(bytes: u64) -> String {
@@ -230,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_of_pages_has_one_name() {
+    fn a_page_size_of_has_one_name() {
         for (bytes, name) in
             [(2 << 20, "2Mi"), (1 << 30, "1Gi"), (64 << 10, "64Ki"), (16 << 30, "16Gi"), (3, "3")]
         {

@@ -6,6 +6,8 @@
 mod check;
 mod check_annotations;
 mod check_container;
+mod check_downward;
+mod check_files;
 mod check_lifecycle;
 mod check_profiles;
 mod check_resources;
@@ -35,7 +37,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use decode::{decode, from_source};
-pub(crate) use names::nearest;
+pub(crate) use names::{file_path, nearest};
 pub use pod::{Container, Pod, PodId, Uid};
 pub use secret::{ObjectId, Secret};
 pub use sysctl::forbidden_sysctls;

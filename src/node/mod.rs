@@ -13,6 +13,7 @@ pub mod clock;
 mod deadlines;
 mod errands;
 mod exec;
+mod file_volumes;
 pub mod folders;
 mod good_manifests;
 mod images;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::admission;
+use super::file_volumes::{owner, remove_files};
 use super::folders::Folders;
 use super::pod_run::{PodNumber, PodRun};
 use super::snapshot::unmet_wishes;
@@ -18,7 +19,7 @@ use crate::cgroup::{PodCgroupName, PodLimits, Tree};
 use crate::container::{IdRange, Lsm, Mappings, Namespaces, PodNamespaces};
 use crate::manifest::pod::{QosClass, Volume, VolumeKind};
 use crate::manifest::{Pod, Uid};
-use crate::pod::Event;
+use crate::pod::{Event, PrepareProblem};
 use crate::{sys, volume};
 
 /// The namespaces that the containers of a Pod may share, under the names by which the keeper holds them.
@@ -62,6 +63,9 @@ impl Worker {
         let taken_over = run.group.is_some();
         let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
         let at_once = is_quick(&pod);
+        if let Err(message) = self.check_files(&pod) {
+            return self.pod_prepared(number, Err((PrepareProblem::Volume, message)));
+        }
         let job = move || {
             let admitted = if taken_over { Ok(()) } else { admit(&pod, &allowed_sysctls) };
             let result = admitted.and_then(|()| prepare_folder(&pod, &folders, &spares, ids_per_pod));
@@ -69,7 +73,7 @@ impl Worker {
                 true => Ok(None),
                 false => namespaces(&pod, ids).map(Some),
             });
-            result.map_err(|error| format!("{error:#}"))
+            result.map_err(|error| (problem_of(&error), format!("{error:#}")))
         };
         if at_once {
             return self.pod_prepared(number, job());
@@ -82,7 +86,7 @@ impl Worker {
     pub fn rehearse(&mut self, number: PodNumber) {
         let Some(run) = self.pods.get(&number) else { return };
         let pod = run.pod().clone();
-        if let Err(message) = self.has_controllers(&pod) {
+        if let Err(message) = self.has_controllers(&pod).and_then(|()| self.check_files(&pod)) {
             return self.rehearsed(number, Err(message));
         }
         let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
@@ -106,21 +110,21 @@ impl Worker {
         self.tell(number, event);
     }
 
-    /// Takes over what [`prepare`](Self::prepare) made, and makes the cgroup.
-    pub fn pod_prepared(
-        &mut self,
-        number: PodNumber,
-        result: Result<Option<Namespaces>, String>,
-    ) -> Result<()> {
+    /// Takes over what [`prepare`](Self::prepare) made, and makes the files and the cgroup.
+    pub fn pod_prepared(&mut self, number: PodNumber, result: Prepared) -> Result<()> {
         let Some(run) = self.pods.get(&number) else { return Ok(()) };
-        let result = result.and_then(|namespaces| self.has_controllers(run.pod()).map(|()| namespaces));
+        let result = result.and_then(|namespaces| {
+            self.has_controllers(run.pod()).map_err(other)?;
+            self.write_files(run.pod()).map_err(|message| (PrepareProblem::Volume, message))?;
+            Ok(namespaces)
+        });
         let pids_max = self.options.config.pod_pids_limit;
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let made = result.and_then(|namespaces| {
             if let Some(namespaces) = namespaces {
                 run.namespaces = namespaces;
             }
-            make_group(run, &self.cgroups, pids_max)
+            make_group(run, &self.cgroups, pids_max).map_err(other)
         });
         let qos = run.qos;
         let event = match made {
@@ -129,9 +133,9 @@ impl Worker {
                 self.weigh_class(qos);
                 Event::Prepared
             }
-            Err(message) => {
+            Err((problem, message)) => {
                 log::warn!("{}: {message}", run.pod().id);
-                Event::PrepareFailed { message }
+                Event::PrepareFailed { problem, message }
             }
         };
         self.tell(number, event);
@@ -252,11 +256,26 @@ impl Worker {
     }
 }
 
-/// Whether nothing that this Pod needs can hang or wait for others: a hostPath may lie on a dead server, a new network
-/// namespace waits for those that are being destroyed (the kernel's rtnl lock), ids of users are written to disk.
-/// For what is quick, the way to a thread and back would be the longer part.
+/// What came of the folders and namespaces; those that were there stay.
+pub type Prepared = Result<Option<Namespaces>, (PrepareProblem, String)>;
+
+fn problem_of(error: &anyhow::Error) -> PrepareProblem {
+    if error.is::<volume::Error>() { PrepareProblem::Volume } else { PrepareProblem::Other }
+}
+
+fn other(message: String) -> (PrepareProblem, String) {
+    (PrepareProblem::Other, message)
+}
+
+/// Whether nothing that this Pod needs can hang or wait for others: a hostPath may lie on a dead server, an emptyDir that is
+/// given to a group may be large, a new network namespace waits for those that are being destroyed (the kernel's rtnl lock),
+/// ids of users are written to disk. For what is quick, the way to a thread and back would be the longer part.
 fn is_quick(pod: &Pod) -> bool {
-    let local = |volume: &Volume| !matches!(volume.kind, VolumeKind::HostPath { .. });
+    let local = |volume: &Volume| match volume.kind {
+        VolumeKind::HostPath { .. } => false,
+        VolumeKind::EmptyDir { .. } => pod.fs_group.is_none(),
+        VolumeKind::Image { .. } | VolumeKind::Files { .. } => true,
+    };
     pod.host_network && pod.host_users && pod.volumes.iter().all(local)
 }
 
@@ -280,7 +299,7 @@ fn prepare_folder(
     let folder = folders.pod(&pod.uid);
     spares.pod(&folder)?;
     let ids = (!pod.host_users).then(|| user_ids::claim(folders, &pod.uid, ids_per_pod)).transpose()?;
-    volume::prepare(pod, &folder, ids.map_or(0, |ids| ids.first))?;
+    volume::prepare(pod, &folder, owner(pod, ids))?;
     Ok(ids)
 }
 
@@ -310,6 +329,7 @@ fn make_group(run: &mut PodRun, cgroups: &Tree, pids_max: Option<u64>) -> Result
 fn release_folders(pod: &Pod, folders: &Folders, for_good: bool) -> Result<()> {
     let folder = folders.pod(&pod.uid);
     volume::release(pod, &folder)?;
+    remove_files(folders, &pod.uid)?;
     throw_away(&folder, &folders.trash())?;
     if for_good {
         remove_flat(&folders.run_pod(&pod.uid))?;

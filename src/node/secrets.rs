@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::pod_run::PodNumber;
 use super::worker::Worker;
 use crate::image::{Credentials, InvalidCredentials};
+use crate::manifest::pod::ObjectKind;
 use crate::manifest::{self, Diagnostic, Manifest, ObjectId, Pod, Secret, Severity};
 use crate::pod::Event;
 use crate::pod::secrets::Secrets;
@@ -100,6 +101,7 @@ impl Worker {
     /// Pods that name this Secret, and whose images could not be pulled, need not wait any longer.
     pub fn secret_changed(&mut self, id: &ObjectId) {
         log::info!("Secret {id}: {}", if self.set.secrets().get(id).is_some() { "new" } else { "gone" });
+        self.tell_volumes_of(ObjectKind::Secret, id);
         for (number, run) in &self.pods {
             let pod = run.pod();
             if pod.id.namespace == id.namespace && pod.image_pull_secrets.contains(&id.name) {

@@ -22,6 +22,7 @@ use super::notes;
 use super::output::Chatty;
 use super::pod_run::{Events, Key, PodNumber, PodRun};
 use super::poller::Poller;
+use super::prepare::Prepared;
 use super::pulls::{NotPulled, PullNumber, Pulls};
 use super::snapshot::{Handle, Request, Requests, Snapshot};
 use super::spare::Spares;
@@ -30,7 +31,6 @@ use super::state::{self, Reign};
 use super::tasks::{OneAtATime, Tasks};
 use crate::cgroup::Tree;
 use crate::config::Config;
-use crate::container::Namespaces;
 use crate::events::{self, Fresh, Recorder};
 use crate::http::Url;
 use crate::keeper;
@@ -73,7 +73,7 @@ pub struct Options {
 pub enum Done {
     Prepared {
         pod: PodNumber,
-        result: Result<Option<Namespaces>, String>,
+        result: Prepared,
     },
     /// Whether a new version of a Pod could be prepared.
     Rehearsed {
@@ -166,6 +166,8 @@ pub struct Worker {
     /// Deleting what was thrown away.
     pub trash: Tasks<Done>,
     pub emptying_trash: OneAtATime,
+    /// Their volumes show an object that has changed.
+    pub stale_files: BTreeSet<PodNumber>,
     /// Imports, apart from the rest: no Pod waits for another one's image.
     pub imports: Tasks<Done>,
     /// Writes to disk, one by one and in order.
@@ -208,7 +210,7 @@ pub fn work(options: Options, serve: impl FnOnce(&Folders, Handle) -> Result<()>
 
 impl Worker {
     fn turn(&mut self) -> Result<()> {
-        let ready = match self.chatty.is_empty() {
+        let ready = match self.chatty.is_empty() && self.stale_files.is_empty() {
             true => self.poller.wait(self.deadline()),
             false => self.poller.ready(),
         };
@@ -216,6 +218,7 @@ impl Worker {
             self.handle(key)?;
         }
         self.pump_chatty()?;
+        self.renew_files();
         self.pass_time();
         self.settle()
     }
