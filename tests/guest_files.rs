@@ -29,7 +29,8 @@ const VOLUMES: &str = "volumes:
     defaultMode: 0640
     sources:
     - secret: {name: s}
-    - secret: {name: none, optional: true}
+    - configMap: {name: none, optional: true}
+    - configMap: {name: m, items: [{key: c, path: conf/c}]}
     - downwardAPI:
         items:
         - {path: pod/name, fieldRef: {fieldPath: metadata.name}}
@@ -53,7 +54,7 @@ resources: {limits: {cpu: 250m}}
 /// Names, modes, owners and contents.
 const LOOK: &str = "cd /secret; stat -Lc '%n %a %u:%g' . ..data a b d d/c /all/a /all/pod/labels /down/cpu /data
     for link in a d /all/pod; do readlink $link; done; ls -A /all /down
-    cat a b d/c /again/secret/a /all/b /all/pod/name /all/pod/labels /down/color /down/cpu
+    cat a b d/c /again/secret/a /all/b /all/conf/c /all/pod/name /all/pod/labels /down/color /down/cpu
     touch /data/f; stat -c '%n %a %u:%g' /data/f
     touch x 2>&1; { echo >a; } 2>&1; rm b 2>&1; rm /all/..data 2>&1; grep -c ' /\\(secret\\|all\\|down\\|again/secret\\) tmpfs ro,' /proc/mounts";
 
@@ -63,7 +64,9 @@ fn looking(context: &str) -> String {
     let metadata =
         "metadata: {name: job, labels: {app: job, tier: \"1\"}, annotations: {color: 'red \"1\"'}}";
     let pod = pod.replace("metadata: {name: job}", metadata);
-    format!("{pod}---\n{}", secret("geheim-1", "geheim-2"))
+    let map =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\nbinaryData: {c: Y29uZgo=}\ndata: {d: d}\n";
+    format!("{pod}---\n{}---\n{map}", secret("geheim-1", "geheim-2"))
 }
 
 /// With `modes` of what the group may read, and `owner` of what root made.
@@ -74,8 +77,8 @@ fn seen(modes: [&str; 9], owner: &str, file: &str) -> String {
     let stats: String = names.map(|(name, mode)| format!("{name} {mode} {owner}\n")).collect();
     format!(
         "{stats}/data {} {owner}\n\
-         ..data/a\n..data/d\n..data/pod\n/all:\n..1.4\n..data\na\nb\npod\n\n/down:\n..1.2\n..data\ncolor\ncpu\n\
-         geheim-1\ngeheim-2\ngeheim-1\ngeheim-1\ngeheim-2\njob-node1app=\"job\"\ntier=\"1\"red \"1\"250\
+         ..data/a\n..data/d\n..data/pod\n/all:\n..1.5\n..data\na\nb\nconf\npod\n\n/down:\n..1.2\n..data\ncolor\ncpu\n\
+         geheim-1\ngeheim-2\ngeheim-1\ngeheim-1\ngeheim-2\nconf\njob-node1app=\"job\"\ntier=\"1\"red \"1\"250\
          /data/f 644 {file}\n\
          touch: x: Read-only file system\nsh: can't create a: Read-only file system\n\
          rm: can't remove 'b': Read-only file system\nrm: can't remove '/all/..data': Read-only file system\n4\n",

@@ -25,9 +25,8 @@ mod registry_site;
 mod server;
 
 use std::fs;
-use std::path::Path;
 
-use harness::{Node, Options, wait_until};
+use harness::{Node, Options, is_written, wait_until};
 use registry::{RIGHT, Registry, WRONG, listener};
 use rustix::process::Signal;
 
@@ -215,18 +214,6 @@ fn a_pod_that_is_removed_ends_its_pull() {
 /// [`pod`] with `imagePullSecrets`.
 fn pod_with_secret(name: &str, image: &str, policy: &str) -> String {
     pod(name, image, policy, 1).replace("spec:\n", "spec:\n  imagePullSecrets: [{name: regcred}]\n")
-}
-
-/// Whether any file below `dir` holds one of these texts.
-fn is_written(dir: &Path, texts: &[&str]) -> bool {
-    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.symlink_metadata() {
-        Ok(metadata) if metadata.is_dir() => is_written(&path, texts),
-        Ok(metadata) if metadata.is_file() => {
-            let bytes = fs::read(&path).unwrap_or_default();
-            texts.iter().any(|text| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
-        }
-        _ => false,
-    })
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn a_threaded_glibc_program_runs() {
     fs::copy(std::env::current_exe().unwrap(), bench.layer().join("threads")).unwrap();
     let command = ["/threads", "--exact", "a_threaded_glibc_program_runs", "--nocapture"];
     bench.container().command = command.map(str::to_owned).into();
-    bench.container().env = vec![EnvVar { name: INSIDE.to_owned(), value: "1".to_owned() }];
+    bench.container().env = vec![EnvVar::text(INSIDE, "1")];
     let outcome = bench.run();
     assert!(outcome.output.contains("sum of four threads: 10\n"), "{}", outcome.output);
     assert_eq!(outcome.status, Some(0));

@@ -1,5 +1,9 @@
 //! Manifests of every kind through the public entry points.
 
+#[path = "manifests/config_maps.rs"]
+mod config_maps;
+#[path = "manifests/environment.rs"]
+mod environment;
 #[path = "manifests/files.rs"]
 mod files;
 #[path = "manifests/lifecycle.rs"]
@@ -114,7 +118,7 @@ fn everything_wrong_is_named_at_its_place() {
             "kind: Pod",
             "kind: Deployment",
             &[
-                "pod.yaml:2:7: error: kind Deployment of v1 cannot be placed here: only Pods can, and Secrets that they use",
+                "pod.yaml:2:7: error: kind Deployment of v1 cannot be placed here: only Pods can, and ConfigMaps and Secrets that they use",
             ],
         ),
     ];

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podkeep::manifest::secret::Hidden;
-use podkeep::manifest::{ObjectId, Pod, PodId, Secret, Uid};
+use podkeep::manifest::object::{Hidden, Object, ObjectId, ObjectKind};
+use podkeep::manifest::{Pod, PodId, Uid};
 use podkeep::pod::set::{Origin, Problem, Set, SetCommand, SetEvent, SourceId, StopReason};
 
 const FOLDER: SourceId = SourceId(0);
@@ -67,7 +67,7 @@ fn read(file: &str, texts: &[&str]) -> SetEvent {
 }
 
 fn holding(file: &str, pods: Vec<Arc<Pod>>) -> SetEvent {
-    SetEvent::FileRead { origin: origin(file), pods, secrets: Vec::new() }
+    SetEvent::FileRead { origin: origin(file), pods, objects: Vec::new() }
 }
 
 fn rehearsed(text: &str) -> SetEvent {
@@ -88,14 +88,15 @@ fn holds(file: &str, texts: &[&str]) -> SetEvent {
         let (name, content) = text.split_at(text.len() - 1);
         let content = Hidden::new(content.as_bytes().to_vec());
         let data = [("key".to_owned(), content)].into();
-        Arc::new(Secret { id: secret_id(name), type_: "Opaque".to_owned(), data, place: (1, 1) })
+        let (type_, binary) = ("Opaque".to_owned(), Vec::new());
+        Arc::new(Object { id: secret_id(name), type_, data, binary, place: (1, 1) })
     };
-    let secrets = texts.iter().map(secret).collect();
-    SetEvent::FileRead { origin: origin(file), pods: Vec::new(), secrets }
+    let objects = texts.iter().map(secret).collect();
+    SetEvent::FileRead { origin: origin(file), pods: Vec::new(), objects }
 }
 
 fn secret_id(name: &str) -> ObjectId {
-    ObjectId { namespace: "default".to_owned(), name: name.to_owned() }
+    ObjectId { kind: ObjectKind::Secret, namespace: "default".to_owned(), name: name.to_owned() }
 }
 
 fn gone(file: &str) -> SetEvent {
@@ -132,7 +133,7 @@ fn at_url(file: &str) -> Origin {
 }
 
 fn answered(file: &str, texts: &[&str]) -> SetEvent {
-    SetEvent::FileRead { origin: at_url(file), pods: pods(texts), secrets: Vec::new() }
+    SetEvent::FileRead { origin: at_url(file), pods: pods(texts), objects: Vec::new() }
 }
 
 /// What is started, stopped and reported, in words; what is saved is left out.
@@ -154,8 +155,8 @@ fn in_a_word(command: &SetCommand) -> Option<String> {
         SetCommand::Report(Problem::Duplicate { origin, kept, .. }) => {
             Some(format!("duplicate {} of {}", origin.file.display(), kept.file.display()))
         }
-        SetCommand::SecretChanged(id) => Some(format!("secret {}", id.name)),
-        SetCommand::Report(Problem::DuplicateSecret { origin, kept, .. }) => {
+        SetCommand::ObjectChanged(id) => Some(format!("secret {}", id.name)),
+        SetCommand::Report(Problem::DuplicateObject { origin, kept, .. }) => {
             Some(format!("duplicate secret {} of {}", origin.file.display(), kept.file.display()))
         }
         SetCommand::Report(Problem::OutOfPods { id, .. }) => Some(format!("waits {}", id.name)),
@@ -296,10 +297,10 @@ fn of_two_secrets_with_one_name_the_first_counts() {
             (broken("a"), &["broken a"]),
         ],
     );
-    assert_eq!(set.secrets().get(&secret_id("key")).unwrap().data["key"].bytes(), b"3");
+    assert_eq!(set.objects().get(&secret_id("key")).unwrap().data["key"].bytes(), b"3");
     let set = story(set, vec![(gone("a"), &["secret key", "secret other"])]);
-    assert_eq!(set.secrets().get(&secret_id("key")).unwrap().data["key"].bytes(), b"2");
-    assert_eq!(set.secrets().get(&secret_id("other")), None);
+    assert_eq!(set.objects().get(&secret_id("key")).unwrap().data["key"].bytes(), b"2");
+    assert_eq!(set.objects().get(&secret_id("other")), None);
 }
 
 #[test]

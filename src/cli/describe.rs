@@ -175,8 +175,11 @@ impl Text {
         {
             spec.get(key).iter().for_each(|written| self.line(4, label, probe(written)));
         }
-        let variable =
-            |variable: &Value| format!("{}:  {}", plain(&variable["name"]), plain(&variable["value"]));
+        let all_of = each(&spec["envFrom"], env_from);
+        if !all_of.is_empty() {
+            self.list(4, "Environment Variables from", &all_of);
+        }
+        let variable = |variable: &Value| format!("{}:  {}", plain(&variable["name"]), env_value(variable));
         self.list_or_none(4, "Environment", &each(&spec["env"], variable));
         let mount = |mount: &Value| {
             let how = if mount["readOnly"] == true { "ro" } else { "rw" };
@@ -241,6 +244,36 @@ fn each(list: &Value, shown: fn(&Value) -> String) -> Vec<String> {
 fn fields(object: &Value) -> Vec<String> {
     let fields = object.as_object().into_iter().flatten();
     fields.map(|(key, value)| format!("{key}:  {}", plain(value))).collect()
+}
+
+/// What a variable is, or where it comes from.
+fn env_value(variable: &Value) -> String {
+    let from = &variable["valueFrom"];
+    let optional = |source: &Value| format!("Optional: {}", source["optional"].as_bool().unwrap_or_default());
+    let (key, name) = (|source: &Value| plain(&source["key"]), |source: &Value| plain(&source["name"]));
+    if let Some(source) = from.get("configMapKeyRef") {
+        format!("<set to the key '{}' of config map '{}'>  {}", key(source), name(source), optional(source))
+    } else if let Some(source) = from.get("secretKeyRef") {
+        format!("<set to the key '{}' in secret '{}'>  {}", key(source), name(source), optional(source))
+    } else if let Some(source) = from.get("fieldRef") {
+        format!("(v1:{})", plain(&source["fieldPath"]))
+    } else if let Some(source) = from.get("resourceFieldRef") {
+        format!("({})", plain(&source["resource"]))
+    } else {
+        variable["value"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+fn env_from(source: &Value) -> String {
+    let is_map = source.get("configMapRef").is_some();
+    let (kind, object) = match is_map {
+        true => ("ConfigMap", &source["configMapRef"]),
+        false => ("Secret", &source["secretRef"]),
+    };
+    let prefix = source["prefix"].as_str().filter(|prefix| !prefix.is_empty());
+    let prefix = prefix.map_or_else(String::new, |prefix| format!(" with prefix '{prefix}'"));
+    let optional = object["optional"].as_bool().unwrap_or_default();
+    format!("{}  {kind}{prefix}  Optional: {optional}", plain(&object["name"]))
 }
 
 fn port(port: &Value) -> String {
@@ -382,6 +415,24 @@ Events:
         let record = serde_json::from_value(record).unwrap();
         let now = "2026-01-02T03:10:05Z".parse().unwrap();
         assert_eq!(description(&pod, "edge7", &[record], now).unwrap(), EXPECTED);
+    }
+
+    #[test]
+    fn each_source_of_a_variable_has_its_words() {
+        let words = |source: Value| env_value(&json!({ "name": "V", "valueFrom": source }));
+        assert_eq!(
+            words(json!({ "configMapKeyRef": { "name": "a", "key": "k" } })),
+            "<set to the key 'k' of config map 'a'>  Optional: false"
+        );
+        assert_eq!(
+            words(json!({ "secretKeyRef": { "name": "b", "key": "k", "optional": true } })),
+            "<set to the key 'k' in secret 'b'>  Optional: true"
+        );
+        assert_eq!(words(json!({ "fieldRef": { "fieldPath": "metadata.uid" } })), "(v1:metadata.uid)");
+        assert_eq!(words(json!({ "resourceFieldRef": { "resource": "limits.cpu" } })), "(limits.cpu)");
+        let all = json!({ "prefix": "P_", "secretRef": { "name": "b" } });
+        assert_eq!(env_from(&all), "b  Secret with prefix 'P_'  Optional: false");
+        assert_eq!(env_from(&json!({ "configMapRef": { "name": "a" } })), "a  ConfigMap  Optional: false");
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
 use super::args::{LintArgs, LintOutput};
-use crate::manifest::{Diagnostic, Severity};
+use crate::manifest::{self, Diagnostic, Manifest, Severity};
 use crate::node;
 use crate::order;
 use crate::source;
@@ -19,18 +20,30 @@ const NODE_NAME: &str = "node";
 pub fn lint(options: &LintArgs) -> Result<ExitCode> {
     let mut all = Vec::new();
     let mut out = io::stdout().lock();
-    for file in files(&options.paths)? {
-        let bytes = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-        let diagnostics = match node::decode(&file, &bytes, NODE_NAME) {
-            Ok(manifest) => manifest.warnings,
-            Err(diagnostics) => diagnostics,
-        };
-        if options.output == LintOutput::Text {
-            let text = String::from_utf8_lossy(&bytes);
-            let text = if holds_secret(&text) { "" } else { &*text };
-            diagnostics.iter().try_for_each(|diagnostic| print(diagnostic, text, &mut out))?;
+    let read = |file: PathBuf| {
+        Ok(Read { bytes: read(&file)?, file, manifest: Manifest::default(), found: Vec::new() })
+    };
+    let mut files = files(&options.paths)?.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+    for Read { file, bytes, manifest, found } in &mut files {
+        match node::decode(file, bytes, NODE_NAME) {
+            Ok(mut decoded) => {
+                *found = mem::take(&mut decoded.warnings);
+                *manifest = decoded;
+            }
+            Err(diagnostics) => *found = diagnostics,
         }
-        all.extend(diagnostics);
+    }
+    let objects: Vec<_> = files.iter().flat_map(|read| &read.manifest.objects).collect();
+    for Read { file, bytes, manifest, found } in &files {
+        let lacking = manifest::lacking(file, &manifest.references, &objects);
+        let text = String::from_utf8_lossy(bytes);
+        let text = if holds_secret(&text) { "" } else { &*text };
+        for diagnostic in found.iter().chain(&lacking) {
+            if options.output == LintOutput::Text {
+                print(diagnostic, text, &mut out)?;
+            }
+            all.push(diagnostic.clone());
+        }
     }
     if options.output == LintOutput::Json {
         serde_json::to_writer_pretty(&mut out, &all)?;
@@ -38,6 +51,18 @@ pub fn lint(options: &LintArgs) -> Result<ExitCode> {
     }
     let wrong = all.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
     Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// A file, and what it holds or what is said of it.
+struct Read {
+    file: PathBuf,
+    bytes: Vec<u8>,
+    manifest: Manifest,
+    found: Vec<Diagnostic>,
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("read {}", file.display()))
 }
 
 /// Files as they are named, and of folders what the node would read.

@@ -7,6 +7,7 @@
 
 mod beside;
 mod devices;
+pub mod environment;
 mod expand;
 mod hooks;
 mod lsm;
@@ -21,6 +22,7 @@ pub mod user;
 
 pub use beside::Beside;
 pub use devices::{DeviceError, limit_devices};
+pub use environment::{Environment, environment, expanded_command};
 pub use hooks::{HookError, HookProblem, run_hooks};
 pub use lsm::{Lsm, is_apparmor_profile_loaded};
 pub use namespaces::{JoinError, Mappings, NamespaceError, Namespaces, PodNamespaces, user_namespace};
@@ -30,5 +32,5 @@ pub use plan::{
 };
 pub use recipe::{Bind, IdRange, ImageConfig, Recipe};
 pub use spawn::{News, Parent, Progress, Report, SpawnError, Spawned, StartError, spawn, spawn_by};
-pub use spec::{Error, expanded_command, permitted_capabilities, spec};
+pub use spec::{Error, permitted_capabilities, spec};
 pub use user::ResolvedUser;

@@ -4,15 +4,18 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxResources;
 
+use super::environment::Environment;
 use super::lsm::Lsm;
 use super::user::ResolvedUser;
 use crate::manifest::{Container, Pod};
 
 /// What [`spec()`](super::spec()) turns into an OCI `Spec`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Recipe<'a> {
     pub pod: &'a Pod,
     pub container: &'a Container,
+    /// The container's variables, without those of its image.
+    pub environment: &'a Environment,
     pub image: &'a ImageConfig,
     pub user: &'a ResolvedUser,
     /// The host name that the container sees: the Pod's, or the host's where the Pod is on the host's network.

@@ -17,7 +17,6 @@ use crate::order;
 pub(super) use capabilities::mask as capability_mask;
 pub use capabilities::permitted as permitted_capabilities;
 pub(super) use process::DEFAULT_PATH;
-pub use process::expanded_command;
 
 /// Why a container cannot be described.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@ use std::hash::Hash;
 use k8s_openapi::api::core::v1 as api;
 use serde_json::Value;
 
+use super::check_env::OfPod;
 use super::findings::Findings;
 use super::names::{self, Verdict};
 use super::pod::{Pod, PodId};
@@ -98,12 +99,14 @@ pub(super) fn pod(
     let max_restart_period = check_annotations::max_restart_period(&annotations, &mut checker);
     let recreate = check_annotations::recreate(&annotations, &mut checker);
     let after = check_annotations::after(&annotations, &id, node_name, &mut checker);
+    let restart_on_change = check_annotations::restart_on_change(&annotations, &mut checker);
     check_annotations::known(&annotations, &mut checker);
     let host_network = spec.host_network.unwrap_or_default();
     let hostname = hostname(spec, &id, &mut checker);
     let image_pull_secrets = image_pull_secrets(spec, &mut checker);
     let volumes = check_volume::volumes(spec, &mut checker);
-    let containers = check_container::containers(spec, &annotations, termination_grace, &mut checker);
+    let of_pod = OfPod { id: &id, labels: &labels, annotations: &annotations, node_name, spec };
+    let containers = check_container::containers(&of_pod, termination_grace, &mut checker);
     let resources = check_resources::of_pod(spec, &containers, &mut checker);
     let security = check_security::of_pod(spec, &mut checker);
     let priority_class_name = check_restart::priority_class_name(spec, &mut checker);
@@ -127,6 +130,7 @@ pub(super) fn pod(
         active_deadline,
         max_restart_period,
         recreate,
+        restart_on_change,
         after,
         host_network,
         host_pid: spec.host_pid.unwrap_or_default(),

@@ -12,8 +12,9 @@ const PREFIX: &str = "podkeep.io/";
 const MAX_RESTART_PERIOD: &str = "podkeep.io/max-container-restart-period";
 const UPDATE: &str = "podkeep.io/update";
 const AFTER: &str = "podkeep.io/after";
+const RESTART_ON_CHANGE: &str = "podkeep.io/restart-on-change";
 /// All of them, without the prefix.
-const NAMES: [&str; 3] = ["max-container-restart-period", "update", "after"];
+const NAMES: [&str; 4] = ["max-container-restart-period", "update", "after", "restart-on-change"];
 
 fn path(key: &str) -> Path {
     Path::of("metadata.annotations").key(key)
@@ -51,6 +52,15 @@ pub(super) fn recreate(annotations: &Pairs, checker: &mut Checker<'_>) -> bool {
         checker.invalid(&path(UPDATE), text, reason);
     }
     true
+}
+
+/// Whether its containers shall start again when a ConfigMap or Secret changes that the Pod uses.
+pub(super) fn restart_on_change(annotations: &Pairs, checker: &mut Checker<'_>) -> bool {
+    let Some(text) = annotations.get(RESTART_ON_CHANGE) else { return false };
+    if text != "true" && text != "false" {
+        checker.invalid(&path(RESTART_ON_CHANGE), text, "must be \"true\" or \"false\"");
+    }
+    text == "true"
 }
 
 /// Pods as their manifests name them, of the Pod's own namespace or as `namespace/name`.

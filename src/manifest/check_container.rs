@@ -1,22 +1,21 @@
-//! Containers: names, images, ports, environment; resources, security settings and mounts have files of their own.
+//! Containers: names, images, ports; variables, resources, security settings and mounts have files of their own.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as api;
 
-use super::check::{Checker, Pairs};
-use super::pod::{Container, EnvVar, Port, Protocol, PullPolicy, Role, TerminationMessage};
+use super::check::Checker;
+use super::check_env::OfPod;
+use super::pod::{Container, Port, Protocol, PullPolicy, Role, TerminationMessage};
 use super::tree::Path;
-use super::{check_lifecycle, check_resources, check_restart, check_security, check_volume, defaults, names};
+use super::{
+    check_env, check_lifecycle, check_resources, check_restart, check_security, check_volume, defaults, names,
+};
 
 /// All containers in the order of their turns: those of `spec.initContainers` first. `grace` is the Pod's.
-pub(super) fn containers(
-    spec: &api::PodSpec,
-    annotations: &Pairs,
-    grace: Duration,
-    checker: &mut Checker<'_>,
-) -> Vec<Container> {
+pub(super) fn containers(of_pod: &OfPod<'_>, grace: Duration, checker: &mut Checker<'_>) -> Vec<Container> {
+    let spec = of_pod.spec;
     let list = Path::of("spec.containers");
     if spec.containers.is_empty() {
         checker.required(&list);
@@ -38,11 +37,11 @@ pub(super) fn containers(
         if role == Role::Init {
             // They run one by one, and before all others.
             let mut own_host_ports = HashSet::new();
-            let place = Place { role, annotations, grace, path: &path, host_ports: &mut own_host_ports };
-            containers.push(container(written, spec, place, checker));
+            let place = Place { role, of_pod, grace, path: &path, host_ports: &mut own_host_ports };
+            containers.push(container(written, place, checker));
         } else {
-            let place = Place { role, annotations, grace, path: &path, host_ports: &mut host_ports };
-            containers.push(container(written, spec, place, checker));
+            let place = Place { role, of_pod, grace, path: &path, host_ports: &mut host_ports };
+            containers.push(container(written, place, checker));
         }
     }
     containers
@@ -53,19 +52,15 @@ type HostPorts = HashSet<(u16, &'static str)>;
 /// What a container is checked against beside its Pod's spec.
 struct Place<'a> {
     role: Role,
-    annotations: &'a Pairs,
+    of_pod: &'a OfPod<'a>,
     grace: Duration,
     path: &'a Path,
     host_ports: &'a mut HostPorts,
 }
 
-fn container(
-    written: &api::Container,
-    spec: &api::PodSpec,
-    place: Place<'_>,
-    checker: &mut Checker<'_>,
-) -> Container {
-    let Place { role, annotations, grace, path, host_ports } = place;
+fn container(written: &api::Container, place: Place<'_>, checker: &mut Checker<'_>) -> Container {
+    let Place { role, of_pod, grace, path, host_ports } = place;
+    let spec = of_pod.spec;
     let image = image(written.image.as_deref(), &path.key("image"), checker);
     let policy_path = path.key("imagePullPolicy");
     let ports = ports(written, spec.host_network.unwrap_or_default(), path, host_ports, checker);
@@ -80,11 +75,12 @@ fn container(
         image,
         command: written.command.clone().unwrap_or_default(),
         args: written.args.clone().unwrap_or_default(),
-        env: env(written, path, checker),
+        env_from: check_env::env_from(written, path, checker),
+        env: check_env::env(written, of_pod, path, checker),
         working_dir: written.working_dir.clone().filter(|dir| !dir.is_empty()),
         ports,
         resources: check_resources::of_container(written, spec, path, checker),
-        security: check_security::of_container(written, spec, annotations, path, checker),
+        security: check_security::of_container(written, spec, of_pod.annotations, path, checker),
         mounts: check_volume::mounts(written, spec, path, checker),
         termination_message: termination_message(written, path, checker),
     }
@@ -131,21 +127,6 @@ pub(super) fn pull_policy(
     ];
     let default = defaults::pull_policy(image);
     checker.word(path, written, &words, default)
-}
-
-fn env(written: &api::Container, path: &Path, checker: &mut Checker<'_>) -> Vec<EnvVar> {
-    let list = path.key("env");
-    let mut env = Vec::new();
-    for (index, var) in written.env.iter().flatten().enumerate() {
-        checker.name(&list.index(index).key("name"), &var.name, names::env_name);
-        let value = var.value.clone().unwrap_or_default();
-        // Neither a name nor a value with a NUL can be handed to a process.
-        if value.contains('\0') {
-            checker.invalid(&list.index(index).key("value"), &value, "must not contain NUL");
-        }
-        env.push(EnvVar { name: var.name.clone(), value });
-    }
-    env
 }
 
 fn ports(

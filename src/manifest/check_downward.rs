@@ -1,23 +1,15 @@
 //! What a Pod may be told of itself: `fieldRef` and `resourceFieldRef`.
 
 use k8s_openapi::api::core::v1 as api;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
 use super::check::Checker;
-use super::names;
-use super::pod::{AmountRef, DownwardValue, ResourceName};
-use super::quantity::Quantity;
+use super::pod::DownwardValue;
 use super::tree::Path;
+use super::{check_env, names};
 
 /// In files (`VAL:validVolumeDownwardAPIFieldPathExpressions`); labels and annotations one by one too.
 const FIELDS: [&str; 5] =
     ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
-
-/// Thousandths of a core (`VAL:validContainerResourceDivisorForCPU`).
-const CPU_DIVISORS: [&str; 2] = ["1m", "1"];
-/// Bytes.
-const MEMORY_DIVISORS: [&str; 13] =
-    ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
 
 /// `None` if that is wrong, which was said then.
 pub(super) fn value(
@@ -72,7 +64,7 @@ fn field(
                 DownwardValue::Annotation(key.to_owned())
             }
             _ => {
-                unsupported(field, &FIELDS, &path, checker);
+                check_env::unknown(field, &FIELDS, &path, checker);
                 return None;
             }
         },
@@ -84,6 +76,7 @@ fn key_of<'a>(field: &str, written: &'a str) -> Option<&'a str> {
     written.strip_prefix(field)?.strip_prefix("['")?.strip_suffix("']")
 }
 
+/// As in a variable, but that the container must be named.
 fn amount(
     written: &api::ResourceFieldSelector,
     spec: &api::PodSpec,
@@ -91,75 +84,8 @@ fn amount(
     checker: &mut Checker<'_>,
 ) -> Option<DownwardValue> {
     let container = written.container_name.as_deref().unwrap_or_default();
-    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     if container.is_empty() {
         checker.required(&path.key("containerName"));
-    } else if !containers.into_iter().any(|one| one.name == container) {
-        checker.error(&path.key("containerName"), format!("Not found: {container:?}"));
     }
-    let (resource, is_limit) = resource(&written.resource, &path.key("resource"), checker)?;
-    let divisor = divisor(written.divisor.as_ref(), &resource, &path.key("divisor"), checker)?;
-    Some(DownwardValue::Amount(AmountRef { container: container.to_owned(), is_limit, resource, divisor }))
-}
-
-fn resource(written: &str, path: &Path, checker: &mut Checker<'_>) -> Option<(ResourceName, bool)> {
-    const KNOWN: [&str; 4] = ["limits.cpu", "limits.memory", "requests.cpu", "requests.memory"];
-    let is_limit = written.starts_with("limits.");
-    let name = written.strip_prefix("limits.").or_else(|| written.strip_prefix("requests."));
-    let of = match name {
-        Some("cpu") => ResourceName::Cpu,
-        Some("memory") => ResourceName::Memory,
-        Some("ephemeral-storage") => {
-            let message = format!("not supported yet: {path}: {written}");
-            checker.findings.error(checker.root.place_of(path), Some(path), message);
-            return None;
-        }
-        Some(pages) if pages.starts_with("hugepages-") => match super::check_resources::page_size_of(pages) {
-            Some(size) => ResourceName::HugePages(size),
-            None => {
-                checker.invalid(path, written, "must name a size of pages, such as hugepages-2Mi");
-                return None;
-            }
-        },
-        _ if written.is_empty() => {
-            checker.required(path);
-            return None;
-        }
-        _ => {
-            unsupported(written, &KNOWN, path, checker);
-            return None;
-        }
-    };
-    Some((of, is_limit))
-}
-
-/// In the units of [`AmountRef::divisor`]; 1 where none, or zero, is written.
-fn divisor(
-    written: Option<&ApiQuantity>,
-    of: &ResourceName,
-    path: &Path,
-    checker: &mut Checker<'_>,
-) -> Option<u64> {
-    let written = written.map_or("", |quantity| quantity.0.as_str());
-    let known: &[&'static str] = if *of == ResourceName::Cpu { &CPU_DIVISORS } else { &MEMORY_DIVISORS };
-    let parsed = Quantity::parse(if matches!(written, "" | "0") { "1" } else { written });
-    let meant = |known: &&&'static str| parsed.is_ok() && Quantity::parse(known) == parsed;
-    match (parsed, known.iter().find(meant)) {
-        (Ok(quantity), Some(_)) if *of == ResourceName::Cpu => Some(quantity.milli()),
-        (Ok(quantity), Some(_)) => Some(quantity.units()),
-        _ => {
-            unsupported(written, known, path, checker);
-            None
-        }
-    }
-}
-
-fn unsupported(written: &str, known: &[&'static str], path: &Path, checker: &mut Checker<'_>) {
-    let meant = names::nearest(written, known);
-    let meant = meant.map(|name| format!("did you mean {name:?}? ")).unwrap_or_default();
-    let known: Vec<String> = known.iter().map(|name| format!("{name:?}")).collect();
-    checker.error(
-        path,
-        format!("Unsupported value: {written:?}: {meant}supported values: {}", known.join(", ")),
-    );
+    check_env::amount(written, container, spec, path, checker).map(DownwardValue::Amount)
 }

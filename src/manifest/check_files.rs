@@ -8,7 +8,8 @@ use super::check::Checker;
 use super::check_downward;
 use super::defaults::FILE_MODE;
 use super::names;
-use super::pod::{DownwardFile, FileSource, KeyToPath, ObjectKind, ObjectRef, ObjectSource, VolumeKind};
+use super::object::ObjectKind;
+use super::pod::{DownwardFile, FileSource, KeyToPath, ObjectRef, ObjectSource, VolumeKind};
 use super::tree::Path;
 
 pub(super) fn config_map_volume(

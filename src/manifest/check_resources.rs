@@ -134,6 +134,17 @@ fn amounts(written: Option<&Quantities>, path: &Path, checker: &mut Checker<'_>)
     amounts
 }
 
+/// The size of the pages that a resource is called after, if it is.
+pub(super) fn page_size_of(resource: &str) -> Option<String> {
+    bytes_of_page(resource.strip_prefix(HUGEPAGES)?).map(page_size)
+}
+
+fn bytes_of_page(size: &str) -> Option<u64> {
+    let page =
+        Quantity::parse(size).ok().filter(|page| page.milli() > 0 && page.milli().is_multiple_of(1000));
+    page.map(Quantity::units)
+}
+
 /// One size may be written in several ways (`2Mi`, `2048Ki`): it is known by the shortest.
 fn pages(size: &str, amount: Quantity, path: &Path, amounts: &mut Amounts, checker: &mut Checker<'_>) {
     let Some(page) = bytes_of_page(size) else {
@@ -146,17 +157,6 @@ fn pages(size: &str, amount: Quantity, path: &Path, amounts: &mut Amounts, check
     if amounts.hugepages.insert(page_size(page), amount.units()).is_some() {
         checker.error(path, format!("Duplicate value: {size:?}"));
     }
-}
-
-/// Bytes.
-fn bytes_of_page(size: &str) -> Option<u64> {
-    let page = Quantity::parse(size).ok()?;
-    (page.milli() > 0 && page.milli().is_multiple_of(1000)).then(|| page.units())
-}
-
-/// Of the resource `hugepages-SIZE`: the size as [`Amounts`] has it.
-pub(super) fn page_size_of(resource: &str) -> Option<String> {
-    resource.strip_prefix(HUGEPAGES).and_then(bytes_of_page).map(page_size)
 }
 
 fn page_size(bytes: u64) -> String {

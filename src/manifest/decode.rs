@@ -1,13 +1,15 @@
-//! Documents → Pods and Secrets: what kind each is, what a server added to it, its types, its rules.
+//! Documents → Pods, ConfigMaps and Secrets: what kind each is, what a server added to it, its types, its rules.
 
 use std::path::Path as FilePath;
 
 use k8s_openapi::api::core::v1 as api;
 
 use super::findings::Findings;
+use super::object::ObjectKind;
 use super::tree::{Data, Node, Path};
 use super::{
-    Diagnostic, MAX_BYTES, Manifest, Pod, check, check_secret, served, text, typed, uid, unsupported,
+    Diagnostic, MAX_BYTES, Manifest, Pod, check, check_object, references, served, text, typed, uid,
+    unsupported,
 };
 
 /// How deep a `List` may hold another.
@@ -61,8 +63,9 @@ fn read_object(node: Node, node_name: &str, manifest: &mut Manifest, findings: &
     }
     match (required_text(&node, "apiVersion", findings), required_text(&node, "kind", findings)) {
         (Some("v1"), Some("Pod")) => read_pod(node, node_name, manifest, findings),
-        (Some("v1"), Some("Secret")) => read_secret(node, manifest, findings),
-        (Some("v1"), Some("List" | "PodList" | "SecretList")) => {
+        (Some("v1"), Some("ConfigMap")) => read_data(ObjectKind::ConfigMap, node, manifest, findings),
+        (Some("v1"), Some("Secret")) => read_data(ObjectKind::Secret, node, manifest, findings),
+        (Some("v1"), Some("List" | "PodList" | "ConfigMapList" | "SecretList")) => {
             read_list(node, node_name, manifest, findings, lists)
         }
         (Some(version), Some(kind)) => refuse_kind(&node, version, kind, findings),
@@ -90,15 +93,14 @@ fn required_text<'a>(node: &'a Node, key: &str, findings: &mut Findings) -> Opti
 fn refuse_kind(node: &Node, version: &str, kind: &str, findings: &mut Findings) {
     let path = Path::of("kind");
     let message = match (version, kind) {
-        (_, "Pod" | "Secret" | "List") => {
+        (_, "Pod" | "ConfigMap" | "Secret" | "List") => {
             let path = Path::of("apiVersion");
             let message = format!("apiVersion: a {kind} has the version \"v1\", not {version:?}");
             findings.error(node.place_of(&path), Some(&path), message);
             return;
         }
-        ("v1", "ConfigMap") => format!("not supported yet: kind {kind}"),
         _ => format!(
-            "kind {kind} of {version} cannot be placed here: only Pods can, and Secrets that they use"
+            "kind {kind} of {version} cannot be placed here: only Pods can, and ConfigMaps and Secrets that they use"
         ),
     };
     findings.error(node.place_of(&path), Some(&path), message);
@@ -142,17 +144,18 @@ fn read_pod(mut node: Node, node_name: &str, manifest: &mut Manifest, findings: 
             format!("a second Pod {} in this file", pod.id),
         );
     } else {
+        manifest.references.extend(references::of(&pod, &node));
         manifest.pods.push(pod);
     }
 }
 
-fn read_secret(node: Node, manifest: &mut Manifest, findings: &mut Findings) {
+fn read_data(kind: ObjectKind, node: Node, manifest: &mut Manifest, findings: &mut Findings) {
     let path = Path::of("metadata.name");
     let place = node.place_of(&path);
-    let Some(secret) = check_secret::secret(node, findings) else { return };
-    if manifest.secrets.iter().any(|other| other.id == secret.id) {
-        findings.error(place, Some(&path), format!("a second Secret {} in this file", secret.id));
+    let Some(object) = check_object::object(kind, node, findings) else { return };
+    if manifest.objects.iter().any(|other| other.id == object.id) {
+        findings.error(place, Some(&path), format!("a second {} in this file", object.id));
     } else {
-        manifest.secrets.push(secret);
+        manifest.objects.push(object);
     }
 }

@@ -1,4 +1,4 @@
-//! Text of a manifest → checked Pods and the Secrets they use, or every place where it is wrong.
+//! Text of a manifest → checked Pods and the ConfigMaps and Secrets they use, or every place where it is wrong.
 //!
 //! Nothing here does I/O: bytes in, [`Manifest`] or [`Diagnostic`]s out.
 #![forbid(unsafe_code)]
@@ -7,12 +7,13 @@ mod check;
 mod check_annotations;
 mod check_container;
 mod check_downward;
+mod check_env;
 mod check_files;
 mod check_lifecycle;
+mod check_object;
 mod check_profiles;
 mod check_resources;
 mod check_restart;
-mod check_secret;
 mod check_security;
 mod check_volume;
 mod decode;
@@ -20,10 +21,11 @@ mod defaults;
 pub(crate) mod duration;
 pub(crate) mod findings;
 mod names;
+pub mod object;
 pub mod pod;
 pub(crate) mod quantity;
+mod references;
 mod scalar;
-pub mod secret;
 mod served;
 mod source_text;
 pub(crate) mod sysctl;
@@ -38,8 +40,9 @@ use std::path::PathBuf;
 
 pub use decode::{decode, from_source};
 pub(crate) use names::{file_path, nearest};
+pub use object::{Object, ObjectId, ObjectKind};
 pub use pod::{Container, Pod, PodId, Uid};
-pub use secret::{ObjectId, Secret};
+pub use references::{Reference, lacking};
 pub use sysctl::forbidden_sysctls;
 
 /// The largest manifest that is read, as with the kubelet.
@@ -50,8 +53,10 @@ pub const MAX_BYTES: usize = 10 * 1024 * 1024;
 pub struct Manifest {
     /// In the order of the documents; no name twice.
     pub pods: Vec<Pod>,
-    /// In the order of the documents; no name twice.
-    pub secrets: Vec<Secret>,
+    /// ConfigMaps and Secrets, in the order of the documents; no name of a kind twice.
+    pub objects: Vec<Object>,
+    /// The keys of such that the Pods' variables name, wherever those stand.
+    pub references: Vec<Reference>,
     /// How many documents there are: none where there is nothing but comments.
     pub documents: usize,
     /// What is accepted but worth saying (a dropped token volume, for instance).

@@ -55,7 +55,7 @@ pub(crate) fn label_value(value: &str) -> Verdict {
     if value.is_empty() || is_word(value) { Ok(()) } else { Err(LABEL_VALUE.to_owned()) }
 }
 
-/// A key of a Secret's data: a file's name, but none that begins with two dots (`IsConfigMapKey`).
+/// A key of an object's data: a file's name, but none that begins with two dots (`IsConfigMapKey`).
 pub(crate) fn data_key(key: &str) -> Verdict {
     at_most(253, key)?;
     let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
@@ -127,7 +127,7 @@ pub(crate) fn shorten_hostname(name: &str) -> &str {
 }
 
 /// The known name that `written` most probably means: another spelling, or few letters away.
-pub(crate) fn nearest(written: &str, known: &[&'static str]) -> Option<&'static str> {
+pub(crate) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
     // The distance costs the product of both lengths, and a key may be megabytes long.
     if written.len() > 100 {
         return None;

@@ -3,6 +3,7 @@
 //! What podkeep does not honour yet never gets this far: `manifest` refuses it by name.
 
 mod downward;
+mod environment;
 mod files;
 mod lifecycle;
 mod resources;
@@ -13,8 +14,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-pub use downward::{Allocatable, AmountRef, DownwardValue, ResourceName};
-pub use files::{DownwardFile, FileSource, KeyToPath, ObjectKind, ObjectRef, ObjectSource};
+pub use downward::DownwardValue;
+pub use environment::{
+    Address, Allocatable, AmountRef, EnvFrom, EnvValue, EnvVar, KeyRef, ObjectRef, ResourceName,
+};
+pub use files::{DownwardFile, FileSource, KeyToPath, ObjectSource};
 pub use lifecycle::{HookAction, HttpGet, Lifecycle, Probe, ProbeAction, Probes};
 pub use resources::{Amounts, QosClass, Resources, at_once};
 pub use restart::{Restart, RestartAction, RestartPolicy, RestartRule, Role};
@@ -43,6 +47,8 @@ pub struct Pod {
     pub max_restart_period: Option<Duration>,
     /// An edit replaces it the kubelet's way: the old version is stopped, whether or not this one can be prepared.
     pub recreate: bool,
+    /// Its containers start again when a ConfigMap or Secret that it uses has changed.
+    pub restart_on_change: bool,
     /// It starts when these are Ready, and ends before they do.
     pub after: Vec<PodId>,
     pub host_network: bool,
@@ -93,6 +99,7 @@ impl Pod {
             active_deadline: None,
             max_restart_period: None,
             recreate: false,
+            restart_on_change: false,
             after: Vec::new(),
             host_network: false,
             host_pid: false,
@@ -139,6 +146,7 @@ impl Container {
             pull_policy: PullPolicy::IfNotPresent,
             command: Vec::new(),
             args: Vec::new(),
+            env_from: Vec::new(),
             env: Vec::new(),
             working_dir: None,
             ports: Vec::new(),
@@ -211,7 +219,9 @@ pub struct Container {
     pub command: Vec<String>,
     /// `args`: replaces the image's cmd when not empty. `$(VAR)` is not expanded yet.
     pub args: Vec<String>,
-    /// In the manifest's order; `$(VAR)` is not expanded yet.
+    /// In the manifest's order; a variable of `env` counts more.
+    pub env_from: Vec<EnvFrom>,
+    /// In the manifest's order, of which the later counts.
     pub env: Vec<EnvVar>,
     pub working_dir: Option<String>,
     pub ports: Vec<Port>,
@@ -239,12 +249,6 @@ impl Default for TerminationMessage {
     fn default() -> TerminationMessage {
         TerminationMessage { path: TerminationMessage::PATH.to_owned(), or_logs: false }
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnvVar {
-    pub name: String,
-    pub value: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

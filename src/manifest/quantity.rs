@@ -37,6 +37,10 @@ impl Quantity {
         if negative && milli != 0 { Err(QuantityError::Negative) } else { Ok(Quantity { milli }) }
     }
 
+    pub fn whole(units: u64) -> Quantity {
+        Quantity { milli: u128::from(units) * 1000 }
+    }
+
     pub fn milli(self) -> u64 {
         u64::try_from(self.milli).unwrap_or(u64::MAX)
     }

@@ -109,6 +109,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         settings,
         reign,
         requests,
+        node_key: None,
         recorder,
         fresh_events,
         work: Tasks::new(PREPARE_THREADS).context("make the tasks")?,

@@ -150,6 +150,7 @@ impl Worker {
         }
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let Some(c) = run.containers.get_mut(container) else { return Ok(()) };
+        c.environment = None;
         if let Some(process) = c.process.take() {
             // Since it was reaped, its PID may have become that of another container.
             if self.processes.get(&process.run.pid) == Some(&(number, container)) {

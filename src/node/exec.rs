@@ -22,6 +22,7 @@ use super::start::{self, Ingredients};
 use super::state::SavedRun;
 use super::tasks::Tasks;
 use super::worker::{Done, Worker};
+use crate::container::environment::Purpose;
 use crate::container::{
     self, Beside, ExecSetting, Parent, Progress, SpawnError, StartError, Stdio, Target, seccomp::Program,
 };
@@ -263,7 +264,7 @@ impl Worker {
         command: Vec<String>,
         streams: ExecStreams,
     ) -> Result<Ready> {
-        let ingredients = self.ingredients_of_run(number, container)?;
+        let ingredients = self.ingredients_of_run(number, container, Purpose::Beside)?;
         let run = self.pods.get(&number).context("the Pod is gone")?;
         let c = &run.containers[container];
         let group = c.group.as_ref().context("the container has no cgroup")?;
@@ -285,7 +286,13 @@ impl Worker {
         Ok(Ready { target, process, stdio: stdio(streams), beside, keyring })
     }
 
-    pub fn ingredients_of_run(&mut self, number: PodNumber, container: Index) -> Result<Ingredients> {
+    /// Those of the run that is on, or comes next; with the values that its variables had at its start, as far as they are known.
+    pub fn ingredients_of_run(
+        &mut self,
+        number: PodNumber,
+        container: Index,
+        purpose: Purpose,
+    ) -> Result<Ingredients> {
         let run = self.pods.get(&number).context("the Pod is gone")?;
         let pod = Arc::clone(run.pod());
         let spec = &pod.containers[container];
@@ -298,7 +305,12 @@ impl Worker {
             }
         };
         let user = self.images.user(&image, spec)?;
-        Ok(Ingredients { pod, image, user })
+        let started_with = run.containers[container].environment.as_ref();
+        let environment = match started_with.filter(|_| purpose != Purpose::Show) {
+            Some(environment) => Arc::clone(environment),
+            None => Arc::new(self.environment(&pod, spec, purpose)?),
+        };
+        Ok(Ingredients { pod, image, user, environment })
     }
 
     /// The command runs, or could not be started.

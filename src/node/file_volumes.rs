@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::fd::AsFd;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
@@ -14,7 +14,7 @@ use super::user_ids;
 use super::worker::Worker;
 use crate::container::IdRange;
 use crate::events::{Kind, Note};
-use crate::manifest::pod::{Allocatable, FileSource, ObjectKind, Volume, VolumeKind};
+use crate::manifest::pod::{ObjectRef, Volume, VolumeKind};
 use crate::manifest::{ObjectId, Pod, Uid};
 use crate::pod::Event;
 use crate::sys::remove_tree::remove_tree;
@@ -26,17 +26,15 @@ impl Worker {
     /// # Errors
     /// What they lack, in a sentence.
     fn files_of<'a>(&'a self, pod: &'a Pod) -> Result<Vec<(&'a Volume, Files<'a>)>, String> {
-        let objects = |kind, name: &str| {
-            let id = ObjectId { namespace: pod.id.namespace.clone(), name: name.to_owned() };
-            match kind {
-                ObjectKind::Secret => self.set.secrets().get(&id).map(|secret| &secret.data),
-                ObjectKind::ConfigMap => None,
-            }
+        let objects = |named: &ObjectRef| {
+            let object = self.set.objects().get(&named.id_in(&pod.id.namespace))?;
+            Some(&object.data)
         };
+        let node = || self.allocatable();
         let mut all = Vec::new();
         for volume in &pod.volumes {
             if let VolumeKind::Files { sources, default_mode } = &volume.kind {
-                let files = volume::contents(pod, sources, *default_mode, &objects, allocatable());
+                let files = volume::contents(pod, sources, *default_mode, &objects, &node);
                 all.push((volume, files.map_err(|why| format!("volume {}: {why}", volume.name))?));
             }
         }
@@ -74,10 +72,11 @@ impl Worker {
     }
 
     /// Lets the Pods have it that use this object: those that wait for it, and those that show it already.
-    pub fn tell_volumes_of(&mut self, kind: ObjectKind, id: &ObjectId) {
+    pub fn tell_volumes_of(&mut self, id: &ObjectId) {
         for (number, run) in &self.pods {
             let pod = run.pod();
-            if pod.id.namespace != id.namespace || !uses(pod, kind, &id.name) {
+            let mut objects = pod.volumes.iter().flat_map(Volume::objects);
+            if !objects.any(|object| object.id_in(&pod.id.namespace) == *id) {
                 continue;
             }
             if run.machine.waits_to_be_prepared() {
@@ -119,17 +118,6 @@ pub fn owner(pod: &Pod, ids: Option<IdRange>) -> Owner {
     Owner { user: first, fs_group: fs_group.map(|group| first + group) }
 }
 
-fn uses(pod: &Pod, kind: ObjectKind, name: &str) -> bool {
-    let is_it = |source: &FileSource| match source {
-        FileSource::Object(source) => source.object.kind == kind && source.object.name == name,
-        FileSource::Downward(_) => false,
-    };
-    pod.volumes.iter().any(|volume| match &volume.kind {
-        VolumeKind::Files { sources, .. } => sources.iter().any(is_it),
-        _ => false,
-    })
-}
-
 /// Removes the files of a Pod. No error if there are none.
 pub fn remove_files(folders: &Folders, uid: &Uid) -> Result<()> {
     let place = match fs::File::open(folders.files()) {
@@ -138,34 +126,4 @@ pub fn remove_files(folders: &Folders, uid: &Uid) -> Result<()> {
     };
     let name = uid.as_str().as_ref();
     remove_tree(place.as_fd(), name).with_context(|| format!("remove {}", folders.files_of(uid).display()))
-}
-
-/// All of the machine: podkeep sets nothing aside.
-fn allocatable() -> Allocatable {
-    static ALL: LazyLock<Allocatable> = LazyLock::new(|| {
-        let host = rustix::system::sysinfo();
-        let memory = host.totalram.saturating_mul(host.mem_unit.into());
-        let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-        Allocatable { cpu_milli: 1000 * cpus(online.trim()), memory }
-    });
-    *ALL
-}
-
-/// How many a list as `0-3,8` names; one at least.
-fn cpus(list: &str) -> u64 {
-    let count = |range: &str| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        Some(last.parse::<u64>().ok()?.checked_sub(first.parse().ok()?)? + 1)
-    };
-    list.split(',').filter_map(count).sum::<u64>().max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpus_are_counted_in_ranges() {
-        assert_eq!(["0", "0-3", "0-1,4,6-7", "", "x"].map(cpus), [1, 4, 5, 1, 1]);
-    }
 }

@@ -74,6 +74,11 @@ impl Folders {
         self.pods().join(uid.as_str())
     }
 
+    /// The node's own key, made when it is first needed.
+    pub fn node_key(&self) -> PathBuf {
+        self.root.join("node.key")
+    }
+
     /// The profiles of `seccompProfile: Localhost`, which an administrator puts there.
     pub fn seccomp(&self) -> PathBuf {
         self.root.join("seccomp")

@@ -14,6 +14,7 @@ use super::pod_run::{PodNumber, PodRun};
 use super::prepare;
 use super::start::{self, Ingredients};
 use super::worker::Worker;
+use crate::container::environment::Purpose;
 use crate::container::{self, Namespaces, Root, Setting, Stdio};
 use crate::manifest::PodId;
 use crate::pod::event::Index;
@@ -55,7 +56,7 @@ impl Worker {
     }
 
     fn made_from(&mut self, number: PodNumber, container: Index, what: Inspected) -> Result<Vec<u8>> {
-        let ingredients = self.ingredients_of_run(number, container)?;
+        let ingredients = self.ingredients_of_run(number, container, Purpose::Show)?;
         let run = self.pods.get(&number).context("the Pod is gone")?;
         let spec = self.whole_spec(run, container, &ingredients)?;
         Ok(match what {

@@ -131,7 +131,7 @@ impl Worker {
             Problem::NotReplaced { id, .. } => ("FailedUpdate", slice::from_ref(id)),
             Problem::Duplicate { id, .. } => ("FailedValidation", slice::from_ref(id)),
             Problem::OutOfPods { id, .. } => ("OutOfpods", slice::from_ref(id)),
-            Problem::DuplicateSecret { .. } | Problem::Waits { .. } => return,
+            Problem::DuplicateObject { .. } | Problem::Waits { .. } => return,
         };
         let (message, now) = (sources::describe(problem), Timestamp::now());
         for id in ids {

@@ -12,7 +12,7 @@ use super::poller::Registration;
 use super::start_journal::Place;
 use super::state::{SavedHook, SavedRun, SavedState};
 use crate::cgroup::{Group, PodLimits};
-use crate::container::{Namespaces, Plan, Report};
+use crate::container::{Environment, Namespaces, Plan, Report};
 use crate::image::{Digest, Image};
 use crate::logs::{ContainerLog, Fifo, Stream};
 use crate::manifest::pod::QosClass;
@@ -90,6 +90,9 @@ pub struct ContainerRun {
     pub lacks: Option<Wanted>,
     pub group: Option<Group>,
     pub output: Option<Output>,
+    /// What its run was started with, if something of that may have changed since; not where it was taken over: nobody has
+    /// written it down.
+    pub environment: Option<Arc<Environment>>,
     /// On its way to exec.
     pub starting: Option<Starting>,
     pub process: Option<Process>,

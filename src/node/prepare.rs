@@ -86,7 +86,8 @@ impl Worker {
     pub fn rehearse(&mut self, number: PodNumber) {
         let Some(run) = self.pods.get(&number) else { return };
         let pod = run.pod().clone();
-        if let Err(message) = self.has_controllers(&pod).and_then(|()| self.check_files(&pod)) {
+        let ready = self.has_controllers(&pod).and_then(|()| self.check_files(&pod));
+        if let Some(message) = ready.err().or_else(|| self.lacks_for_start(&pod)) {
             return self.rehearsed(number, Err(message));
         }
         let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();

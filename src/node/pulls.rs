@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::clock;
 use super::images::Waiter;
+use super::objects::PullSecrets;
 use super::pod_run::PodNumber;
 use super::pull_rate::PullRate;
-use super::secrets::PullSecrets;
 use super::tasks::Tasks;
 use super::worker::{Done, Worker};
 use crate::config::ImageConfig;

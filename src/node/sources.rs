@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::clock;
 use super::good_manifests;
+use super::objects;
 use super::pod_run::{PodNumber, PodRun};
-use super::secrets;
 use super::state;
 use super::worker::{Ending, Worker};
 use crate::manifest::{Diagnostic, Pod, PodId, Uid};
@@ -36,6 +36,9 @@ impl Worker {
             let Some(event) = self.set_event(source, change) else { continue };
             let commands = self.set.step(event);
             self.heed_set(commands);
+            if listed {
+                self.tell_of_objects();
+            }
             // A Pod that only the other source can ask for has its volumes until then.
             if listed
                 && self.set.is_listed()
@@ -54,7 +57,7 @@ impl Worker {
                 let message = format!("{}: the file is empty", file.display());
                 SetEvent::FileBroken { origin: origin(file), message }
             }
-            Change::Read { file, bytes } => match secrets::decode(&file, &bytes, &self.options.node_name) {
+            Change::Read { file, bytes } => match objects::decode(&file, &bytes, &self.options.node_name) {
                 // What a server says by mistake: who wants no Pods says so.
                 Ok(manifest) if source == URL && manifest.documents == 0 => {
                     let message = UrlError::Empty { url: file.display().to_string() }.to_string();
@@ -63,8 +66,8 @@ impl Worker {
                 Ok(manifest) => {
                     manifest.warnings.iter().for_each(|warning| log::warn!("{warning}"));
                     let pods = manifest.pods.into_iter().map(Arc::new).collect();
-                    let secrets = manifest.secrets.into_iter().map(Arc::new).collect();
-                    SetEvent::FileRead { origin: origin(file), pods, secrets }
+                    let objects = manifest.objects.into_iter().map(Arc::new).collect();
+                    SetEvent::FileRead { origin: origin(file), pods, objects }
                 }
                 Err(diagnostics) => {
                     SetEvent::FileBroken { origin: origin(file), message: in_words(&diagnostics) }
@@ -110,7 +113,7 @@ impl Worker {
                 SetCommand::ForgetGood { origin } => {
                     self.on_disk(move |dir| good_manifests::forget(dir, &origin.file));
                 }
-                SetCommand::SecretChanged(id) => self.secret_changed(&id),
+                SetCommand::ObjectChanged(id) => self.object_changed(&id),
                 // Nothing is wrong with it.
                 SetCommand::Report(problem @ Problem::Waits { .. }) => log::info!("{}", describe(&problem)),
                 SetCommand::Report(problem) => {
@@ -169,7 +172,11 @@ impl Worker {
         self.numbers.insert(run.uid().clone(), number);
         self.deadlines.set(number, run.machine.deadline());
         self.unsaved.insert(number);
+        let pod = Arc::clone(run.pod());
         self.pods.insert(number, run);
+        if let Some(fingerprint) = self.fingerprint(&pod) {
+            self.tell(number, Event::ObjectsChanged { fingerprint: Some(fingerprint) });
+        }
         self.begun.extend(commands.into_iter().map(|command| (number, command)));
         number
     }
@@ -213,12 +220,8 @@ pub fn describe(problem: &Problem) -> String {
                 shown(&kept.file)
             )
         }
-        Problem::DuplicateSecret { id, origin, kept } => {
-            format!(
-                "{}: Secret {id} stands already in {}, which counts",
-                shown(&origin.file),
-                shown(&kept.file)
-            )
+        Problem::DuplicateObject { id, origin, kept } => {
+            format!("{}: {id} stands already in {}, which counts", shown(&origin.file), shown(&kept.file))
         }
         Problem::OutOfPods { id, origin, max } => format!(
             "{}: Pod {id} waits: OutOfpods, maxPods allows {max}; it starts when another one is gone",

@@ -23,6 +23,7 @@ use super::user_ids;
 use super::worker::Worker;
 use crate::cgroup::Controller;
 use crate::config::Config;
+use crate::container::environment::{Environment, Purpose};
 use crate::container::resources;
 use crate::container::seccomp::{self, Program, SeccompError};
 use crate::container::{
@@ -98,7 +99,9 @@ impl Worker {
         }
         let config = |error: anyhow::Error| (StartFailure::Config, format!("{error:#}"));
         let user = self.images.user(&image, spec).map_err(config)?;
-        Ok(Ingredients { pod, image, user })
+        let environment = self.environment(&pod, spec, Purpose::Start);
+        let environment = Arc::new(environment.map_err(|error| config(error.into()))?);
+        Ok(Ingredients { pod, image, user, environment })
     }
 
     /// Makes everything that the process needs, and the steps it will take.
@@ -142,6 +145,7 @@ impl Worker {
         container::limit_devices(&oci, group.dir())?;
         let c = &mut run.containers[container];
         c.group = Some(group);
+        c.environment = spec.objects().next().map(|_| Arc::clone(&ingredients.environment));
         let watch = |poller: &mut Poller<Key>, fifo: Fifo, stream| {
             let registration =
                 poller.add(&fifo, Interest::NewData, Key::Output(number, container, stream))?;
@@ -202,13 +206,14 @@ impl Worker {
         resources: LinuxResources,
     ) -> Result<Spec> {
         let folders = &self.options.folders;
-        let Ingredients { pod, image, user } = ingredients;
+        let Ingredients { pod, image, user, environment } = ingredients;
         let spec = pod.containers.get(container).context("the Pod has no such container")?;
         let ids = (!pod.host_users).then(|| user_ids::of(folders, &pod.uid)).transpose()?;
         let image_config = image_config(image);
         let recipe = Recipe {
             pod,
             container: spec,
+            environment,
             image: &image_config,
             user,
             hostname: pod.hostname.as_deref().unwrap_or(&self.options.node_name),
@@ -374,13 +379,12 @@ pub struct Ingredients {
     pub pod: Arc<Pod>,
     pub image: Arc<Image>,
     pub user: ResolvedUser,
+    /// Its values belong into the process alone: they are shown and written nowhere.
+    pub environment: Arc<Environment>,
 }
 
 fn oom_score_adj(pod: &Pod, container: &Container) -> i32 {
-    static MEMORY: LazyLock<u64> = LazyLock::new(|| {
-        let host = rustix::system::sysinfo();
-        host.totalram.saturating_mul(host.mem_unit.into())
-    });
+    static MEMORY: LazyLock<u64> = LazyLock::new(super::environment::memory);
     resources::oom_score_adj(pod, container, *MEMORY).max(lowest_oom_score_adj())
 }
 

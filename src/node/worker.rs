@@ -18,6 +18,7 @@ use super::exec::{Begun, Execs};
 use super::folders::Folders;
 use super::images::Images;
 use super::manifest_url::ManifestUrl;
+use super::node_key::NodeKey;
 use super::notes;
 use super::output::Chatty;
 use super::pod_run::{Events, Key, PodNumber, PodRun};
@@ -159,6 +160,8 @@ pub struct Worker {
     pub settings: Settings,
     pub reign: Reign,
     pub requests: Requests,
+    /// Once it was needed.
+    pub node_key: Option<NodeKey>,
     pub recorder: Arc<Recorder>,
     pub fresh_events: Fresh,
     /// Preparing Pods. One that hangs (a hostPath on a dead server) must not keep the others from it.

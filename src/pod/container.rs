@@ -145,6 +145,15 @@ impl Container {
         self.stage = Stage::CreateBackOff { until, failed_at: now, failure, message };
     }
 
+    /// What it lacked for a start may be there now; says whether it lacked something.
+    pub fn try_again_configured(&mut self) -> bool {
+        let lacks = matches!(self.stage, Stage::CreateBackOff { failure: StartFailure::Config, .. });
+        if lacks {
+            self.stage = Stage::Finding;
+        }
+        lacks
+    }
+
     pub fn started(&mut self, spec: &Spec, pid: u32, now: BootTime) {
         self.latest_run = Some(self.restarts);
         self.create = BackOff::default();

@@ -46,6 +46,12 @@ pub enum Event {
     ImageArrived {
         container: Index,
     },
+    /// A ConfigMap or Secret that the Pod uses has come, changed or gone: who waits for one may try again at once.
+    ObjectsChanged {
+        /// What stands for all that they hold, where the Pod wants to start again when that is something else and where the Pod
+        /// could start with it: what runs is not ended for what is not there.
+        fingerprint: Option<String>,
+    },
     /// The process exists and exec has happened.
     Started {
         container: Index,

@@ -52,6 +52,9 @@ pub struct State {
     prepare: BackOff,
     #[serde(default)]
     conditions: status::Held,
+    /// Of the ConfigMaps and Secrets that the containers were started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,7 +72,8 @@ enum PodStage {
         until: BootTime,
     },
     Active,
-    /// A container's end asked for the restart of all: they are being ended, and start over then, not before `until`.
+    /// A container's end asked for the restart of all, or they are due another environment: they are being ended, and start over
+    /// then, not before `until`.
     Restarting {
         until: BootTime,
     },
@@ -112,6 +116,9 @@ enum Failure {
 /// (`pkg/kubelet/container/runtime.go:MaxPodTerminationMessageLogLength`). Bytes.
 const MAX_WORDS_OF_POD: usize = 12 << 10;
 
+/// Why all containers of a Pod that asks for it start again.
+const CHANGED: &str = "a ConfigMap or Secret that the Pod uses has changed";
+
 /// What must be known of a Pod after the machine was restarted: everything else starts afresh.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Survival {
@@ -133,6 +140,7 @@ impl Machine {
             failure: None,
             prepare: BackOff::default(),
             conditions: status::Held::none(now),
+            fingerprint: None,
         };
         let mut machine = Self { pod, settings, state, adopting: false };
         machine.note_conditions(now);
@@ -340,6 +348,7 @@ impl Machine {
                 }
             }
             Event::ImageArrived { container } => self.image_arrived(container, todo),
+            Event::ObjectsChanged { fingerprint } => self.objects_changed(fingerprint, now, todo),
             Event::Started { container, pid } => self.started(container, pid, now, todo),
             Event::Adopted { container, attempt, pid } => self.adopted(container, attempt, pid, now, todo),
             Event::StartFailed { container, failure, message } => {
@@ -410,6 +419,29 @@ impl Machine {
         };
         c.stage = Stage::Finding;
         todo.push(Command::FindImage { container });
+    }
+
+    fn objects_changed(&mut self, fingerprint: Option<String>, now: BootTime, todo: &mut Vec<Command>) {
+        if let Some(new) = fingerprint.filter(|_| self.pod.restart_on_change) {
+            let before = self.state.fingerprint.replace(new);
+            if self.state.stage == PodStage::Active && before.is_some() && before != self.state.fingerprint {
+                return self.end_all_for_restart(CHANGED, self.pod.termination_grace, now, todo);
+            }
+        }
+        match self.state.stage {
+            PodStage::RehearsalBackOff { .. } => {
+                self.state.stage = PodStage::Rehearsing;
+                todo.push(Command::Rehearse);
+            }
+            PodStage::Active => {
+                for (container, c) in self.state.containers.iter_mut().enumerate() {
+                    if c.try_again_configured() {
+                        todo.push(Command::FindImage { container });
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 
     fn started(&mut self, container: Index, pid: u32, now: BootTime, todo: &mut Vec<Command>) {
@@ -503,7 +535,9 @@ impl Machine {
         // A Pod of which a new worker does not know that it was prepared has nothing that could start over.
         let is_active = self.state.stage == PodStage::Active;
         if is_active && self.after(container) == After::RestartAll {
-            self.end_all_for_restart(now, todo);
+            // At once, as the kubelet does.
+            let why = "all containers of the Pod start again";
+            self.end_all_for_restart(why, Duration::ZERO, now, todo);
         }
     }
 
@@ -521,14 +555,15 @@ impl Machine {
         self.end_of(container).map_or(After::Nothing, after)
     }
 
-    /// At once, as with a grace period of zero: what they have is thrown away.
-    fn end_all_for_restart(&mut self, now: BootTime, todo: &mut Vec<Command>) {
+    /// What they have is thrown away.
+    fn end_all_for_restart(&mut self, why: &str, grace: Duration, now: BootTime, todo: &mut Vec<Command>) {
         self.state.stage = PodStage::Restarting { until: now };
-        for (index, c) in self.state.containers.iter_mut().enumerate() {
+        for (container, (c, spec)) in self.state.containers.iter_mut().zip(&self.pod.containers).enumerate() {
+            let place = Place { container, attempt: c.restarts };
             match &mut c.stage {
                 Stage::Running(run) => {
-                    run.fault = Some(Fault::Other("all containers of the Pod start again".to_owned()));
-                    run.kill(index, now, todo);
+                    run.fault = Some(Fault::Other(why.to_owned()));
+                    run.end(place, spec.lifecycle.pre_stop.is_some(), now + grace, now, todo);
                 }
                 Stage::Starting | Stage::Clearing { .. } => {}
                 _ => c.stage = Stage::Ended,

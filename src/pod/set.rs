@@ -1,4 +1,5 @@
-//! What spans Pods: which are wanted, from which file of which source, and which of them may run now; and the Secrets beside them.
+//! What spans Pods: which are wanted, from which file of which source, and which of them may run now; and the ConfigMaps and Secrets beside
+//! them.
 //!
 //! Pure: events in, commands out, no I/O and no clock. [`Set`] decides that a Pod starts or stops; how it does so is the
 //! business of the state machine of that one Pod.
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use precedence::Precedence;
 pub use problems::Problem;
 
-use super::secrets::Secrets;
-use crate::manifest::{ObjectId, Pod, PodId, Secret, Uid};
+use super::objects::Objects;
+use crate::manifest::{Object, ObjectId, Pod, PodId, Uid};
 use crate::order;
 
 /// Which source a file belongs to. The node numbers its sources.
@@ -45,9 +46,9 @@ pub enum SetEvent {
     FileRead {
         origin: Origin,
         pods: Vec<Arc<Pod>>,
-        secrets: Vec<Arc<Secret>>,
+        objects: Vec<Arc<Object>>,
     },
-    /// The file is there and cannot be read or decoded: its last good Pods and Secrets stay.
+    /// The file is there and cannot be read or decoded: its last good Pods and objects stay.
     FileBroken {
         origin: Origin,
         message: String,
@@ -110,8 +111,8 @@ pub enum SetCommand {
     ForgetGood {
         origin: Origin,
     },
-    /// Another Secret has this name now, or none.
-    SecretChanged(ObjectId),
+    /// Another ConfigMap or Secret has this name now, or none.
+    ObjectChanged(ObjectId),
     /// A problem that was not there before this event.
     Report(Problem),
 }
@@ -135,7 +136,7 @@ pub struct Set {
     files: BTreeMap<Origin, File>,
     names: BTreeMap<PodId, Name>,
     precedence: Precedence,
-    secrets: Secrets,
+    objects: Objects,
     /// Counts names up, so that those that wait for a place are served in order.
     next_turn: u64,
     /// What was reported and still holds.
@@ -235,7 +236,7 @@ impl Set {
             files: BTreeMap::new(),
             names: BTreeMap::new(),
             precedence: Precedence::default(),
-            secrets: Secrets::default(),
+            objects: Objects::default(),
             next_turn: 0,
             reported: Vec::new(),
         }
@@ -261,8 +262,8 @@ impl Set {
             }
             SetEvent::Restored { origin, pods } => self.restored(origin, pods),
             SetEvent::Adopted { pod, stopping, ready } => self.adopted(pod, stopping, ready),
-            SetEvent::FileRead { origin, pods, secrets } => {
-                self.hold_secrets(&origin, secrets, &mut commands);
+            SetEvent::FileRead { origin, pods, objects } => {
+                self.hold_objects(&origin, objects, &mut commands);
                 self.file_read(origin, pods, &mut commands);
             }
             SetEvent::FileBroken { origin, message } => self.file_broken(origin, message),
@@ -312,8 +313,13 @@ impl Set {
         self.unlisted.is_empty()
     }
 
-    pub fn secrets(&self) -> &Secrets {
-        &self.secrets
+    /// Whether no source holds an object that is not known: everything was listed, and every file could be read.
+    pub fn knows_all_objects(&self) -> bool {
+        self.is_listed() && self.files.values().all(|file| file.broken.is_none())
+    }
+
+    pub fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     /// The file that owns a Pod's name now.
@@ -355,10 +361,10 @@ impl Set {
         }
     }
 
-    /// Makes `secrets` what the file holds.
-    fn hold_secrets(&mut self, origin: &Origin, secrets: Vec<Arc<Secret>>, commands: &mut Vec<SetCommand>) {
-        let changed = self.secrets.file_read(origin, secrets);
-        commands.extend(changed.into_iter().map(SetCommand::SecretChanged));
+    /// Makes `objects` what the file holds.
+    fn hold_objects(&mut self, origin: &Origin, objects: Vec<Arc<Object>>, commands: &mut Vec<SetCommand>) {
+        let changed = self.objects.file_read(origin, objects);
+        commands.extend(changed.into_iter().map(SetCommand::ObjectChanged));
     }
 
     fn file_broken(&mut self, origin: Origin, message: String) {
@@ -369,7 +375,7 @@ impl Set {
 
     fn file_gone(&mut self, origin: &Origin, commands: &mut Vec<SetCommand>) {
         self.claim(origin, Vec::new());
-        self.hold_secrets(origin, Vec::new(), commands);
+        self.hold_objects(origin, Vec::new(), commands);
         let saved = self.files.remove(origin).and_then(|file| file.saved);
         if saved.is_some() {
             commands.push(SetCommand::ForgetGood { origin: origin.clone() });

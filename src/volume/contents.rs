@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 
 use super::files::{File, Files, is_folder};
 use crate::manifest::Pod;
-use crate::manifest::pod::{
-    Allocatable, DownwardFile, FileSource, KeyToPath, ObjectKind, ObjectRef, ObjectSource,
-};
-use crate::manifest::secret::Hidden;
+use crate::manifest::object::Hidden;
+use crate::manifest::pod::{Allocatable, DownwardFile, FileSource, KeyToPath, ObjectRef, ObjectSource};
 
-/// The values of an object of the Pod's namespace, by its kind and name; `None` if it is not there.
-pub type Objects<'f, 'a> = &'f dyn Fn(ObjectKind, &str) -> Option<&'a BTreeMap<String, Hidden>>;
+/// The values of an object; `None` if it is not there.
+pub type Objects<'f, 'a> = &'f dyn Fn(&ObjectRef) -> Option<&'a BTreeMap<String, Hidden>>;
 
 /// Of two sources that give the same path, the later one counts, as with the kubelet.
 ///
@@ -22,7 +20,7 @@ pub fn contents<'a>(
     sources: &'a [FileSource],
     default_mode: u32,
     objects: Objects<'_, 'a>,
-    node: Allocatable,
+    node: &dyn Fn() -> Allocatable,
 ) -> Result<Files<'a>, String> {
     let mut files = Files::new();
     for source in sources {
@@ -45,8 +43,9 @@ fn add_object<'a>(
     objects: Objects<'_, 'a>,
     files: &mut Files<'a>,
 ) -> Result<(), String> {
-    let ObjectSource { object: ObjectRef { kind, name, optional }, items } = source;
-    let Some(data) = objects(*kind, name) else {
+    let ObjectSource { object, items } = source;
+    let ObjectRef { kind, name, optional } = object;
+    let Some(data) = objects(object) else {
         return match optional {
             true => Ok(()),
             // The kubelet's words.
@@ -79,7 +78,7 @@ fn add_downward<'a>(
     pod: &Pod,
     list: &'a [DownwardFile],
     default_mode: u32,
-    node: Allocatable,
+    node: &dyn Fn() -> Allocatable,
     files: &mut Files<'a>,
 ) {
     for DownwardFile { path, mode, value } in list {
@@ -91,9 +90,8 @@ fn add_downward<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::ObjectKind;
     use crate::manifest::pod::{Container, DownwardValue, PodId, Uid};
-
-    const NODE: Allocatable = Allocatable { cpu_milli: 1000, memory: 1 };
 
     fn of(sources: &[FileSource]) -> Result<Vec<(String, u32, String)>, String> {
         let id = PodId { namespace: "team".into(), name: "web-edge".into() };
@@ -103,12 +101,12 @@ mod tests {
             pairs.iter().map(hidden).collect::<BTreeMap<String, Hidden>>()
         };
         let (secret, map) = (data(&[("a", "1"), ("b", "2")]), data(&[("b", "3"), ("c", "4")]));
-        let objects = |kind, name: &str| match (kind, name) {
+        let objects = |object: &ObjectRef| match (object.kind, object.name.as_str()) {
             (ObjectKind::Secret, "s") => Some(&secret),
             (ObjectKind::ConfigMap, "m") => Some(&map),
             _ => None,
         };
-        let files = contents(&pod, sources, 0o644, &objects, NODE)?;
+        let files = contents(&pod, sources, 0o644, &objects, &Allocatable::default)?;
         let text = |bytes: &[u8]| String::from_utf8(bytes.into()).unwrap();
         Ok(files.iter().map(|(path, file)| ((*path).to_owned(), file.mode, text(&file.bytes))).collect())
     }

@@ -38,7 +38,7 @@ fn links_that_come_and_go_under_a_mount_point_lead_nowhere() {
     attacker.binds = vec![bind(&shared, "/shared")];
     let name = "race::links_that_come_and_go_under_a_mount_point_lead_nowhere";
     attacker.container().command = ["/attack", "--exact", name].map(str::to_owned).into();
-    attacker.container().env = vec![EnvVar { name: INSIDE.to_owned(), value: "1".to_owned() }];
+    attacker.container().env = vec![EnvVar::text(INSIDE, "1")];
     let attack = attacker.start().unwrap();
 
     let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();

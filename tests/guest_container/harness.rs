@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use oci_spec::runtime::Spec;
+use podkeep::container::environment::{NodeFacts, Purpose, Sources, environment};
 use podkeep::container::seccomp;
 use podkeep::container::{
     self, Bind, ImageConfig, Namespaces, Overlay, Parent, Plan, PodNamespaces, Recipe, ResolvedUser, Root,
@@ -121,9 +122,12 @@ impl Bench {
     }
 
     fn spec(&self) -> Spec {
+        let container = &self.pod.containers[0];
+        let sources = Sources { pod: &self.pod, objects: &|_| None, node: &NodeFacts::default };
         let recipe = Recipe {
             pod: &self.pod,
-            container: &self.pod.containers[0],
+            container,
+            environment: &environment(container, sources, Purpose::Start).unwrap(),
             image: &self.image,
             user: &self.user,
             hostname: self.pod.hostname.as_deref().unwrap_or("guest"),

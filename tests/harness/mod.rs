@@ -206,3 +206,15 @@ pub fn wait_until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
         thread::sleep(PAUSE);
     }
 }
+
+/// Whether any file below `dir` holds one of these texts.
+pub fn is_written(dir: &Path, texts: &[&str]) -> bool {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => is_written(&path, texts),
+        Ok(metadata) if metadata.is_file() => {
+            let bytes = fs::read(&path).unwrap_or_default();
+            texts.iter().any(|text| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
+        }
+        _ => false,
+    })
+}

@@ -213,7 +213,12 @@ fn podkeeps_own_annotations() {
              spec: {{containers: [{{name: c, image: i:1}}]}}}}\n"
         ))
     };
-    for sound in ["podkeep.io/update: recreate", "podkeep.io/after: \"b, other/c\"", "example.com/after: a"] {
+    for sound in [
+        "podkeep.io/update: recreate",
+        "podkeep.io/after: \"b, other/c\"",
+        "podkeep.io/restart-on-change: 'false'",
+        "example.com/after: a",
+    ] {
         assert_eq!(annotated(sound), [""; 0], "{sound}");
     }
     for (wrong, end) in [
@@ -221,10 +226,14 @@ fn podkeeps_own_annotations() {
             "podkeep.io/update: maybe",
             "the only value is \"recreate\"; without the annotation a Pod is replaced when its new version can be prepared",
         ),
+        ("podkeep.io/restart-on-change: 'yes'", "must be \"true\" or \"false\""),
         ("podkeep.io/after: \"b,\"", "Invalid value: \"\": "),
         ("podkeep.io/after: a", "a Pod cannot come after itself"),
         ("podkeep.io/upate: recreate", "did you mean podkeep.io/update?"),
-        ("podkeep.io/frobnicate: a", "there are max-container-restart-period, update, after"),
+        (
+            "podkeep.io/frobnicate: a",
+            "there are max-container-restart-period, update, after, restart-on-change",
+        ),
     ] {
         let errors = annotated(wrong);
         assert!(errors.len() == 1 && errors[0].contains(end), "{wrong}: {errors:?}");

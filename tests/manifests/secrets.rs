@@ -1,7 +1,6 @@
 //! Documents of kind Secret: what is read from them, what is refused, and that no value is ever shown.
 
-use podkeep::manifest::secret::{DOCKER_CFG, DOCKER_CONFIG_JSON};
-use podkeep::manifest::{ObjectId, Secret};
+use podkeep::manifest::object::{DOCKER_CFG, DOCKER_CONFIG_JSON, Object};
 
 use super::{SIMPLE, errors, read};
 
@@ -12,8 +11,8 @@ fn manifest(lines: &str) -> String {
     format!("apiVersion: v1\nkind: Secret\nmetadata:\n  name: s\n{lines}")
 }
 
-fn secret(lines: &str) -> Secret {
-    let mut secrets = read(&manifest(lines)).unwrap_or_else(|errors| panic!("{lines}: {errors:?}")).secrets;
+fn secret(lines: &str) -> Object {
+    let mut secrets = read(&manifest(lines)).unwrap_or_else(|errors| panic!("{lines}: {errors:?}")).objects;
     assert_eq!(secrets.len(), 1);
     secrets.remove(0)
 }
@@ -28,7 +27,7 @@ fn data_is_decoded_and_string_data_counts_more() {
         [value("a"), value("b"), value("c"), value("d")],
         [b"geheim" as &[u8], b"no: base64", b"", b"geheim"]
     );
-    assert_eq!(secret.id, ObjectId { namespace: "default".to_owned(), name: "s".to_owned() });
+    assert_eq!(secret.id.to_string(), "Secret default/s");
     assert_eq!(secret.type_, "Opaque");
 }
 
@@ -99,10 +98,10 @@ fn no_value_is_shown() {
 fn secrets_stand_beside_pods_and_in_lists() {
     let own = manifest("stringData: {a: b}\n");
     let both = read(&format!("{own}---\n{SIMPLE}")).unwrap();
-    assert_eq!((both.pods.len(), both.secrets.len(), both.documents), (1, 1, 2));
+    assert_eq!((both.pods.len(), both.objects.len(), both.documents), (1, 1, 2));
     let item = r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s","namespace":"n"}}"#;
     let list = format!(r#"{{"apiVersion":"v1","kind":"SecretList","items":[{item}]}}"#);
-    assert_eq!(read(&list).unwrap().secrets[0].id.to_string(), "n/s");
+    assert_eq!(read(&list).unwrap().objects[0].id.to_string(), "Secret n/s");
     assert_eq!(
         errors(&format!("{own}---\n{own}")),
         ["pod.yaml:10:9: error: a second Secret default/s in this file"]
@@ -115,7 +114,7 @@ fn what_kubectl_adds_is_accepted() {
         "  namespace: team\n  uid: 0b1d\n  resourceVersion: '5'\n  creationTimestamp: '2026-01-02T03:04:05Z'\n\
          type: Opaque\ndata: {a: Z2VoZWlt}\n",
     );
-    assert_eq!(read(&got).unwrap().secrets[0].id.to_string(), "team/s");
+    assert_eq!(read(&got).unwrap().objects[0].id.to_string(), "Secret team/s");
 }
 
 #[test]

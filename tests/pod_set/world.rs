@@ -49,7 +49,7 @@ impl Machine {
                 }
                 SetCommand::SaveGood { .. }
                 | SetCommand::ForgetGood { .. }
-                | SetCommand::SecretChanged(_)
+                | SetCommand::ObjectChanged(_)
                 | SetCommand::Report(_) => {}
             }
         }
@@ -81,7 +81,7 @@ impl Machine {
 
     fn file_is(&mut self, file: usize, pods: Vec<Arc<Pod>>) -> Vec<SetCommand> {
         self.files.insert(file, pods.clone());
-        self.tell(SetEvent::FileRead { origin: origin(&file.to_string()), pods, secrets: Vec::new() })
+        self.tell(SetEvent::FileRead { origin: origin(&file.to_string()), pods, objects: Vec::new() })
     }
 
     fn file_goes(&mut self, file: usize) -> Vec<SetCommand> {

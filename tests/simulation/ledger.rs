@@ -57,7 +57,15 @@ struct Promise {
     wait: Duration,
     /// Something else was in the way until then: processes that did not end, say.
     free_at: BootTime,
-    lifted_by_images: bool,
+    lifted_by: Lifter,
+}
+
+/// What ends a wait before its time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Lifter {
+    Nothing,
+    Images,
+    Objects,
 }
 
 #[derive(Clone, Default)]
@@ -111,11 +119,12 @@ impl Ledger {
             Event::StartFailed { failure: StartFailure::Exec, .. } => {
                 self.ended(Exit::Code(128), longest, now);
             }
-            Event::StartFailed { .. } => {
+            Event::StartFailed { failure, .. } => {
                 self.passed |= spec.role == Role::Main;
                 self.going = false;
                 let wait = self.create.climb_and_wait(now);
-                self.promise(wait, false, now);
+                let is_config = *failure == StartFailure::Config;
+                self.promise(wait, if is_config { Lifter::Objects } else { Lifter::Nothing }, now);
             }
             // What was asked before all started over is answered too.
             Event::ImageMissing { .. } | Event::ImageReady { .. } if !self.finding => {}
@@ -123,7 +132,7 @@ impl Ledger {
                 self.finding = false;
                 self.passed |= spec.role == Role::Main;
                 let wait = self.image.climb_and_wait(now);
-                self.promise(wait, true, now);
+                self.promise(wait, Lifter::Images, now);
             }
             Event::ImageReady { .. } => {
                 self.finding = false;
@@ -176,17 +185,15 @@ impl Ledger {
         self.cleared = false;
         self.unhealthy = self.facts.unhealthy;
         let wait = self.crash.wait(now, longest);
-        self.promise(wait, false, now);
+        self.promise(wait, Lifter::Nothing, now);
     }
 
-    fn promise(&mut self, wait: Duration, lifted_by_images: bool, now: BootTime) {
-        self.promise = Some(Promise { failed_at: now, wait, free_at: now, lifted_by_images });
+    fn promise(&mut self, wait: Duration, lifted_by: Lifter, now: BootTime) {
+        self.promise = Some(Promise { failed_at: now, wait, free_at: now, lifted_by });
     }
 
-    pub fn image_arrived(&mut self) {
-        if self.promise.as_ref().is_some_and(|promise| promise.lifted_by_images) {
-            self.promise = None;
-        }
+    pub fn arrived(&mut self, what: Lifter) {
+        self.promise.take_if(|promise| promise.lifted_by == what);
     }
 
     /// What was in the way until now may have been so for longer than the promise.

@@ -19,6 +19,7 @@ impl World {
                 // Nothing of a rehearsal is saved: the next worker begins it anew.
                 0 => self.begin_rehearsal(),
                 1 => self.image_arrives(),
+                2 => self.happens(Event::ObjectsChanged { fingerprint: None }),
                 _ => self.pass_time(),
             }
             self.check_rehearsal();

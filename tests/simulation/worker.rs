@@ -6,7 +6,7 @@ use podkeep::manifest::pod::Role;
 use podkeep::pod::machine::State;
 use podkeep::pod::{BootTime, Command, Event, StartFailure};
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Lifter};
 use super::world::{Run, Whole, World};
 
 /// What a worker leaves to the next one.
@@ -144,7 +144,10 @@ impl World {
                 let grace = self.pod.termination_grace;
                 self.stops_by(self.now + within.map_or(grace, |within| within.min(grace)));
             }
-            Event::ImageArrived { container } => self.ledgers[*container].image_arrived(),
+            Event::ImageArrived { container } => self.ledgers[*container].arrived(Lifter::Images),
+            Event::ObjectsChanged { .. } => {
+                self.ledgers.iter_mut().for_each(|ledger| ledger.arrived(Lifter::Objects));
+            }
             Event::Cleared { container, .. } => self.is_cleared(*container),
             Event::Prepared | Event::PrepareFailed { .. } => {
                 self.whole.prepared |= *event == Event::Prepared;

@@ -150,6 +150,7 @@ impl World {
                 1 => self.reboot(),
                 2..4 => self.image_arrives(),
                 4 => self.pause_ends(),
+                5 => self.happens(Event::ObjectsChanged { fingerprint: None }),
                 _ => self.pass_time(),
             }
         }
@@ -179,6 +180,7 @@ impl World {
                 4 => self.reboot(),
                 5 => self.image_arrives(),
                 7 => self.pause_ends(),
+                8 => self.happens(Event::ObjectsChanged { fingerprint: None }),
                 _ => self.pass_time(),
             }
         }

@@ -1,27 +1,27 @@
 //! What runs, with which environment, where and as whom.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User};
 
 use rustix::process::{Resource, getrlimit};
 
 use super::{Error, capabilities, namespaces, security};
+use crate::container::environment::Environment;
 use crate::container::expand::expand;
 use crate::container::recipe::{ImageConfig, Recipe};
-use crate::manifest::pod::{EnvVar, SupplementalGroupsPolicy};
+use crate::manifest::pod::SupplementalGroupsPolicy;
 
 /// Where programs are looked for if nobody says where, as containerd has it.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) fn process(recipe: &Recipe<'_>) -> Result<Process, Error> {
-    let variables = expanded_variables(&recipe.container.env);
     let mut process = Process::default();
     process
         .set_terminal(Some(false))
         .set_user(user(recipe)?)
-        .set_args(Some(arguments(recipe, &variables)?))
-        .set_env(Some(environment(recipe, &variables)))
+        .set_args(Some(arguments(recipe)?))
+        .set_env(Some(environment(recipe)))
         .set_cwd(working_directory(recipe).into())
         .set_capabilities(Some(capabilities::capabilities(&recipe.container.security)?))
         .set_rlimits(recipe.open_files.map(open_files_limit).transpose()?)
@@ -67,28 +67,13 @@ fn open_files_limit(soft: u64) -> Result<Vec<PosixRlimit>, Error> {
     Ok(vec![limit.build().map_err(Error::Spec)?])
 }
 
-/// Names and values; a value sees only the variables before it.
-fn expanded_variables(env: &[EnvVar]) -> Environment {
-    let mut variables = Environment::default();
-    for variable in env {
-        let value = expand(&variable.value, |name| variables.get(name));
-        variables.set(&variable.name, &value);
-    }
-    variables
-}
-
-/// A command of the manifest with the values that the container's variables have.
-pub fn expanded_command(command: &[String], env: &[EnvVar]) -> Vec<String> {
-    expanded(command, &expanded_variables(env))
-}
-
 fn expanded(texts: &[String], variables: &Environment) -> Vec<String> {
     texts.iter().map(|text| expand(text, |name| variables.get(name))).collect()
 }
 
 /// Kubernetes' rules: a `command` replaces the image's entrypoint and cmd, `args` alone only its cmd.
-fn arguments(recipe: &Recipe<'_>, variables: &Environment) -> Result<Vec<String>, Error> {
-    let container = recipe.container;
+fn arguments(recipe: &Recipe<'_>) -> Result<Vec<String>, Error> {
+    let (container, variables) = (recipe.container, recipe.environment);
     let ImageConfig { entrypoint, cmd, .. } = recipe.image;
     let (mut arguments, image_arguments) = if container.command.is_empty() {
         (entrypoint.clone(), cmd.as_slice())
@@ -104,7 +89,7 @@ fn arguments(recipe: &Recipe<'_>, variables: &Environment) -> Result<Vec<String>
 }
 
 /// The image's variables, those that a runtime sets, and over them the container's.
-fn environment(recipe: &Recipe<'_>, variables: &Environment) -> Vec<String> {
+fn environment(recipe: &Recipe<'_>) -> Vec<String> {
     let mut environment = Environment::default();
     environment.set("PATH", DEFAULT_PATH);
     for variable in &recipe.image.env {
@@ -112,37 +97,13 @@ fn environment(recipe: &Recipe<'_>, variables: &Environment) -> Vec<String> {
         environment.set(name, value);
     }
     environment.set("HOSTNAME", recipe.hostname);
-    for (name, value) in &variables.list {
+    for (name, value) in recipe.environment.variables() {
         environment.set(name, value);
     }
     if environment.get("HOME").is_none() {
         environment.set("HOME", &recipe.user.home);
     }
-    environment.list.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
-}
-
-/// Variables in the order of their first appearance, each once, with its last value.
-#[derive(Default)]
-struct Environment {
-    list: Vec<(String, String)>,
-    /// Where in the list a name is: an image or a manifest may hold any number of them.
-    places: HashMap<String, usize>,
-}
-
-impl Environment {
-    fn set(&mut self, name: &str, value: &str) {
-        match self.places.get(name) {
-            Some(place) => value.clone_into(&mut self.list[*place].1),
-            None => {
-                self.places.insert(name.to_owned(), self.list.len());
-                self.list.push((name.to_owned(), value.to_owned()));
-            }
-        }
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.places.get(name).map(|place| self.list[*place].1.as_str())
-    }
+    environment.variables().iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 /// The manifest's, else the image's; an image's relative one starts at `/`.

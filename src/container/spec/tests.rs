@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::Spec;
 
 use super::*;
+use crate::container::environment::{NodeFacts, Purpose, Sources, environment};
 use crate::container::lsm::Lsm;
 use crate::container::recipe::{Bind, IdRange, ImageConfig};
 use crate::container::user::ResolvedUser;
@@ -57,9 +58,12 @@ impl Ingredients {
     }
 
     pub fn spec(&self) -> Result<Spec, Error> {
+        let container = &self.pod.containers[0];
+        let sources = Sources { pod: &self.pod, objects: &|_| None, node: &NodeFacts::default };
         spec(&Recipe {
             pod: &self.pod,
-            container: &self.pod.containers[0],
+            container,
+            environment: &environment(container, sources, Purpose::Start).unwrap(),
             image: &self.image,
             user: &self.user,
             hostname: self.pod.hostname.as_deref().unwrap_or("edge7"),
@@ -100,10 +104,6 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-fn variable(name: &str, value: &str) -> EnvVar {
-    EnvVar { name: name.to_owned(), value: value.to_owned() }
-}
-
 #[test]
 fn command_and_args_follow_kubernetes_rules() {
     let cases = [
@@ -132,29 +132,16 @@ fn variables_are_expanded_in_what_the_manifest_says_only() {
     let mut ingredients = Ingredients::new();
     ingredients.image.entrypoint = words("/entry-$(A)");
     ingredients.container().args = words("$(A) $(LANG) $$(A)");
-    ingredients.container().env = vec![variable("A", "1")];
+    ingredients.container().env = vec![EnvVar::text("A", "1")];
     assert_eq!(ingredients.arguments(), words("/entry-$(A) 1 $(LANG) $(A)"));
 }
 
 #[test]
-fn variables_are_expanded_in_a_command_that_asks_how_the_container_is() {
-    let env = [variable("A", "1"), variable("B", "$(A)+")];
-    assert_eq!(expanded_command(&words("is $(B) $(C) $$(A)"), &env), words("is 1+ $(C) $(A)"));
-}
-
-#[test]
-fn a_value_sees_only_the_variables_before_it() {
+fn the_manifests_variables_count_more_than_the_images() {
     let mut ingredients = Ingredients::new();
-    ingredients.container().env = vec![
-        variable("A", "$(B)"),
-        variable("B", "$(A)+"),
-        variable("A", "$(B)-$(A)"),
-        variable("LANG", "en"),
-    ];
-    assert_eq!(
-        ingredients.environment(),
-        ["PATH=/bin", "LANG=en", "HOSTNAME=web", "A=$(B)+-$(B)", "B=$(B)+", "HOME=/root"]
-    );
+    ingredients.container().env = vec![EnvVar::text("A", "1"), EnvVar::text("LANG", "en")];
+    let expected = ["PATH=/bin", "LANG=en", "HOSTNAME=web", "A=1", "HOME=/root"];
+    assert_eq!(ingredients.environment(), expected);
 }
 
 #[test]
@@ -165,7 +152,7 @@ fn path_and_home_are_set_where_nobody_does() {
     assert_eq!(ingredients.environment(), [path.as_str(), "HOSTNAME=web", "HOME=/root"]);
 
     ingredients.image.env = words("HOME=/image HOSTNAME=image FLAG");
-    ingredients.container().env = vec![variable("HOSTNAME", "mine")];
+    ingredients.container().env = vec![EnvVar::text("HOSTNAME", "mine")];
     assert_eq!(ingredients.environment(), [path.as_str(), "HOME=/image", "HOSTNAME=mine", "FLAG="]);
 }
 

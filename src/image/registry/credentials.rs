@@ -9,8 +9,8 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde::Deserialize;
 
 use super::credential_helper::{self, HelperError};
-use crate::manifest::Secret;
-use crate::manifest::secret::{DOCKER_CFG, DOCKER_CONFIG_JSON};
+use crate::manifest::Object;
+use crate::manifest::object::{DOCKER_CFG, DOCKER_CONFIG_JSON};
 use crate::order;
 
 /// Docker's own names for `docker.io`, by which its tools write its entry.
@@ -152,8 +152,8 @@ impl Credentials {
     }
 
     /// What a Secret holds for registries, and for nothing else: it names no helpers to run. `None` if it is of another type.
-    pub fn of_secret(secret: &Secret) -> Result<Option<Credentials>, InvalidCredentials> {
-        let origin = format!("Secret {}", secret.id);
+    pub fn of_secret(secret: &Object) -> Result<Option<Credentials>, InvalidCredentials> {
+        let origin = secret.id.to_string();
         if let Some(bytes) = secret.of_type(DOCKER_CONFIG_JSON) {
             let Credentials { entries, .. } = Credentials::parse(&origin, bytes)?;
             return Ok(Some(Credentials { entries, ..Credentials::default() }));
@@ -269,8 +269,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::ObjectId;
-    use crate::manifest::secret::Hidden;
+    use crate::manifest::object::{Hidden, ObjectId, ObjectKind};
 
     fn password(user: &str) -> Credential {
         Credential::Password { user: user.to_owned(), password: "pw".to_owned() }
@@ -353,10 +352,11 @@ mod tests {
 
     #[test]
     fn a_secret_holds_entries_and_runs_no_helper() {
-        let secret = |type_: &str, key: &str, text: &str| Secret {
-            id: ObjectId { namespace: "n".into(), name: "s".into() },
+        let secret = |type_: &str, key: &str, text: &str| Object {
+            id: ObjectId { kind: ObjectKind::Secret, namespace: "n".into(), name: "s".into() },
             type_: type_.to_owned(),
             data: [(key.to_owned(), Hidden::new(text.as_bytes().to_vec()))].into(),
+            binary: Vec::new(),
             place: (1, 1),
         };
         let (type_, key) = DOCKER_CONFIG_JSON;

@@ -1,6 +1,6 @@
 //! Volumes made of files that podkeep writes: `configMap`, `secret`, `downwardAPI` and `projected`.
 
-use super::DownwardValue;
+use super::{DownwardValue, ObjectRef, Volume, VolumeKind};
 
 /// What the files of a volume are made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,28 +35,16 @@ pub struct DownwardFile {
     pub value: DownwardValue,
 }
 
-/// A ConfigMap or Secret of the Pod's namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectRef {
-    pub kind: ObjectKind,
-    pub name: String,
-    /// Without it, or a key of it, there is nothing of it; otherwise the Pod waits.
-    pub optional: bool,
-}
-
-/// Which kind of document is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ObjectKind {
-    ConfigMap,
-    Secret,
-}
-
-impl ObjectKind {
-    /// As a manifest has it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ObjectKind::ConfigMap => "ConfigMap",
-            ObjectKind::Secret => "Secret",
-        }
+impl Volume {
+    /// The ConfigMaps and Secrets that its files come from.
+    pub fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        let sources = match &self.kind {
+            VolumeKind::Files { sources, .. } => sources.as_slice(),
+            _ => &[],
+        };
+        sources.iter().filter_map(|source| match source {
+            FileSource::Object(source) => Some(&source.object),
+            FileSource::Downward(_) => None,
+        })
     }
 }

@@ -133,7 +133,7 @@ impl Machine {
     /// The whole Pod's containers end side by side, but sidecars one by one after all that started behind them
     /// (`KR/kuberuntime_termination_order.go`).
     pub(super) fn go_on_ending(&mut self, now: BootTime, todo: &mut Vec<Command>) {
-        let in_order = matches!(self.state.stage, PodStage::Stopping { .. });
+        let in_order = matches!(self.state.stage, PodStage::Stopping { .. } | PodStage::Restarting { .. });
         let mut others_are_over = true;
         for (container, c) in self.state.containers.iter_mut().enumerate().rev() {
             let waits = in_order && self.pod.containers[container].role == Role::Sidecar;

@@ -103,6 +103,114 @@ fn a_stop_while_an_image_is_looked_for_starts_nothing() {
 }
 
 #[test]
+fn what_lacks_a_config_map_starts_when_that_has_come_and_holds_up_no_other() {
+    let mut machine = machine(2, 30);
+    machine.step(Event::Prepared, at(0));
+    machine.step(ready(0), at(0));
+    machine.step(ready(1), at(0));
+    let failed =
+        |failure| Event::StartFailed { container: 0, failure, message: "configmap \"a\" not found".into() };
+    let others = machine.step(failed(StartFailure::Config), at(1));
+    assert_eq!(others, [Command::Start { container: 1, attempt: 0 }]);
+    let ContainerState::Waiting { reason, message } = machine.status().containers.swap_remove(0).state else {
+        panic!("it waits")
+    };
+    assert_eq!(
+        (reason, message.as_deref()),
+        ("CreateContainerConfigError", Some("configmap \"a\" not found"))
+    );
+    assert_eq!(machine.deadline(), Some(at(11)));
+    assert_eq!(
+        machine.step(Event::ObjectsChanged { fingerprint: None }, at(2)),
+        [Command::FindImage { container: 0 }]
+    );
+    assert_eq!(machine.step(ready(0), at(2)), [Command::Start { container: 0, attempt: 0 }]);
+    machine.step(failed(StartFailure::Create), at(3));
+    assert_eq!(machine.step(Event::ObjectsChanged { fingerprint: None }, at(4)), []);
+}
+
+fn changed_to(fingerprint: &str) -> Event {
+    Event::ObjectsChanged { fingerprint: Some(fingerprint.to_owned()) }
+}
+
+/// A Pod that starts again when what it uses has changed: a sidecar and a main container, which run.
+fn running_on_what_may_change() -> Machine {
+    let plain = machine(2, 30);
+    let mut pod = Pod { restart_on_change: true, ..Pod::clone(plain.pod()) };
+    pod.containers[0].role = Role::Sidecar;
+    let mut machine = Machine::new(Arc::new(pod), Settings::default(), at(0));
+    machine.step(changed_to("one"), at(0));
+    machine.step(Event::Prepared, at(0));
+    for container in 0..2 {
+        machine.step(ready(container), at(0));
+        machine.step(Event::Started { container, pid: 7 + container as u32 }, at(0));
+    }
+    machine
+}
+
+fn ends(machine: &mut Machine, container: Index, now: BootTime) -> Vec<Command> {
+    machine.step(Event::Exited { container, exit: Exit::Signal(15) }, now);
+    machine.step(Event::Cleared { container, oom_killed: false, message: None }, now)
+}
+
+#[test]
+fn a_change_of_what_a_pod_uses_starts_it_again_in_order_and_within_the_grace() {
+    let mut machine = running_on_what_may_change();
+    assert_eq!(machine.step(changed_to("one"), at(5)), []);
+    assert_eq!(machine.step(Event::ObjectsChanged { fingerprint: None }, at(5)), []);
+    assert_eq!(machine.step(changed_to("two"), at(5)), [Command::Signal { container: 1 }]);
+    assert_eq!(ends(&mut machine, 1, at(6)), [Command::Signal { container: 0 }]);
+    // Once more before they start, which is no reason to end them again.
+    assert_eq!(machine.step(changed_to("three"), at(6)), []);
+    assert_eq!(ends(&mut machine, 0, at(7)), [0, 1].map(|container| Command::FindImage { container }));
+    let status = machine.status();
+    assert_eq!(status.containers.iter().map(|c| c.restart_count).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(
+        status.containers[1].last.as_ref().and_then(|end| end.cause.as_deref()),
+        Some("a ConfigMap or Secret that the Pod uses has changed")
+    );
+    assert_eq!(machine.step(ready(0), at(7)), [Command::Start { container: 0, attempt: 1 }]);
+}
+
+#[test]
+fn who_does_not_end_for_a_change_is_killed_when_the_grace_is_over() {
+    let mut machine = running_on_what_may_change();
+    machine.step(changed_to("two"), at(5));
+    assert_eq!(machine.step(Event::Tick, at(33)), [Command::Signal { container: 0 }]);
+    let killed = machine.step(Event::Tick, at(35));
+    assert_eq!(killed, [1, 0].map(|container| Command::Kill { container }));
+}
+
+#[test]
+fn a_change_while_nobody_was_there_is_noticed() {
+    let before = running_on_what_may_change();
+    let resumed = |fingerprint| {
+        let state = before.state().clone();
+        let mut machine = Machine::resume(Arc::clone(before.pod()), state, Settings::default(), at(50));
+        let machine = machine.as_mut().expect("its own state");
+        machine.step(Event::Tick, at(50));
+        machine.step(changed_to(fingerprint), at(50))
+    };
+    assert_eq!(resumed("one"), []);
+    assert_eq!(resumed("two"), [Command::Signal { container: 1 }]);
+}
+
+#[test]
+fn a_pod_that_does_not_ask_for_it_is_not_started_again_for_a_change() {
+    let mut machine = running(30);
+    machine.step(changed_to("one"), at(1));
+    assert_eq!(machine.step(changed_to("two"), at(2)), []);
+}
+
+#[test]
+fn a_new_version_that_lacks_a_config_map_is_rehearsed_again_when_that_has_come() {
+    let pod = Arc::clone(machine(1, 30).pod());
+    let mut machine = Machine::rehearsing(pod, Settings::default(), at(0));
+    machine.step(Event::RehearsalFailed { message: "configmap \"a\" not found".into() }, at(0));
+    assert_eq!(machine.step(Event::ObjectsChanged { fingerprint: None }, at(0)), [Command::Rehearse]);
+}
+
+#[test]
 fn a_missing_image_waits_ten_seconds_or_until_it_has_come() {
     let mut machine = machine(1, 30);
     machine.step(Event::Prepared, at(0));

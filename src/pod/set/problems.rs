@@ -9,8 +9,8 @@ pub enum Problem {
     Broken { origin: Origin, message: String, keeps: Vec<PodId> },
     /// `origin` asks for a Pod whose name `kept` has.
     Duplicate { id: PodId, origin: Origin, kept: Origin },
-    /// `origin` holds a Secret whose name `kept` has.
-    DuplicateSecret { id: ObjectId, origin: Origin, kept: Origin },
+    /// `origin` holds a ConfigMap or Secret whose name `kept` has.
+    DuplicateObject { id: ObjectId, origin: Origin, kept: Origin },
     /// `maxPods` Pods are there already; it is started when one of them is gone.
     OutOfPods { id: PodId, origin: Origin, max: u32 },
     /// The new version that `origin` asks for cannot be prepared as things are: the old one runs on.
@@ -35,7 +35,7 @@ impl Set {
         }
     }
 
-    /// Equal Pods or Secrets in two files are no news: a renamed file is there under both names for a moment.
+    /// Equal Pods or objects in two files are no news: a renamed file is there under both names for a moment.
     pub(super) fn report_new(&mut self, commands: &mut Vec<SetCommand>) {
         let now = self.problems_with(|kept, other| kept.uid != other.uid, |kept, other| kept != other);
         let new = now.iter().filter(|problem| !self.reported.contains(problem));
@@ -43,15 +43,15 @@ impl Set {
         self.reported = now;
     }
 
-    /// `pods` and `secrets` are asked, of two that have the same name, whether that is a problem.
+    /// `pods` and `objects` are asked, of two that have the same name, whether that is a problem.
     fn problems_with(
         &self,
         pods: impl Fn(&Pod, &Pod) -> bool,
-        secrets: impl Fn(&Secret, &Secret) -> bool,
+        objects: impl Fn(&Object, &Object) -> bool,
     ) -> Vec<Problem> {
         let mut problems = self.broken_files();
         problems.extend(self.duplicates(pods));
-        problems.extend(self.secrets.duplicates(secrets));
+        problems.extend(self.objects.duplicates(objects));
         problems.extend(self.names.iter().filter_map(|(id, name)| self.holds_up(id, name)));
         problems.extend(self.precedence.circles().iter().map(|ids| Problem::Circle { ids: ids.clone() }));
         problems

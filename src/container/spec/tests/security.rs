@@ -184,7 +184,7 @@ fn a_hundred_thousand_variables_are_taken_in_at_once() {
     let mut ingredients = Ingredients::new();
     ingredients.image.env = (0..100_000).map(|n| format!("IMAGE_{n}={n}")).collect();
     ingredients.container().env =
-        (0..100_000).map(|n| variable(&format!("V{n}"), &format!("$(V{})", n / 2))).collect();
+        (0..100_000).map(|n| EnvVar::text(&format!("V{n}"), &format!("$(V{})", n / 2))).collect();
     let environment = ingredients.environment();
     assert_eq!(environment.len(), 200_003);
     assert_eq!(environment[100_002], "V0=$(V0)");

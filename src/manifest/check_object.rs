@@ -1,4 +1,5 @@
-//! A document of kind Secret → our checked [`Secret`], by Kubernetes' rules (`ValidateSecret`). No message holds a value.
+//! A document of kind ConfigMap or Secret → our checked [`Object`], by Kubernetes' rules (`ValidateConfigMap`,
+//! `ValidateSecret`). No message holds a value.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +11,16 @@ use serde::de::IgnoredAny;
 
 use super::check::Checker;
 use super::findings::Findings;
-use super::secret::{DOCKER_CFG, DOCKER_CONFIG_JSON, Hidden, ObjectId, Secret};
+use super::object::{DOCKER_CFG, DOCKER_CONFIG_JSON, Hidden, Object, ObjectId, ObjectKind};
 use super::tree::{Data, Entry, Node, Path, Place};
 use super::{names, typed};
 
-/// Bytes of all values of one Secret, as in Kubernetes.
+/// Bytes of all values of one object, as in Kubernetes.
 const MAX_BYTES: usize = 1 << 20;
+
+/// In a Secret, and in a ConfigMap.
+const NOT_BASE64: [&str; 2] =
+    ["not base64 (text as it is belongs into stringData)", "not base64 (text as it is belongs into data)"];
 
 const OPAQUE: &str = "Opaque";
 const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
@@ -29,16 +34,16 @@ const REQUIRED: &[(&str, &str)] = &[
     ("kubernetes.io/tls", "tls.key"),
 ];
 
-/// All of a Secret but its values.
+/// All of an object but its values. `None` in the place of a value: its name is known, and it was looked at before, or is below.
 #[derive(Deserialize)]
 struct Head {
     #[serde(default)]
     metadata: ObjectMeta,
     #[serde(rename = "type")]
     type_: Option<String>,
+    // Who can edit the file can make it anew under the same name: nothing to be heeded.
     #[serde(rename = "immutable")]
     _immutable: Option<bool>,
-    // Known names: they were looked at before, or are below.
     #[serde(rename = "apiVersion")]
     _version: IgnoredAny,
     #[serde(rename = "kind")]
@@ -47,6 +52,8 @@ struct Head {
     _data: Option<IgnoredAny>,
     #[serde(rename = "stringData")]
     _string_data: Option<IgnoredAny>,
+    #[serde(rename = "binaryData")]
+    _binary_data: Option<IgnoredAny>,
 }
 
 /// A value and where it stands.
@@ -55,28 +62,66 @@ struct Placed {
     value: Hidden,
 }
 
+/// What a map of values is called, and how a value becomes bytes.
+type Values = (&'static str, fn(&str) -> Option<Vec<u8>>);
+
+/// The two maps of a kind: of a key that stands in both, a Secret's second one counts.
+fn maps(kind: ObjectKind) -> [Values; 2] {
+    match kind {
+        ObjectKind::ConfigMap => [("data", as_it_is), ("binaryData", decoded)],
+        ObjectKind::Secret => [("data", decoded), ("stringData", as_it_is)],
+    }
+}
+
+/// Fields that only the other kind has.
+fn foreign(kind: ObjectKind) -> &'static [&'static str] {
+    match kind {
+        ObjectKind::ConfigMap => &["type", "stringData"],
+        ObjectKind::Secret => &["binaryData"],
+    }
+}
+
 /// `None` if anything is wrong with it.
-pub(super) fn secret(mut node: Node, findings: &mut Findings) -> Option<Secret> {
+pub(super) fn object(kind: ObjectKind, mut node: Node, findings: &mut Findings) -> Option<Object> {
     let mut own = Findings::like(findings);
+    for key in foreign(kind).iter().filter(|key| node.get(key).is_some()) {
+        let path = Path::of(key);
+        own.error(node.place_of(&path), Some(&path), format!("unknown field: {key}: a {kind} has none"));
+    }
     // Before anything else looks at the document: what is said of a wrong type holds the value.
-    let (data, string_data) = (take(&mut node, "data"), take(&mut node, "stringData"));
+    let [(first, first_bytes), (second, second_bytes)] = maps(kind);
+    let (first, second) = (take(&mut node, first), take(&mut node, second));
     let head = typed::decode::<Head>(&mut node, &mut own);
     let mut values = BTreeMap::new();
-    read_values(data, decoded, &mut values, &mut own);
-    read_values(string_data, |text| Some(text.as_bytes().to_vec()), &mut values, &mut own);
-    let secret = head.map(|head| {
+    read_values(first, first_bytes, &mut values, &mut own);
+    let mut others = BTreeMap::new();
+    read_values(second, second_bytes, &mut others, &mut own);
+    let object = head.map(|head| {
+        let binary = match kind {
+            ObjectKind::ConfigMap => others.keys().cloned().collect(),
+            ObjectKind::Secret => Vec::new(),
+        };
+        if kind == ObjectKind::ConfigMap {
+            refuse_duplicates(&values, &others, &mut own);
+        }
+        values.append(&mut others);
         let mut checker = Checker { root: &node, findings: &mut own };
-        let id = identity(&head.metadata, &mut checker);
-        let type_ = head.type_.filter(|type_| !type_.is_empty()).unwrap_or_else(|| OPAQUE.to_owned());
+        let id = identity(kind, &head.metadata, &mut checker);
+        let type_ = match kind {
+            ObjectKind::ConfigMap => String::new(),
+            ObjectKind::Secret => {
+                head.type_.filter(|type_| !type_.is_empty()).unwrap_or_else(|| OPAQUE.to_owned())
+            }
+        };
         check_keys(&type_, &values, &mut checker);
         let asked = REQUIRED.iter().find(|(of_type, _)| *of_type == type_);
         let place = asked.and_then(|(_, key)| Some(values.get(*key)?.place)).unwrap_or(node.place);
         let data = values.into_iter().map(|(key, placed)| (key, placed.value)).collect();
-        Secret { id, type_, data, place: (place.line, place.column) }
+        Object { id, type_, data, binary, place: (place.line, place.column) }
     });
     let whole = !own.has_errors();
     findings.append(own);
-    secret.filter(|_| whole)
+    object.filter(|_| whole)
 }
 
 fn take(node: &mut Node, key: &str) -> Option<Entry> {
@@ -85,17 +130,29 @@ fn take(node: &mut Node, key: &str) -> Option<Entry> {
     Some(entries.remove(at))
 }
 
-fn identity(metadata: &ObjectMeta, checker: &mut Checker<'_>) -> ObjectId {
+fn refuse_duplicates(
+    values: &BTreeMap<String, Placed>,
+    others: &BTreeMap<String, Placed>,
+    findings: &mut Findings,
+) {
+    for (key, placed) in others.iter().filter(|(key, _)| values.contains_key(*key)) {
+        let path = Path::of("binaryData").key(key);
+        let message = format!("{path}: Invalid value: {key:?}: duplicate of key present in data");
+        findings.error(placed.place, Some(&path), message);
+    }
+}
+
+fn identity(kind: ObjectKind, metadata: &ObjectMeta, checker: &mut Checker<'_>) -> ObjectId {
     let path = Path::of("metadata");
     let name = metadata.name.clone().unwrap_or_default();
     checker.name(&path.key("name"), &name, names::dns_subdomain);
     let namespace = metadata.namespace.clone().filter(|namespace| !namespace.is_empty());
     let namespace = namespace.unwrap_or_else(|| "default".to_owned());
     checker.name(&path.key("namespace"), &namespace, names::dns_label);
-    ObjectId { namespace, name }
+    ObjectId { kind, namespace, name }
 }
 
-/// Reads one map of values; of a key that stands in both, the later one counts.
+/// Reads one map of values.
 fn read_values(
     map: Option<Entry>,
     bytes: fn(&str) -> Option<Vec<u8>>,
@@ -116,7 +173,7 @@ fn read_values(
         }
         let read = match &value.data {
             Data::Null => Ok(Vec::new()),
-            Data::Text(text) => bytes(text).ok_or("not base64 (text as it is belongs into stringData)"),
+            Data::Text(text) => bytes(text).ok_or(NOT_BASE64[usize::from(map.key == "binaryData")]),
             Data::List(_) | Data::Map(_) => Err("expected a string"),
             _ => Err("expected a string (quote it to make it a string)"),
         };
@@ -125,6 +182,10 @@ fn read_values(
             Err(reason) => findings.error(value.place, Some(&path), format!("{path}: {reason}")),
         }
     }
+}
+
+fn as_it_is(text: &str) -> Option<Vec<u8>> {
+    Some(text.as_bytes().to_vec())
 }
 
 /// Base64 as Go reads it: line breaks mean nothing in it.

@@ -1,47 +1,47 @@
-//! The Secrets of all sources: of each name the one that counts.
+//! The ConfigMaps and Secrets of all sources: of each name the one that counts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::set::{Origin, Problem};
-use crate::manifest::{ObjectId, Secret};
+use crate::manifest::{Object, ObjectId};
 use crate::order;
 
 /// What files say under one name: the first counts, the others wait for it. In order of their coming.
-type Claims = Vec<(Origin, Arc<Secret>)>;
+type Claims = Vec<(Origin, Arc<Object>)>;
 
 /// By name; a name that no file has is not there.
 #[derive(Debug, Default)]
-pub struct Secrets(BTreeMap<ObjectId, Claims>);
+pub struct Objects(BTreeMap<ObjectId, Claims>);
 
-impl Secrets {
-    pub fn get(&self, id: &ObjectId) -> Option<&Arc<Secret>> {
-        self.0.get(id)?.first().map(|(_, secret)| secret)
+impl Objects {
+    pub fn get(&self, id: &ObjectId) -> Option<&Arc<Object>> {
+        self.0.get(id)?.first().map(|(_, object)| object)
     }
 
-    /// Makes `secrets` what the file holds, instead of what it held before. Names those of which something else counts now.
-    pub(super) fn file_read(&mut self, origin: &Origin, secrets: Vec<Arc<Secret>>) -> Vec<ObjectId> {
+    /// Makes `objects` what the file holds, instead of what it held before. Names those of which something else counts now.
+    pub(super) fn file_read(&mut self, origin: &Origin, objects: Vec<Arc<Object>>) -> Vec<ObjectId> {
         let held = self.0.iter().filter(|(_, claims)| claims.iter().any(|(claimant, _)| claimant == origin));
         let mut touched: Vec<ObjectId> = held.map(|(id, _)| id.clone()).collect();
-        touched.extend(secrets.iter().map(|secret| secret.id.clone()));
+        touched.extend(objects.iter().map(|object| object.id.clone()));
         order::sort(&mut touched);
         touched.dedup();
         touched.retain(|id| {
-            let new = secrets.iter().find(|secret| secret.id == *id);
+            let new = objects.iter().find(|object| object.id == *id);
             self.claim(id, origin, new.map(Arc::clone))
         });
         touched
     }
 
     /// Says whether something else counts now.
-    fn claim(&mut self, id: &ObjectId, origin: &Origin, new: Option<Arc<Secret>>) -> bool {
+    fn claim(&mut self, id: &ObjectId, origin: &Origin, new: Option<Arc<Object>>) -> bool {
         let before = self.get(id).map(Arc::clone);
         let claims = self.0.entry(id.clone()).or_default();
         let at = claims.iter().position(|(claimant, _)| claimant == origin);
         match (at, new) {
-            (Some(at), Some(secret)) => claims[at].1 = secret,
+            (Some(at), Some(object)) => claims[at].1 = object,
             (Some(at), None) => drop(claims.remove(at)),
-            (None, Some(secret)) => claims.push((origin.clone(), secret)),
+            (None, Some(object)) => claims.push((origin.clone(), object)),
             (None, None) => {}
         }
         if claims.is_empty() {
@@ -50,14 +50,14 @@ impl Secrets {
         self.get(id) != before.as_ref()
     }
 
-    /// Files that hold a Secret of a name that another one has; `which` is asked about the one that counts and the other.
-    pub(super) fn duplicates(&self, which: impl Fn(&Secret, &Secret) -> bool) -> Vec<Problem> {
+    /// Files that hold an object of a name that another one has; `which` is asked about the one that counts and the other.
+    pub(super) fn duplicates(&self, which: impl Fn(&Object, &Object) -> bool) -> Vec<Problem> {
         let mut duplicates = Vec::new();
         for (id, claims) in &self.0 {
             let Some(((kept, first), others)) = claims.split_first() else { continue };
             for (origin, _) in others.iter().filter(|(_, other)| which(first, other)) {
                 let (id, origin, kept) = (id.clone(), origin.clone(), kept.clone());
-                duplicates.push(Problem::DuplicateSecret { id, origin, kept });
+                duplicates.push(Problem::DuplicateObject { id, origin, kept });
             }
         }
         duplicates

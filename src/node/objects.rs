@@ -1,4 +1,5 @@
-//! Secrets on this node: looked at when their manifest is read, and lent to the pulls of Pods that name them.
+//! ConfigMaps and Secrets on this node: looked at when their manifest is read, lent to the pulls of Pods that name them, and told
+//! of to Pods that use them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,10 +9,10 @@ use std::sync::Arc;
 use super::pod_run::PodNumber;
 use super::worker::Worker;
 use crate::image::{Credentials, InvalidCredentials};
-use crate::manifest::pod::ObjectKind;
-use crate::manifest::{self, Diagnostic, Manifest, ObjectId, Pod, Secret, Severity};
+use crate::manifest::{self, Diagnostic, Manifest, Object, ObjectId, ObjectKind, Pod, Severity};
+use crate::order;
 use crate::pod::Event;
-use crate::pod::secrets::Secrets;
+use crate::pod::objects::Objects;
 
 /// Others than the file's owner and group may read it.
 const READABLE_BY_OTHERS: u32 = 0o004;
@@ -22,7 +23,7 @@ const READABLE_BY_OTHERS: u32 = 0o004;
 /// Everything that is wrong. No message holds a value of a Secret.
 pub fn decode(file: &Path, bytes: &[u8], node_name: &str) -> Result<Manifest, Vec<Diagnostic>> {
     let mut manifest = manifest::decode(file, bytes, node_name)?;
-    let say = |severity, secret: &Secret, message| {
+    let say = |severity, secret: &Object, message| {
         let ((line, column), file) = (secret.place, file.to_owned());
         Diagnostic { severity, file, line, column, field: None, message }
     };
@@ -30,18 +31,18 @@ pub fn decode(file: &Path, bytes: &[u8], node_name: &str) -> Result<Manifest, Ve
         let error = Credentials::of_secret(secret).err()?;
         Some(say(Severity::Error, secret, error.to_string()))
     };
-    let errors: Vec<_> = manifest.secrets.iter().filter_map(wrong).collect();
+    let errors: Vec<_> = manifest.objects.iter().filter_map(wrong).collect();
     if !errors.is_empty() {
         return Err(errors);
     }
-    if let Some(secret) = manifest.secrets.first()
+    if let Some(secret) = manifest.objects.iter().find(|object| object.id.kind == ObjectKind::Secret)
         // Of a URL there is no file to ask about.
         && let Ok(metadata) = fs::metadata(file)
         && metadata.permissions().mode() & READABLE_BY_OTHERS != 0
     {
         let mode = metadata.permissions().mode() & 0o777;
         let message = format!(
-            "the file holds Secret {}, and everybody on this machine may read it (mode {mode:o}): chmod 600",
+            "the file holds {}, and everybody on this machine may read it (mode {mode:o}): chmod 600",
             secret.id
         );
         manifest.warnings.push(say(Severity::Warning, secret, message));
@@ -52,13 +53,13 @@ pub fn decode(file: &Path, bytes: &[u8], node_name: &str) -> Result<Manifest, Ve
 /// A Pod's `imagePullSecrets`, as they are now.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(test, derive(Default))]
-pub struct PullSecrets(Vec<(ObjectId, Option<Arc<Secret>>)>);
+pub struct PullSecrets(Vec<(ObjectId, Option<Arc<Object>>)>);
 
 impl PullSecrets {
-    pub fn of(pod: &Pod, secrets: &Secrets) -> PullSecrets {
+    pub fn of(pod: &Pod, objects: &Objects) -> PullSecrets {
         let named = pod.image_pull_secrets.iter().map(|name| {
-            let id = ObjectId { namespace: pod.id.namespace.clone(), name: name.clone() };
-            let secret = secrets.get(&id).map(Arc::clone);
+            let id = pull_secret(pod, name);
+            let secret = objects.get(&id).map(Arc::clone);
             (id, secret)
         });
         PullSecrets(named.collect())
@@ -77,13 +78,10 @@ impl PullSecrets {
 
     /// Those that are no help, in words to be put behind why a pull failed.
     pub fn lacking(&self) -> String {
-        let word = |(id, secret): &(ObjectId, Option<Arc<Secret>>)| match secret {
-            None => format!("; Secret {id} of imagePullSecrets is not there"),
+        let word = |(id, secret): &(ObjectId, Option<Arc<Object>>)| match secret {
+            None => format!("; {id} of imagePullSecrets is not there"),
             Some(secret) if matches!(Credentials::of_secret(secret), Ok(None)) => {
-                format!(
-                    "; Secret {id} has the type {}, which holds no credentials for registries",
-                    secret.type_
-                )
+                format!("; {id} has the type {}, which holds no credentials for registries", secret.type_)
             }
             Some(_) => String::new(),
         };
@@ -94,22 +92,75 @@ impl PullSecrets {
 impl Worker {
     /// The Secrets that a Pod's pulls use.
     pub fn pull_secrets(&self, number: PodNumber) -> PullSecrets {
-        let pod = self.pods.get(&number).map(|run| PullSecrets::of(run.pod(), self.set.secrets()));
+        let pod = self.pods.get(&number).map(|run| PullSecrets::of(run.pod(), self.set.objects()));
         pod.unwrap_or(PullSecrets(Vec::new()))
     }
 
-    /// Pods that name this Secret, and whose images could not be pulled, need not wait any longer.
-    pub fn secret_changed(&mut self, id: &ObjectId) {
-        log::info!("Secret {id}: {}", if self.set.secrets().get(id).is_some() { "new" } else { "gone" });
-        self.tell_volumes_of(ObjectKind::Secret, id);
+    /// Pods whose images could not be pulled with this Secret, or whose containers could not start without this object, need not
+    /// wait any longer.
+    pub fn object_changed(&mut self, id: &ObjectId) {
+        log::info!("{id}: {}", if self.set.objects().get(id).is_some() { "new" } else { "gone" });
+        self.tell_volumes_of(id);
+        let mut users = Vec::new();
         for (number, run) in &self.pods {
             let pod = run.pod();
-            if pod.id.namespace == id.namespace && pod.image_pull_secrets.contains(&id.name) {
+            if pod.image_pull_secrets.iter().any(|name| pull_secret(pod, name) == *id) {
                 let waiting = run.machine.without_image();
                 self.events.extend(waiting.map(|container| (*number, Event::ImageArrived { container })));
             }
+            if pod.objects().any(|object| object.id_in(&pod.id.namespace) == *id) {
+                users.push((*number, Arc::clone(pod)));
+            }
+        }
+        for (number, pod) in users {
+            let fingerprint = self.fingerprint(&pod);
+            self.tell(number, Event::ObjectsChanged { fingerprint });
         }
     }
+
+    /// Tells the Pods that want to start again when what they use changes how that is now: it may have changed while nobody was
+    /// there.
+    pub fn tell_of_objects(&mut self) {
+        let pods: Vec<_> = self.pods.iter().map(|(number, run)| (*number, Arc::clone(run.pod()))).collect();
+        for (number, pod) in pods {
+            if let Some(fingerprint) = self.fingerprint(&pod) {
+                self.tell(number, Event::ObjectsChanged { fingerprint: Some(fingerprint) });
+            }
+        }
+    }
+
+    /// What stands for all that the objects hold which a Pod uses, if it wants to know and could start with them. Without the
+    /// node's key it says nothing of a Secret, so that it can be saved.
+    pub fn fingerprint(&mut self, pod: &Pod) -> Option<String> {
+        if !pod.restart_on_change || self.lacks_for_start(pod).is_some() {
+            return None;
+        }
+        let mut ids: Vec<_> = pod.objects().map(|object| object.id_in(&pod.id.namespace)).collect();
+        order::sort(&mut ids);
+        ids.dedup();
+        if ids.is_empty() {
+            return None;
+        }
+        let objects = self.set.objects();
+        let of_set: Vec<_> = ids.iter().map(|id| objects.get(id).map(Arc::clone)).collect();
+        // One that a Pod can do without may be there, where nobody has looked yet.
+        if of_set.iter().any(Option::is_none) && !self.set.knows_all_objects() {
+            return None;
+        }
+        let mut print = self.node_key()?.fingerprint();
+        for (id, object) in ids.iter().zip(&of_set) {
+            print.add(id.to_string().as_bytes());
+            for (key, value) in object.iter().flat_map(|object| &object.data) {
+                print.add(key.as_bytes());
+                print.add(value.bytes());
+            }
+        }
+        Some(print.in_hex())
+    }
+}
+
+fn pull_secret(pod: &Pod, name: &str) -> ObjectId {
+    ObjectId { kind: ObjectKind::Secret, namespace: pod.id.namespace.clone(), name: name.to_owned() }
 }
 
 #[cfg(test)]
@@ -163,12 +214,13 @@ mod tests {
         let text = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: team}, spec: {containers: [{name: c, image: i}], \
             imagePullSecrets: [{name: gone}]}}";
         let pod = &manifest::decode(Path::new("a"), text.as_bytes(), "n").unwrap().pods[0];
-        let secrets = PullSecrets::of(pod, &Secrets::default());
+        let secrets = PullSecrets::of(pod, &Objects::default());
         assert_eq!(secrets.lacking(), "; Secret team/gone of imagePullSecrets is not there");
-        let opaque = Secret {
-            id: ObjectId { namespace: "n".into(), name: "s".into() },
+        let opaque = Object {
+            id: ObjectId { kind: ObjectKind::Secret, namespace: "n".into(), name: "s".into() },
             type_: "Opaque".into(),
             data: Default::default(),
+            binary: Vec::new(),
             place: (1, 1),
         };
         let secrets = PullSecrets(vec![(opaque.id.clone(), Some(Arc::new(opaque)))]);

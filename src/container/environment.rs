@@ -1,0 +1,202 @@
+//! The variables of a container: whatever its manifest names, looked up (`KP:makeEnvironmentVariables` of the kubelet).
+//!
+//! `env` counts more than `envFrom`, and in both the later more. `$(VAR)` stands for what came before, and is looked for in
+//! values that are written out only.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::expand::expand;
+use crate::manifest::object::{Object, ObjectId, ObjectKind};
+use crate::manifest::pod::{Address, Allocatable, EnvFrom, EnvValue, EnvVar, KeyRef, ObjectRef};
+use crate::manifest::{Container, Pod};
+
+/// Where values come from.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    pub pod: &'a Pod,
+    pub objects: &'a dyn Fn(&ObjectId) -> Option<&'a Object>,
+    /// Asked only where a variable is about it.
+    pub node: &'a dyn Fn() -> NodeFacts,
+}
+
+/// What variables say of the node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeFacts {
+    /// The first one is `hostIP`.
+    pub addresses: Vec<IpAddr>,
+    pub allocatable: Allocatable,
+}
+
+/// What the variables are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A start of the container: everything that it cannot do without must be there.
+    Start,
+    /// A process beside those that run: what is gone meanwhile is left out.
+    Beside,
+    /// To be shown: no value of a ConfigMap or Secret is in it, but where it is from.
+    Show,
+}
+
+/// Why a container cannot have its variables, in the kubelet's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotThere {
+    #[error("{} {name:?} not found", .kind.as_str().to_lowercase())]
+    Object { kind: ObjectKind, name: String },
+    #[error("couldn't find key {key} in {object}")]
+    Key { object: ObjectId, key: String },
+    #[error("the key {key} of {object} cannot be a variable: it is not UTF-8, or holds a zero byte")]
+    NoText { object: ObjectId, key: String },
+}
+
+/// Variables in the order of their first appearance, each once, with its last value.
+#[derive(Clone, Default)]
+pub struct Environment {
+    list: Vec<(String, String)>,
+    /// Where in the list a name is: an image or a manifest may hold any number of them.
+    places: HashMap<String, usize>,
+}
+
+impl Environment {
+    pub fn set(&mut self, name: &str, value: &str) {
+        match self.places.get(name) {
+            Some(place) => value.clone_into(&mut self.list[*place].1),
+            None => {
+                self.places.insert(name.to_owned(), self.list.len());
+                self.list.push((name.to_owned(), value.to_owned()));
+            }
+        }
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.places.get(name).map(|place| self.list[*place].1.as_str())
+    }
+
+    pub fn variables(&self) -> &[(String, String)] {
+        &self.list
+    }
+}
+
+/// The container's variables, without those of its image.
+///
+/// # Errors
+/// With [`Purpose::Start`], what is missing.
+pub fn environment(
+    container: &Container,
+    sources: Sources<'_>,
+    purpose: Purpose,
+) -> Result<Environment, NotThere> {
+    let mut environment = Environment::default();
+    for from in &container.env_from {
+        sources.add_all(from, purpose, &mut environment)?;
+    }
+    for EnvVar { name, value } in &container.env {
+        let value = match value {
+            EnvValue::Text(text) => expand(text, |name| environment.get(name)),
+            EnvValue::Field(field) => field.clone(),
+            EnvValue::Uid => sources.pod.uid.to_string(),
+            EnvValue::Address(address) => sources.address(*address),
+            EnvValue::Amount(amount) => {
+                let node = || (sources.node)().allocatable;
+                amount.of(sources.pod, &node).to_string()
+            }
+            EnvValue::Key(key) => match sources.value(key, purpose)? {
+                Some(value) => value,
+                None => continue,
+            },
+        };
+        environment.set(name, &value);
+    }
+    Ok(environment)
+}
+
+/// A probe's command. It knows of a variable what the manifest says: nothing, where that says where it is from
+/// (`ExpandContainerCommandOnlyStatic`).
+pub fn expanded_command(command: &[String], env: &[EnvVar]) -> Vec<String> {
+    let mut environment = Environment::default();
+    for EnvVar { name, value } in env {
+        let value = match value {
+            EnvValue::Text(text) => expand(text, |name| environment.get(name)),
+            _ => String::new(),
+        };
+        environment.set(name, &value);
+    }
+    command.iter().map(|text| expand(text, |name| environment.get(name))).collect()
+}
+
+impl<'a> Sources<'a> {
+    fn id(&self, object: &ObjectRef) -> ObjectId {
+        object.id_in(&self.pod.id.namespace)
+    }
+
+    /// `None` where it may be missing, and is.
+    fn object(&self, named: &ObjectRef, purpose: Purpose) -> Result<Option<&'a Object>, NotThere> {
+        let object = (self.objects)(&self.id(named));
+        if object.is_none() && purpose == Purpose::Start && !named.optional {
+            return Err(NotThere::Object { kind: named.kind, name: named.name.clone() });
+        }
+        Ok(object)
+    }
+
+    fn add_all(
+        &self,
+        from: &EnvFrom,
+        purpose: Purpose,
+        environment: &mut Environment,
+    ) -> Result<(), NotThere> {
+        let Some(object) = self.object(&from.object, purpose)? else { return Ok(()) };
+        for key in object.variables() {
+            let value = match purpose {
+                Purpose::Show => Some(shown(&from.object, key)),
+                Purpose::Start | Purpose::Beside => text(object, key, purpose)?,
+            };
+            if let Some(value) = value {
+                environment.set(&format!("{}{key}", from.prefix), &value);
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, named: &KeyRef, purpose: Purpose) -> Result<Option<String>, NotThere> {
+        let KeyRef { object: of, key } = named;
+        if purpose == Purpose::Show {
+            return Ok(Some(shown(of, key)));
+        }
+        let Some(object) = self.object(of, purpose)? else { return Ok(None) };
+        if object.variable(key).is_none() {
+            return match of.optional || purpose == Purpose::Beside {
+                true => Ok(None),
+                false => Err(NotThere::Key { object: self.id(of), key: key.clone() }),
+            };
+        }
+        text(object, key, purpose)
+    }
+
+    /// A Pod that is not on the host's network has no address yet.
+    fn address(&self, address: Address) -> String {
+        if matches!(address, Address::PodIp | Address::PodIps) && !self.pod.host_network {
+            return String::new();
+        }
+        let all = (self.node)().addresses;
+        let most = if matches!(address, Address::HostIp | Address::PodIp) { 1 } else { all.len() };
+        all.iter().take(most).map(IpAddr::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+fn shown(object: &ObjectRef, key: &str) -> String {
+    format!("<from {} {} key {key}>", object.kind, object.name)
+}
+
+/// What the kernel and an OCI runtime take as a value.
+fn text(object: &Object, key: &str, purpose: Purpose) -> Result<Option<String>, NotThere> {
+    let bytes = object.variable(key).unwrap_or_default();
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => Ok(Some(text.to_owned())),
+        _ if purpose == Purpose::Beside => Ok(None),
+        _ => Err(NotThere::NoText { object: object.id.clone(), key: key.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

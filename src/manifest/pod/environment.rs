@@ -1,0 +1,158 @@
+//! Where a container's variables come from.
+
+use super::{Amounts, Container, Pod, Resources, Volume};
+use crate::manifest::object::{ObjectId, ObjectKind};
+
+/// One of `env`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvVar {
+    pub name: String,
+    pub value: EnvValue,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnvValue {
+    /// As it is written: `$(VAR)` is not expanded yet.
+    Text(String),
+    /// A field of the Pod that its manifest alone says; nothing in it is expanded.
+    Field(String),
+    /// The Pod's uid.
+    Uid,
+    Address(Address),
+    Amount(AmountRef),
+    Key(KeyRef),
+}
+
+/// What the network says of the Pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    HostIp,
+    HostIps,
+    PodIp,
+    PodIps,
+}
+
+/// `resourceFieldRef`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AmountRef {
+    /// The name of one of the Pod's.
+    pub container: String,
+    pub is_limit: bool,
+    pub resource: ResourceName,
+    /// In the resource's own unit: thousandths of a core, bytes. Not 0.
+    pub divisor: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResourceName {
+    Cpu,
+    Memory,
+    EphemeralStorage,
+    /// The size of a page, as [`Amounts::hugepages`](super::Amounts::hugepages) has it.
+    HugePages(String),
+}
+
+/// What a node lets Pods have: all that one may use which has no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allocatable {
+    /// Thousandths of a core.
+    pub cpu_milli: u64,
+    /// Bytes.
+    pub memory: u64,
+    pub ephemeral_storage: u64,
+}
+
+/// A ConfigMap or Secret of the Pod's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRef {
+    pub kind: ObjectKind,
+    pub name: String,
+    /// Without it, or the key, there is no variable; otherwise the container waits for it.
+    pub optional: bool,
+}
+
+/// `configMapKeyRef`, `secretKeyRef`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRef {
+    pub object: ObjectRef,
+    pub key: String,
+}
+
+/// One of `envFrom`: a variable for each key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvFrom {
+    /// Stands before each key; may be empty.
+    pub prefix: String,
+    pub object: ObjectRef,
+}
+
+impl ObjectRef {
+    /// Which one it is to a Pod of this namespace.
+    pub fn id_in(&self, namespace: &str) -> ObjectId {
+        ObjectId { kind: self.kind, namespace: namespace.to_owned(), name: self.name.clone() }
+    }
+}
+
+impl EnvVar {
+    /// One that is written out.
+    pub fn text(name: &str, value: &str) -> EnvVar {
+        EnvVar { name: name.to_owned(), value: EnvValue::Text(value.to_owned()) }
+    }
+}
+
+impl Container {
+    /// The ConfigMaps and Secrets that its variables come from, as often as they are named.
+    pub fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        let of_keys = self.env.iter().filter_map(|variable| match &variable.value {
+            EnvValue::Key(key) => Some(&key.object),
+            _ => None,
+        });
+        self.env_from.iter().map(|from| &from.object).chain(of_keys)
+    }
+}
+
+impl Pod {
+    /// The ConfigMaps and Secrets that its containers and volumes use, as often as they are named.
+    pub fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.containers
+            .iter()
+            .flat_map(Container::objects)
+            .chain(self.volumes.iter().flat_map(Volume::objects))
+    }
+}
+
+impl AmountRef {
+    /// Rounded up. Without a limit of its own the container has its Pod's, else what the node has, which is asked for only then.
+    pub fn of(&self, pod: &Pod, node: &dyn Fn() -> Allocatable) -> u64 {
+        let named = pod.containers.iter().find(|container| container.name == self.container);
+        let own = |list: fn(&Resources) -> &Amounts| self.set_in(list(&named?.resources));
+        let found = match self.is_limit {
+            true => {
+                let of_pod = || self.set_in(&pod.resources.as_ref()?.limits);
+                own(|resources| &resources.limits).or_else(of_pod).unwrap_or_else(|| self.in_node(node()))
+            }
+            false => own(|resources| &resources.requests).unwrap_or(0),
+        };
+        found.div_ceil(self.divisor)
+    }
+
+    /// Zero counts as not set.
+    fn set_in(&self, amounts: &Amounts) -> Option<u64> {
+        let amount = match &self.resource {
+            ResourceName::Cpu => amounts.cpu_milli,
+            ResourceName::Memory => amounts.memory,
+            ResourceName::EphemeralStorage => None,
+            ResourceName::HugePages(size) => amounts.hugepages.get(size).copied(),
+        };
+        amount.filter(|amount| *amount != 0)
+    }
+
+    fn in_node(&self, node: Allocatable) -> u64 {
+        match self.resource {
+            ResourceName::Cpu => node.cpu_milli,
+            ResourceName::Memory => node.memory,
+            ResourceName::EphemeralStorage => node.ephemeral_storage,
+            ResourceName::HugePages(_) => 0,
+        }
+    }
+}

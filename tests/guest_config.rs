@@ -1,0 +1,209 @@
+//! ConfigMaps and Secrets in a container's environment, and what becomes of who waits for them.
+//!
+//! Run with `scripts/vm test guest_config`; anywhere else these tests fail.
+
+mod harness;
+
+use std::os::unix::fs::PermissionsExt;
+
+use harness::manifest::{ShellPod, job};
+use harness::{Node, Options, is_written, wait_until};
+use rustix::process::Signal;
+
+/// In clear text and as a manifest has it.
+const PASSWORD: [&str; 2] = ["sesame-open", "c2VzYW1lLW9wZW4="];
+
+const SECRET: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\ndata: {password: c2VzYW1lLW9wZW4=}\n";
+
+/// The ConfigMap `app`.
+fn config(data: &str) -> String {
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: app}}\ndata: {data}\n")
+}
+
+const LEVEL: &str = "env: [{name: LEVEL, valueFrom: {configMapKeyRef: {name: app, key: level}}}]";
+
+/// A Pod that says its `$LEVEL` and goes on.
+fn web(more: &str) -> String {
+    let script = "echo $LEVEL; exec sleep 1000";
+    ShellPod {
+        name: "web",
+        script,
+        spec: &format!("terminationGracePeriodSeconds: 1\n{more}"),
+        container: LEVEL,
+    }
+    .yaml()
+}
+
+/// Waits until the Pod's log is this.
+fn wait_logs(node: &Node, pod: &str, expected: &str) {
+    wait_until(expected, || (node.try_ask(&["logs", pod]).stdout == expected.as_bytes()).then_some(()));
+}
+
+/// Waits until `main` cannot start; why.
+fn wait_config_error(node: &Node, pod: &str) -> String {
+    node.wait_for("it cannot start", |list| {
+        let main = list.pod(pod)?.container("main")?;
+        (main.waiting()? == "CreateContainerConfigError").then(|| main.message().to_owned())
+    })
+}
+
+#[test]
+fn variables_come_from_config_maps_secrets_the_pod_and_the_node() {
+    let node = Node::start(Options::default());
+    let container = "\
+args: [$(URL)]
+resources: {limits: {cpu: 1500m, memory: 64Mi}}
+envFrom:
+- {prefix: APP_, configMapRef: {name: app}}
+- {configMapRef: {name: none, optional: true}}
+env:
+- {name: PASSWORD, valueFrom: {secretKeyRef: {name: db, key: password}}}
+- {name: URL, value: $(APP_level)://$(PASSWORD)@db}
+- {name: NONE, valueFrom: {secretKeyRef: {name: db, key: none, optional: true}}}
+- {name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+- {name: ID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
+- {name: CORES, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}
+- {name: BYTES, valueFrom: {resourceFieldRef: {resource: requests.memory, divisor: 1k}}}
+- {name: STORAGE, valueFrom: {resourceFieldRef: {resource: limits.ephemeral-storage, divisor: 1Mi}}}";
+    let script = "echo $0 $URL ${NONE-unset} $NAME $CORES $BYTES ${APP_raw-unset}; \
+                  test ${#ID} = 32 && test $STORAGE -gt 100 && echo $APP_level";
+    let pod = ShellPod { name: "job", script, spec: "restartPolicy: Never", container }.yaml();
+    let objects = format!("{}binaryData: {{raw: /w==}}\n---\n{SECRET}", config("{level: debug}"));
+    let output = node.output_of(&format!("{pod}---\n{objects}"));
+    let url = format!("debug://{}@db", PASSWORD[0]);
+    assert_eq!(output, format!("{url} {url} unset job-node1 2 67109 unset\ndebug\n"));
+}
+
+#[test]
+fn a_container_waits_for_its_config_map_alone_and_starts_when_it_has_come() {
+    let node = Node::start(Options::default());
+    let other = "- {name: other, image: 'busybox:1.35', command: [sleep, '1000']}";
+    node.manifest("web.yaml", &format!("{}  {other}\n", web("")));
+    assert_eq!(wait_config_error(&node, "web"), "configmap \"app\" not found");
+    node.wait_running("web", "other");
+    node.manifest("app.yaml", &config("{other: debug}"));
+    node.wait_for("the key is missing", |list| {
+        let message = list.pod("web")?.container("main")?.message();
+        (message == "couldn't find key level in ConfigMap default/app").then_some(())
+    });
+    node.manifest("app.yaml", &config("{level: debug}"));
+    wait_logs_of_main(&node, "debug\n");
+    assert!(node.ask(&["events", "web"]).contains("configmap \"app\" not found"));
+    // A run goes on as it began, and who comes beside it sees what it sees; the next one is made of what is there then.
+    node.manifest("app.yaml", &config("{level: info}"));
+    wait_until("it was read", || {
+        (node.node_log_text().matches("ConfigMap default/app: new").count() == 3).then_some(())
+    });
+    let main = node.wait_running("web", "main");
+    assert_eq!(node.ask(&["exec", "web", "-c", "main", "--", "sh", "-c", "echo $LEVEL"]), "debug\n");
+    harness::kill(main, Signal::KILL);
+    wait_logs_of_main(&node, "info\n");
+    // Without it nothing can start any more, but what runs runs on.
+    let main = node.wait_running("web", "main");
+    node.remove("app.yaml");
+    wait_until("it is gone", || node.node_log_text().contains("ConfigMap default/app: gone").then_some(()));
+    assert_eq!(node.wait_running("web", "main"), main);
+}
+
+fn wait_logs_of_main(node: &Node, expected: &str) {
+    let logs = ["logs", "web", "-c", "main"];
+    wait_until(expected, || (node.try_ask(&logs).stdout == expected.as_bytes()).then_some(()));
+}
+
+#[test]
+fn a_new_version_waits_for_its_config_map_while_the_old_one_runs() {
+    let node = Node::start(Options::default());
+    let old = ShellPod {
+        name: "web",
+        script: "exec sleep 1000",
+        spec: "terminationGracePeriodSeconds: 0",
+        container: "",
+    };
+    node.manifest("web.yaml", &old.yaml());
+    let first = node.wait_running("web", "main");
+    node.manifest("web.yaml", &web(""));
+    node.wait_for("why it is not replaced", |list| {
+        list.pod("web")?.message().contains("container main: configmap \"app\" not found").then_some(())
+    });
+    assert_eq!(node.wait_running("web", "main"), first);
+    node.manifest("app.yaml", &config("{level: debug}"));
+    wait_logs(&node, "web", "debug\n");
+}
+
+#[test]
+fn a_secrets_value_is_in_the_process_and_nowhere_else() {
+    let node = Node::start(Options::default());
+    let container = "\
+env:
+- {name: PASSWORD, valueFrom: {secretKeyRef: {name: db, key: password}}}
+- {name: URL, value: db://$(PASSWORD)@db}
+envFrom: [{secretRef: {name: db}}]";
+    let spec = "hostUsers: false\nterminationGracePeriodSeconds: 1";
+    let pod = |name, script| ShellPod { name, script, spec, container }.yaml();
+    node.manifest("db.yaml", SECRET);
+    node.manifest("web.yaml", &pod("web", "exec sleep 1000"));
+    // One that fails, and is told of.
+    node.manifest("bad.yaml", &pod("bad", "exit 1").replace("\"sh\"", "\"/none\""));
+    let pid = node.wait_running("web", "main");
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    assert_eq!(String::from_utf8_lossy(&environ).matches(PASSWORD[0]).count(), 3);
+    node.wait_for("it fails", |list| list.pod("bad")?.container("main")?.last());
+
+    let asked = [
+        &["ps", "-o", "json"] as &[&str],
+        &["describe", "web"],
+        &["inspect", "web"],
+        &["inspect", "web", "--spec"],
+        &["inspect", "web", "--plan"],
+        &["events"],
+        &["describe", "bad"],
+    ];
+    for words in asked {
+        let answer = node.ask(words);
+        assert!(!PASSWORD.iter().any(|text| answer.contains(text)), "{words:?}: {answer}");
+    }
+    assert!(node.ask(&["inspect", "web", "--spec"]).contains("PASSWORD=<from Secret db key password>"));
+    assert!(node.ask(&["describe", "web"]).contains("<set to the key 'password' in secret 'db'>"));
+    assert!(is_written(&node.manifests(), &PASSWORD), "what is looked for can be found");
+    for place in [node.root(), node.run(), node.logs()] {
+        assert!(!is_written(&place, &PASSWORD), "{}", place.display());
+    }
+    assert!(!PASSWORD.iter().any(|text| node.node_log_text().contains(text)));
+    let manifest = node.manifests().join("db.yaml");
+    let site = node.stop();
+    std::fs::remove_file(manifest).unwrap();
+    assert!(!is_written(site.base(), &PASSWORD));
+}
+
+#[test]
+fn a_pod_that_asks_for_it_starts_again_for_a_change_even_of_while_podkeep_was_down() {
+    let node = Node::start(Options::default());
+    let script = "trap 'echo bye; exit 0' TERM; echo $LEVEL; while :; do sleep 1000 & wait $!; done";
+    let annotated = "metadata: {name: web, annotations: {podkeep.io/restart-on-change: 'true'}}";
+    let web = ShellPod { name: "web", script, spec: "terminationGracePeriodSeconds: 30", container: LEVEL };
+    node.manifest("web.yaml", &web.yaml().replace("metadata: {name: web}", annotated));
+    node.manifest("app.yaml", &config("{level: one}"));
+    wait_logs(&node, "web", "one\n");
+    node.manifest("app.yaml", &config("{level: two}"));
+    wait_logs(&node, "web", "two\n");
+    assert_eq!(node.ask(&["logs", "-p", "web"]), "one\nbye\n");
+    let restarts = |node: &Node| node.list().pod("web").unwrap().container("main").unwrap().restarts();
+    assert_eq!(restarts(&node), 1);
+
+    let (site, _) = node.end(Signal::USR1);
+    site.manifest("app.yaml", &config("{level: three}"));
+    let node = Node::start_in(site);
+    wait_logs(&node, "web", "three\n");
+    assert_eq!(restarts(&node), 2);
+
+    let pid = node.wait_running("web", "main");
+    let (site, _) = node.end(Signal::USR1);
+    let node = Node::start_in(site);
+    // It comes after all that was there has been read.
+    node.manifest("later.yaml", &job("later", "exit 0"));
+    node.wait_terminated("later", "main");
+    assert_eq!((restarts(&node), node.wait_running("web", "main")), (2, pid));
+    let mode = std::fs::metadata(node.root().join("node.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o400);
+}
