@@ -4,6 +4,8 @@
 mod config_maps;
 #[path = "manifests/environment.rs"]
 mod environment;
+#[path = "manifests/files.rs"]
+mod files;
 #[path = "manifests/lifecycle.rs"]
 mod lifecycle;
 #[path = "manifests/secrets.rs"]

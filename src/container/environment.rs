@@ -8,9 +8,7 @@ use std::net::IpAddr;
 
 use super::expand::expand;
 use crate::manifest::object::{Object, ObjectId, ObjectKind};
-use crate::manifest::pod::{
-    Address, AmountRef, Amounts, EnvFrom, EnvValue, EnvVar, KeyRef, ObjectRef, ResourceName, Resources,
-};
+use crate::manifest::pod::{Address, Allocatable, EnvFrom, EnvValue, EnvVar, KeyRef, ObjectRef};
 use crate::manifest::{Container, Pod};
 
 /// Where values come from.
@@ -27,10 +25,7 @@ pub struct Sources<'a> {
 pub struct NodeFacts {
     /// The first one is `hostIP`.
     pub addresses: Vec<IpAddr>,
-    /// What there is where no limit says less: thousandths of a core, and bytes.
-    pub cpu_milli: u64,
-    pub memory: u64,
-    pub ephemeral_storage: u64,
+    pub allocatable: Allocatable,
 }
 
 /// What the variables are for.
@@ -102,7 +97,10 @@ pub fn environment(
             EnvValue::Field(field) => field.clone(),
             EnvValue::Uid => sources.pod.uid.to_string(),
             EnvValue::Address(address) => sources.address(*address),
-            EnvValue::Amount(amount) => sources.amount(amount).to_string(),
+            EnvValue::Amount(amount) => {
+                let node = || (sources.node)().allocatable;
+                amount.of(sources.pod, &node).to_string()
+            }
             EnvValue::Key(key) => match sources.value(key, purpose)? {
                 Some(value) => value,
                 None => continue,
@@ -183,42 +181,6 @@ impl<'a> Sources<'a> {
         let all = (self.node)().addresses;
         let most = if matches!(address, Address::HostIp | Address::PodIp) { 1 } else { all.len() };
         all.iter().take(most).map(IpAddr::to_string).collect::<Vec<_>>().join(",")
-    }
-
-    /// Rounded up. Without a limit of its own the container has its Pod's, else what the node has.
-    fn amount(&self, amount: &AmountRef) -> u64 {
-        let AmountRef { container, is_limit, resource, divisor } = amount;
-        let named = self.pod.containers.iter().find(|other| other.name == *container);
-        let own = |list: fn(&Resources) -> &Amounts| of_resource(list(&named?.resources), resource);
-        let found = match is_limit {
-            true => {
-                let limit = own(|resources| &resources.limits);
-                let of_pod = || of_resource(&self.pod.resources.as_ref()?.limits, resource);
-                limit.or_else(of_pod).unwrap_or_else(|| of_node(&(self.node)(), resource))
-            }
-            false => own(|resources| &resources.requests).unwrap_or(0),
-        };
-        found.div_ceil(*divisor)
-    }
-}
-
-/// Zero counts as not set.
-fn of_resource(amounts: &Amounts, resource: &ResourceName) -> Option<u64> {
-    let amount = match resource {
-        ResourceName::Cpu => amounts.cpu_milli,
-        ResourceName::Memory => amounts.memory,
-        ResourceName::EphemeralStorage => None,
-        ResourceName::HugePages(size) => amounts.hugepages.get(size).copied(),
-    };
-    amount.filter(|amount| *amount != 0)
-}
-
-fn of_node(node: &NodeFacts, resource: &ResourceName) -> u64 {
-    match resource {
-        ResourceName::Cpu => node.cpu_milli,
-        ResourceName::Memory => node.memory,
-        ResourceName::EphemeralStorage => node.ephemeral_storage,
-        ResourceName::HugePages(_) => 0,
     }
 }
 

@@ -97,7 +97,8 @@ fn value_from(
         return field(selector, of_pod, &path.key("fieldRef"), checker);
     }
     if let Some(selector) = resource_field_ref {
-        return amount(selector, own, of_pod, &path.key("resourceFieldRef"), checker).map(EnvValue::Amount);
+        return amount(selector, own, of_pod.spec, &path.key("resourceFieldRef"), checker)
+            .map(EnvValue::Amount);
     }
     if let Some(selector) = config_map_key_ref {
         let api::ConfigMapKeySelector { name, key, optional } = selector;
@@ -177,7 +178,7 @@ fn subscripted(written: &str) -> Option<(&str, &str)> {
     written.strip_suffix("']")?.split_once("['").filter(|(field, _)| !field.is_empty())
 }
 
-fn unknown(written: &str, known: &[&'static str], path: &Path, checker: &mut Checker<'_>) {
+pub(super) fn unknown(written: &str, known: &[&'static str], path: &Path, checker: &mut Checker<'_>) {
     let hint = match names::nearest(written, known) {
         Some(nearest) => format!("did you mean {nearest:?}?"),
         None => format!("supported values: {}", known.join(", ")),
@@ -185,17 +186,17 @@ fn unknown(written: &str, known: &[&'static str], path: &Path, checker: &mut Che
     checker.error(path, format!("Unsupported value: {written:?}: {hint}"));
 }
 
-fn amount(
+pub(super) fn amount(
     selector: &api::ResourceFieldSelector,
     own: &str,
-    of_pod: &OfPod<'_>,
+    spec: &api::PodSpec,
     path: &Path,
     checker: &mut Checker<'_>,
 ) -> Option<AmountRef> {
     let container = selector.container_name.clone().filter(|name| !name.is_empty());
     if let Some(name) = &container {
-        let init = of_pod.spec.init_containers.iter().flatten();
-        if !init.chain(&of_pod.spec.containers).any(|other| other.name == *name) {
+        let init = spec.init_containers.iter().flatten();
+        if !init.chain(&spec.containers).any(|other| other.name == *name) {
             checker.error(&path.key("containerName"), format!("Not found: {name:?}"));
         }
     }

@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_of_pages_has_one_name() {
+    fn a_page_size_of_has_one_name() {
         for (bytes, name) in
             [(2 << 20, "2Mi"), (1 << 30, "1Gi"), (64 << 10, "64Ki"), (16 << 30, "16Gi"), (3, "3")]
         {

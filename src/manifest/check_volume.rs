@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1 as api;
 
 use super::check::Checker;
 use super::check_container;
+use super::check_files;
 use super::names;
 use super::pod::{HostPathKind, Medium, Volume, VolumeKind, VolumeMount};
 use super::quantity::Quantity;
@@ -21,23 +22,39 @@ pub(super) fn volumes(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Vec<Vol
         if !volume.name.is_empty() {
             checker.unique(&path.key("name"), &mut seen, &volume.name, &volume.name);
         }
-        volumes.push(Volume { name: volume.name.clone(), kind: kind(volume, &path, checker) });
+        volumes.push(Volume { name: volume.name.clone(), kind: kind(volume, spec, &path, checker) });
     }
     volumes
 }
 
 /// A volume without a source is an `emptyDir`, as in Kubernetes. Other sources are refused before.
-fn kind(volume: &api::Volume, path: &Path, checker: &mut Checker<'_>) -> VolumeKind {
-    match (&volume.host_path, &volume.empty_dir, &volume.image) {
-        (Some(host_path), None, None) => host_path_volume(host_path, &path.key("hostPath"), checker),
-        (None, Some(empty_dir), None) => empty_dir_volume(empty_dir, &path.key("emptyDir"), checker),
-        (None, None, Some(image)) => image_volume(image, &path.key("image"), checker),
-        (None, None, None) => VolumeKind::EmptyDir { medium: Medium::Disk, size_limit: None },
-        _ => {
-            checker.error(path, "may not specify more than 1 volume type");
-            VolumeKind::EmptyDir { medium: Medium::Disk, size_limit: None }
-        }
+fn kind(volume: &api::Volume, spec: &api::PodSpec, path: &Path, checker: &mut Checker<'_>) -> VolumeKind {
+    let mut kinds = Vec::new();
+    if let Some(written) = &volume.host_path {
+        kinds.push(host_path_volume(written, &path.key("hostPath"), checker));
     }
+    if let Some(written) = &volume.empty_dir {
+        kinds.push(empty_dir_volume(written, &path.key("emptyDir"), checker));
+    }
+    if let Some(written) = &volume.image {
+        kinds.push(image_volume(written, &path.key("image"), checker));
+    }
+    if let Some(written) = &volume.config_map {
+        kinds.push(check_files::config_map_volume(written, &path.key("configMap"), checker));
+    }
+    if let Some(written) = &volume.secret {
+        kinds.push(check_files::secret_volume(written, &path.key("secret"), checker));
+    }
+    if let Some(written) = &volume.downward_api {
+        kinds.push(check_files::downward_volume(written, spec, &path.key("downwardAPI"), checker));
+    }
+    if let Some(written) = &volume.projected {
+        kinds.push(check_files::projected_volume(written, spec, &path.key("projected"), checker));
+    }
+    if kinds.len() > 1 {
+        checker.error(path, "may not specify more than 1 volume type");
+    }
+    kinds.pop().unwrap_or(VolumeKind::EmptyDir { medium: Medium::Disk, size_limit: None })
 }
 
 fn image_volume(written: &api::ImageVolumeSource, path: &Path, checker: &mut Checker<'_>) -> VolumeKind {

@@ -8,6 +8,9 @@ use super::pod::{Amounts, PodId, PullPolicy, Resources, TerminationMessage, Uid}
 /// `terminationGracePeriodSeconds` where none is written.
 pub(super) const GRACE_SECONDS: i64 = 30;
 
+/// `defaultMode` of volumes made of files.
+pub(super) const FILE_MODE: u32 = 0o644;
+
 /// `Always` for the tag `latest` or none, otherwise `IfNotPresent`; a digest never changes what it names.
 pub(super) fn pull_policy(image: &str) -> PullPolicy {
     if image.contains('@') {
@@ -128,6 +131,11 @@ fn fill_volume(volume: &mut Value) {
     }
     if let Some(host_path) = volume.get_mut("hostPath") {
         fill(host_path, json!({"type": ""}));
+    }
+    for kind in ["configMap", "secret", "downwardAPI", "projected"] {
+        if let Some(files) = volume.get_mut(kind) {
+            fill(files, json!({"defaultMode": FILE_MODE}));
+        }
     }
     if let Some(image) = volume.get_mut("image") {
         let policy = shown_policy(&image["reference"]);

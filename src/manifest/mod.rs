@@ -6,7 +6,9 @@
 mod check;
 mod check_annotations;
 mod check_container;
+mod check_downward;
 mod check_env;
+mod check_files;
 mod check_lifecycle;
 mod check_object;
 mod check_profiles;
@@ -37,7 +39,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use decode::{decode, from_source};
-pub(crate) use names::nearest;
+pub(crate) use names::{file_path, nearest};
 pub use object::{Object, ObjectId, ObjectKind};
 pub use pod::{Container, Pod, PodId, Uid};
 pub use references::{Reference, lacking};

@@ -68,6 +68,24 @@ pub(crate) fn data_key(key: &str) -> Verdict {
     }
 }
 
+/// Where a file lies in a volume (`validateLocalNonReservedPath`, and what the kernel and the kubelet's AtomicWriter ask for).
+pub(crate) fn file_path(path: &str) -> Verdict {
+    let mut parts = path.split('/');
+    if path.starts_with('/') {
+        Err("must be a relative path".to_owned())
+    } else if parts.clone().any(|part| part == "..") {
+        Err("must not contain '..'".to_owned())
+    } else if path.starts_with("..") {
+        Err("must not start with '..'".to_owned())
+    } else if path.len() >= 4096 || parts.clone().any(|part| part.len() > 255) {
+        Err("must be no longer than a path of Linux: 4095 bytes, and 255 each part of it".to_owned())
+    } else if path.contains('\0') || parts.any(|part| matches!(part, "" | ".")) {
+        Err("must be a plain path of a file, such as 'a/b'".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
 /// The relaxed rule, which Kubernetes has locked on since 1.34.
 pub(crate) fn env_name(name: &str) -> Verdict {
     let good = |b: u8| matches!(b, b' '..=b'~') && b != b'=';
@@ -164,6 +182,11 @@ mod tests {
         );
         check(label_value, &["", "My_value.1"], &["-a", "a b", &longer]);
         check(data_key, &["a", ".a", "A_b-c.d"], &["", ".", "..", "..a", "a/b", "a b", "ä"]);
+        check(
+            file_path,
+            &["a", ".a", "a/..b", "a/b.c/d"],
+            &["", "/a", "..", "a/../b", "..a", "a//b", "./a", "a/", "a\0"],
+        );
         check(env_name, &["A", "a.b-c", "1 2"], &["A=B", "ä", "a\n"]);
         check(port_name, &["http", "a-1"], &["", "80", "a--b", "-a", "a-", "HTTP", "abcdefghijklmnop"]);
     }

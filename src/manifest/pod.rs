@@ -2,7 +2,9 @@
 //!
 //! What podkeep does not honour yet never gets this far: `manifest` refuses it by name.
 
+mod downward;
 mod environment;
+mod files;
 mod lifecycle;
 mod resources;
 mod restart;
@@ -12,7 +14,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-pub use environment::{Address, AmountRef, EnvFrom, EnvValue, EnvVar, KeyRef, ObjectRef, ResourceName};
+pub use downward::DownwardValue;
+pub use environment::{
+    Address, Allocatable, AmountRef, EnvFrom, EnvValue, EnvVar, KeyRef, ObjectRef, ResourceName,
+};
+pub use files::{DownwardFile, FileSource, KeyToPath, ObjectSource};
 pub use lifecycle::{HookAction, HttpGet, Lifecycle, Probe, ProbeAction, Probes};
 pub use resources::{Amounts, QosClass, Resources, at_once};
 pub use restart::{Restart, RestartAction, RestartPolicy, RestartRule, Role};
@@ -121,7 +127,7 @@ impl Pod {
     pub fn images(&self) -> impl Iterator<Item = &str> {
         let volumes = self.volumes.iter().filter_map(|volume| match &volume.kind {
             VolumeKind::Image { reference, .. } => Some(reference.as_str()),
-            VolumeKind::EmptyDir { .. } | VolumeKind::HostPath { .. } => None,
+            _ => None,
         });
         self.containers.iter().map(|container| container.image.as_str()).chain(volumes)
     }
@@ -295,6 +301,13 @@ pub enum VolumeKind {
         /// As written in the manifest.
         reference: String,
         pull_policy: PullPolicy,
+    },
+    /// `configMap`, `secret`, `downwardAPI` or `projected`: files that podkeep writes and containers may only read.
+    Files {
+        /// Of all but `projected` one.
+        sources: Vec<FileSource>,
+        /// 0 to 0777.
+        default_mode: u32,
     },
 }
 

@@ -72,11 +72,27 @@ const ROWS: &[Row] = &[
         &[],
         "one node has no volume claims: mount the device with hostPath",
     ),
+    instead(
+        "spec.volumes.*.projected.sources.*.serviceAccountToken",
+        &[],
+        "there are no service accounts without an API server: give a token as a Secret",
+    ),
+    instead(
+        "spec.volumes.*.projected.sources.*.clusterTrustBundle",
+        &[],
+        "there are no trust bundles without an API server: give certificates as a ConfigMap",
+    ),
+    instead(
+        "spec.volumes.*.projected.sources.*.podCertificate",
+        &[],
+        "nobody signs certificates without an API server: give one with its key as a Secret",
+    ),
 ];
 
 /// Volume sources that may work one day; any other that is not honoured belongs to a cluster.
-const VOLUMES_LATER: &[&str] = &["configMap", "downwardAPI", "iscsi", "nfs", "projected", "secret"];
-const VOLUMES: &[&str] = &["emptyDir", "hostPath", "image"];
+const VOLUMES_LATER: &[&str] = &["iscsi", "nfs"];
+const VOLUMES: &[&str] =
+    &["configMap", "downwardAPI", "emptyDir", "hostPath", "image", "projected", "secret"];
 
 /// Names every field of `pod` that is not honoured.
 pub(crate) fn check(pod: &Node, node_name: &str, findings: &mut Findings) {

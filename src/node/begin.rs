@@ -41,6 +41,7 @@ use crate::pod::machine::Settings;
 use crate::pod::set::{Set, SetEvent};
 use crate::source::Source;
 use crate::sys::spawner::Spawner;
+use crate::volume;
 
 /// Threads that unpack images: one for each core of the machines this is for. More only fight for the disk.
 const IMPORT_THREADS: usize = 2;
@@ -117,6 +118,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         work: Tasks::new(PREPARE_THREADS).context("make the tasks")?,
         trash: Tasks::new(1).context("make the tasks")?,
         emptying_trash: OneAtATime::default(),
+        stale_files: BTreeSet::new(),
         imports: Tasks::new(IMPORT_THREADS).context("make the tasks")?,
         looks: Tasks::new(1).context("make the tasks")?,
         disk: Tasks::new(1).context("make the tasks")?,
@@ -353,12 +355,15 @@ impl Worker {
             // Gone already is as good.
             let _ = fs::remove_file(file);
         }
+        if let Err(error) = volume::remove_place_of_files(&folders.files()) {
+            log::warn!("{error}");
+        }
         // What was thrown away last, while the rest was being deleted.
         if let Err(error) = super::prepare::empty(&folders.trash()) {
             log::warn!("{error:#}");
         }
         self.spares.clear();
-        for folder in [folders.run_pods(), folders.mount_point(), folders.trash()] {
+        for folder in [folders.run_pods(), folders.files(), folders.mount_point(), folders.trash()] {
             let _ = fs::remove_dir(folder);
         }
     }

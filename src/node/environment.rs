@@ -5,6 +5,7 @@ use std::fs;
 use super::host_ip::host_ips;
 use super::worker::Worker;
 use crate::container::environment::{Environment, NodeFacts, NotThere, Purpose, Sources, environment};
+use crate::manifest::pod::Allocatable;
 use crate::manifest::{Container, Object, Pod};
 
 impl Worker {
@@ -21,17 +22,22 @@ impl Worker {
         environment(container, sources, purpose)
     }
 
-    /// What a Pod's variables lack for a start of all its containers, if they do.
+    /// What a Pod's volumes or variables lack for a start of all its containers, if they do.
     pub fn lacks_for_start(&self, pod: &Pod) -> Option<String> {
-        pod.containers.iter().find_map(|container| {
+        let of_container = |container: &Container| {
             let error = self.environment(pod, container, Purpose::Start).err()?;
             Some(format!("container {}: {error}", container.name))
-        })
+        };
+        self.check_files(pod).err().or_else(|| pod.containers.iter().find_map(of_container))
     }
 
     fn node_facts(&self) -> NodeFacts {
-        NodeFacts {
-            addresses: host_ips(),
+        NodeFacts { addresses: host_ips(), allocatable: self.allocatable() }
+    }
+
+    /// All of the machine: podkeep sets nothing aside.
+    pub fn allocatable(&self) -> Allocatable {
+        Allocatable {
             cpu_milli: 1000 * processors(),
             memory: memory(),
             ephemeral_storage: rustix::fs::statvfs(&self.options.folders.root)

@@ -130,6 +130,16 @@ impl Folders {
         self.pod(uid).join(format!("{WRITABLE}{container}.{attempt}"))
     }
 
+    /// A tmpfs, where a Pod has volumes made of files: a folder for each such Pod.
+    pub fn files(&self) -> PathBuf {
+        self.run.join("files")
+    }
+
+    /// Those of one Pod, a folder for each of its volumes.
+    pub fn files_of(&self, uid: &Uid) -> PathBuf {
+        self.files().join(uid.as_str())
+    }
+
     /// Folders made ahead.
     pub fn spare(&self) -> PathBuf {
         self.root.join("spare")

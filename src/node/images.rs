@@ -48,7 +48,7 @@ impl Waiter {
             }
             Wanted::Volume(place) => match &pod.volumes.get(place)?.kind {
                 VolumeKind::Image { reference, pull_policy } => Some((reference, *pull_policy)),
-                VolumeKind::EmptyDir { .. } | VolumeKind::HostPath { .. } => None,
+                _ => None,
             },
         }
     }

@@ -14,6 +14,7 @@ mod deadlines;
 mod environment;
 mod errands;
 mod exec;
+mod file_volumes;
 pub mod folders;
 mod good_manifests;
 mod host_ip;

@@ -11,7 +11,7 @@ use crate::events::{self, Kind, Note, Written};
 use crate::pod::event::{Hook, Index};
 use crate::pod::set::Problem;
 use crate::pod::status::ContainerState;
-use crate::pod::{Command, Event, ImageProblem, Outcome};
+use crate::pod::{Command, Event, ImageProblem, Outcome, PrepareProblem};
 
 /// What is worth telling of something that happened.
 pub fn of_event(run: &PodRun, event: &Event) -> Option<Note> {
@@ -34,8 +34,12 @@ pub fn of_event(run: &PodRun, event: &Event) -> Option<Note> {
         Event::StartFailed { container, message, .. } => {
             of(*container, Kind::Warning, "Failed", format!("Error: {message}"))
         }
-        Event::PrepareFailed { message } => {
-            Some(Note::new(Kind::Warning, "FailedCreatePodSandBox", message.clone()))
+        Event::PrepareFailed { problem, message } => {
+            let reason = match problem {
+                PrepareProblem::Volume => "FailedMount",
+                PrepareProblem::Other => "FailedCreatePodSandBox",
+            };
+            Some(Note::new(Kind::Warning, reason, message.clone()))
         }
         Event::HookEnded { container, hook, error: Some(error), .. } => {
             let (reason, which) = match hook {

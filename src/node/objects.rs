@@ -100,6 +100,7 @@ impl Worker {
     /// wait any longer.
     pub fn object_changed(&mut self, id: &ObjectId) {
         log::info!("{id}: {}", if self.set.objects().get(id).is_some() { "new" } else { "gone" });
+        self.tell_volumes_of(id);
         let mut users = Vec::new();
         for (number, run) in &self.pods {
             let pod = run.pod();

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::admission;
+use super::file_volumes::{owner, remove_files};
 use super::folders::Folders;
 use super::pod_run::{PodNumber, PodRun};
 use super::snapshot::unmet_wishes;
@@ -17,9 +18,9 @@ use super::user_ids;
 use super::worker::{Done, Worker};
 use crate::cgroup::{PodCgroupName, PodLimits, Tree};
 use crate::container::{IdRange, Lsm, Mappings, Namespaces, PodNamespaces};
-use crate::manifest::pod::{QosClass, Volume, VolumeKind};
+use crate::manifest::pod::{QosClass, VolumeKind};
 use crate::manifest::{Pod, Uid};
-use crate::pod::Event;
+use crate::pod::{Event, PrepareProblem};
 use crate::{sys, volume};
 
 /// The namespaces that the containers of a Pod may share, under the names by which the keeper holds them.
@@ -63,6 +64,9 @@ impl Worker {
         let taken_over = run.group.is_some();
         let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
         let at_once = is_quick(&pod);
+        if let Err(message) = self.check_files(&pod) {
+            return self.pod_prepared(number, Err((PrepareProblem::Volume, message)));
+        }
         let job = move || {
             let admitted = if taken_over { Ok(()) } else { admit(&pod, &allowed_sysctls) };
             let result = admitted.and_then(|()| prepare_folder(&pod, &folders, &spares, ids_per_pod));
@@ -70,7 +74,7 @@ impl Worker {
                 true => Ok(None),
                 false => namespaces(&pod, ids).map(Some),
             });
-            result.map_err(|error| format!("{error:#}"))
+            result.map_err(|error| (problem_of(&error), format!("{error:#}")))
         };
         if at_once {
             return self.pod_prepared(number, job());
@@ -83,8 +87,8 @@ impl Worker {
     pub fn rehearse(&mut self, number: PodNumber) {
         let Some(run) = self.pods.get(&number) else { return };
         let pod = run.pod().clone();
-        let in_the_way = self.has_controllers(&pod).err().or_else(|| self.lacks_for_start(&pod));
-        if let Some(message) = in_the_way {
+        let refused = self.has_controllers(&pod).err();
+        if let Some(message) = refused.or_else(|| self.lacks_for_start(&pod)) {
             return self.rehearsed(number, Err(message));
         }
         let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
@@ -108,21 +112,21 @@ impl Worker {
         self.tell(number, event);
     }
 
-    /// Takes over what [`prepare`](Self::prepare) made, and makes the cgroup.
-    pub fn pod_prepared(
-        &mut self,
-        number: PodNumber,
-        result: Result<Option<Namespaces>, String>,
-    ) -> Result<()> {
+    /// Takes over what [`prepare`](Self::prepare) made, and makes the files and the cgroup.
+    pub fn pod_prepared(&mut self, number: PodNumber, result: Prepared) -> Result<()> {
         let Some(run) = self.pods.get(&number) else { return Ok(()) };
-        let result = result.and_then(|namespaces| self.has_controllers(run.pod()).map(|()| namespaces));
+        let result = result.and_then(|namespaces| {
+            self.has_controllers(run.pod()).map_err(other)?;
+            self.write_files(run.pod()).map_err(|message| (PrepareProblem::Volume, message))?;
+            Ok(namespaces)
+        });
         let pids_max = self.options.config.pod_pids_limit;
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let made = result.and_then(|namespaces| {
             if let Some(namespaces) = namespaces {
                 run.namespaces = namespaces;
             }
-            make_group(run, &self.cgroups, pids_max)
+            make_group(run, &self.cgroups, pids_max).map_err(other)
         });
         let qos = run.qos;
         let event = match made {
@@ -131,9 +135,9 @@ impl Worker {
                 self.weigh_class(qos);
                 Event::Prepared
             }
-            Err(message) => {
+            Err((problem, message)) => {
                 log::warn!("{}: {message}", run.pod().id);
-                Event::PrepareFailed { message }
+                Event::PrepareFailed { problem, message }
             }
         };
         self.tell(number, event);
@@ -254,16 +258,30 @@ impl Worker {
     }
 }
 
-/// Whether nothing that this Pod needs can hang or wait for others: a hostPath may lie on a dead server, a new network
-/// namespace waits for those that are being destroyed (the kernel's rtnl lock), ids of users are written to disk.
-/// For what is quick, the way to a thread and back would be the longer part.
+/// What came of the folders and namespaces; those that were there stay.
+pub type Prepared = Result<Option<Namespaces>, (PrepareProblem, String)>;
+
+fn problem_of(error: &anyhow::Error) -> PrepareProblem {
+    if error.is::<volume::Error>() { PrepareProblem::Volume } else { PrepareProblem::Other }
+}
+
+fn other(message: String) -> (PrepareProblem, String) {
+    (PrepareProblem::Other, message)
+}
+
+/// Whether nothing that this Pod needs can hang or wait for others: a hostPath may lie on a dead server, an emptyDir that is
+/// given to a group may be large, a new network namespace waits for those that are being destroyed (the kernel's rtnl lock),
+/// ids of users are written to disk. For what is quick, the way to a thread and back would be the longer part.
 fn is_quick(pod: &Pod) -> bool {
     pod.host_network && pod.host_users && is_local(pod)
 }
 
 fn is_local(pod: &Pod) -> bool {
-    let is_local = |volume: &Volume| !matches!(volume.kind, VolumeKind::HostPath { .. });
-    pod.volumes.iter().all(is_local)
+    pod.volumes.iter().all(|volume| match volume.kind {
+        VolumeKind::HostPath { .. } => false,
+        VolumeKind::EmptyDir { .. } => pod.fs_group.is_none(),
+        VolumeKind::Image { .. } | VolumeKind::Files { .. } => true,
+    })
 }
 
 /// A Pod that was taken over is not asked again: what runs is left to run.
@@ -286,7 +304,7 @@ fn prepare_folder(
     let folder = folders.pod(&pod.uid);
     spares.pod(&folder)?;
     let ids = (!pod.host_users).then(|| user_ids::claim(folders, &pod.uid, ids_per_pod)).transpose()?;
-    volume::prepare(pod, &folder, ids.map_or(0, |ids| ids.first))?;
+    volume::prepare(pod, &folder, owner(pod, ids))?;
     Ok(ids)
 }
 
@@ -316,6 +334,7 @@ fn make_group(run: &mut PodRun, cgroups: &Tree, pids_max: Option<u64>) -> Result
 fn release_folders(pod: &Pod, folders: &Folders, for_good: bool) -> Result<()> {
     let folder = folders.pod(&pod.uid);
     volume::release(pod, &folder)?;
+    remove_files(folders, &pod.uid)?;
     throw_away(&folder, &folders.trash())?;
     if for_good {
         remove_flat(&folders.run_pod(&pod.uid))?;

@@ -42,6 +42,8 @@ use crate::volume;
 impl Worker {
     /// Starts a container. The inner error is the container's, the outer one the worker's.
     pub fn start(&mut self, number: PodNumber, container: Index, attempt: u32) -> Result<Result<(), Failed>> {
+        // It must not begin with what has changed already.
+        self.renew_files_of(number);
         let ingredients = match self.ingredients(number, container) {
             Ok(ingredients) => ingredients,
             Err(failed) => return Ok(Err(failed)),
@@ -499,16 +501,18 @@ fn image_config(image: &Image) -> ImageConfig {
 
 /// The container's volumes and the file of its last words, where it wants them.
 fn binds(pod: &Pod, container: &Container, folders: &Folders, attempt: u32, layers_dir: &Path) -> Vec<Bind> {
-    let pod_folder = folders.pod(&pod.uid);
+    let (pod_folder, files) = (folders.pod(&pod.uid), folders.files_of(&pod.uid));
     let bind = |mount: &crate::manifest::pod::VolumeMount| {
         let volume = pod.volumes.iter().find(|volume| volume.name == mount.volume)?;
         // Of an image the plan shows the layers: `image_volumes`.
-        let source = volume::host_source(volume, &pod_folder).unwrap_or_else(|| layers_dir.to_owned());
+        let source = volume::host_source(volume, &pod_folder, &files);
+        let source = source.unwrap_or_else(|| layers_dir.to_owned());
         Some(Bind {
             source,
             destination: mount.mount_path.clone(),
             mapped: !pod.host_users && matches!(volume.kind, VolumeKind::HostPath { .. }),
-            read_only: mount.read_only || matches!(volume.kind, VolumeKind::Image { .. }),
+            read_only: mount.read_only
+                || matches!(volume.kind, VolumeKind::Image { .. } | VolumeKind::Files { .. }),
         })
     };
     let last_words = Bind {

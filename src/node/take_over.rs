@@ -225,6 +225,11 @@ impl Worker {
                 super::prepare::remove_flat(&self.options.folders.run_pod(&uid))?;
             }
         }
+        for uid in state::uids_in(&self.options.folders.files())? {
+            if !self.numbers.contains_key(&uid) {
+                super::file_volumes::remove_files(&self.options.folders, &uid)?;
+            }
+        }
         Ok(())
     }
 

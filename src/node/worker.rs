@@ -25,6 +25,7 @@ use super::notes;
 use super::output::Chatty;
 use super::pod_run::{Events, Key, PodNumber, PodRun};
 use super::poller::Poller;
+use super::prepare::Prepared;
 use super::pulls::{NotPulled, PullNumber, Pulls};
 use super::snapshot::{Handle, Request, Requests, Snapshot};
 use super::sources::news_for_set;
@@ -34,7 +35,6 @@ use super::state::{self, Reign};
 use super::tasks::{OneAtATime, Tasks};
 use crate::cgroup::Tree;
 use crate::config::Config;
-use crate::container::Namespaces;
 use crate::events::{self, Fresh, Recorder};
 use crate::http::Url;
 use crate::keeper;
@@ -77,7 +77,7 @@ pub struct Options {
 pub enum Done {
     Prepared {
         pod: PodNumber,
-        result: Result<Option<Namespaces>, String>,
+        result: Prepared,
     },
     /// Whether a new version of a Pod could be prepared.
     Rehearsed {
@@ -179,6 +179,8 @@ pub struct Worker {
     /// Deleting what was thrown away.
     pub trash: Tasks<Done>,
     pub emptying_trash: OneAtATime,
+    /// Their volumes show an object that has changed.
+    pub stale_files: BTreeSet<PodNumber>,
     /// Imports, apart from the rest: no Pod waits for another one's image.
     pub imports: Tasks<Done>,
     /// Looks into the image folder, one by one: no import that takes its time counts as a folder that does not answer.
@@ -223,7 +225,7 @@ pub fn work(options: Options, serve: impl FnOnce(&Folders, Handle) -> Result<()>
 
 impl Worker {
     fn turn(&mut self) -> Result<()> {
-        let ready = match self.chatty.is_empty() {
+        let ready = match self.chatty.is_empty() && self.stale_files.is_empty() {
             true => self.poller.wait(self.deadline()),
             false => self.poller.ready(),
         };
@@ -231,6 +233,7 @@ impl Worker {
             self.handle(key)?;
         }
         self.pump_chatty()?;
+        self.renew_files();
         self.pass_time();
         self.settle()
     }

@@ -26,8 +26,11 @@ pub enum Event {
     Prepared,
     /// They could not be made; it will be tried again.
     PrepareFailed {
+        problem: PrepareProblem,
         message: String,
     },
+    /// What a volume lacked has come, perhaps: what could not be prepared, or rehearsed, is tried again at once.
+    PrepareAgain,
     /// The image of this container is in the store.
     ImageReady {
         container: Index,
@@ -209,6 +212,14 @@ impl Exit {
             Exit::Unknown => 137,
         }
     }
+}
+
+/// What of a Pod could not be prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrepareProblem {
+    /// A volume, or something that it is made from is missing.
+    Volume,
+    Other,
 }
 
 /// Why an image cannot be used, as the reason of the waiting state.

@@ -256,6 +256,11 @@ impl Machine {
         self.state.containers.iter().enumerate().filter(move |(_, c)| waits(c)).map(|(index, _)| index)
     }
 
+    /// Whether [`Event::PrepareAgain`] means something to it.
+    pub fn waits_to_be_prepared(&self) -> bool {
+        matches!(self.state.stage, PodStage::PrepareBackOff { .. } | PodStage::RehearsalBackOff { .. })
+    }
+
     /// The images that containers run from, or ran from last.
     pub fn image_ids(&self) -> impl Iterator<Item = &str> {
         self.state.containers.iter().filter_map(|c| c.image_id.as_deref())
@@ -359,7 +364,8 @@ impl Machine {
             Event::RehearsalFailed { message } => self.rehearsal_failed(message, now),
             Event::Proceed => self.proceed(now, todo),
             Event::Prepared => self.prepared(now, todo),
-            Event::PrepareFailed { message } => self.prepare_failed(message, now, todo),
+            Event::PrepareFailed { message, .. } => self.prepare_failed(message, now, todo),
+            Event::PrepareAgain => self.prepare_again(now),
             Event::ImageReady { container, image_id } => {
                 if let Some(c) = self.container_in(container, |s| matches!(s, Stage::Finding)) {
                     c.image_ready(image_id);
@@ -420,6 +426,14 @@ impl Machine {
             }
             PodStage::StoppingEarly { then, kill_at } => self.stop_containers(then, kill_at, now, todo),
             _ => {}
+        }
+    }
+
+    fn prepare_again(&mut self, now: BootTime) {
+        if let PodStage::PrepareBackOff { until } | PodStage::RehearsalBackOff { until } =
+            &mut self.state.stage
+        {
+            *until = now;
         }
     }
 

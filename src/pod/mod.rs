@@ -17,7 +17,7 @@ pub mod shutdown;
 pub mod status;
 pub mod time;
 
-pub use event::{Command, Event, Exit, Hook, ImageProblem, Outcome, ProbeKind, StartFailure};
+pub use event::{Command, Event, Exit, Hook, ImageProblem, Outcome, PrepareProblem, ProbeKind, StartFailure};
 pub use machine::{Machine, Rehearsal};
 pub use status::{Condition, ContainerStatus, Phase, PodStatus};
 pub use time::BootTime;

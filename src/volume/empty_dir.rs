@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::mount::MountFlags;
 
-use super::{Error, tmpfs};
+use super::{Error, Owner, tmpfs};
 use crate::manifest::pod::{Medium, Volume};
 
 /// Everyone may write to it, whatever the umask (`V/emptydir/empty_dir.go:setupDir`).
@@ -17,7 +17,7 @@ pub(super) fn prepare(
     medium: Medium,
     size_limit: Option<u64>,
     path: &Path,
-    owner: u32,
+    owner: Owner,
 ) -> Result<(), Error> {
     let error =
         |doing| move |cause| Error::Io { volume: volume.name.clone(), doing, path: path.to_owned(), cause };
@@ -28,8 +28,14 @@ pub(super) fn prepare(
             tmpfs::mount(&volume.name, path, flags, MODE, size_limit)?;
         }
     }
-    if owner != 0 {
-        chown(path, Some(owner), Some(owner)).map_err(error("set the owner of"))?;
+    // What an earlier boot gave to a group is the group's still, with its bit, which says that all below is.
+    let group = Some(owner.user).filter(|_| owner.fs_group.is_none());
+    if owner.user != 0 {
+        chown(path, Some(owner.user), group).map_err(error("set the owner of"))?;
+    }
+    let permissions = fs::metadata(path).map_err(error("look at"))?.permissions();
+    if permissions.mode() & 0o777 == MODE {
+        return Ok(());
     }
     fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(error("set the mode of"))
 }

@@ -1,16 +1,24 @@
 //! A Pod's volumes on the host: made before its containers, gone after them.
 //!
-//! On the host podkeep mounts nothing but tmpfs: of an emptyDir with `medium: Memory`, and of the `/dev/shm` that several
-//! containers share.
+//! On the host podkeep mounts nothing but tmpfs: of an emptyDir with `medium: Memory`, of the `/dev/shm` that several
+//! containers share, and one in which all [`files`] of all Pods lie.
 #![forbid(unsafe_code)]
 
+mod contents;
 mod empty_dir;
+mod files;
 mod host_path;
+mod ownership;
 mod shared_memory;
 mod tmpfs;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+
+pub use contents::{Objects, contents};
+pub use files::Files;
+pub use ownership::Owner;
 
 use crate::manifest::Pod;
 use crate::manifest::pod::{Volume, VolumeKind};
@@ -26,17 +34,25 @@ pub enum Error {
 
 /// Makes or checks all volumes of a Pod. Doing it twice is the same as doing it once.
 ///
-/// `folder` is the Pod's own; emptyDirs lie in it and belong to `owner`, user and group: the Pod's root as the host has it.
-pub fn prepare(pod: &Pod, folder: &Path, owner: u32) -> Result<(), Error> {
+/// `folder` is the Pod's own; emptyDirs lie in it and belong to `owner`. What is made of files is made by [`write_files`].
+pub fn prepare(pod: &Pod, folder: &Path, owner: Owner) -> Result<(), Error> {
     shared_memory::prepare(pod, folder)?;
     for volume in &pod.volumes {
         match &volume.kind {
             VolumeKind::EmptyDir { medium, size_limit } => {
-                empty_dir::prepare(volume, *medium, *size_limit, &empty_dir_of(volume, folder), owner)?;
+                let path = empty_dir_of(volume, folder);
+                empty_dir::prepare(volume, *medium, *size_limit, &path, owner)?;
+                if let Some(group) = owner.fs_group {
+                    ownership::give_to_group(&path, group, pod.fs_group_change_policy).map_err(error(
+                        volume,
+                        "give to fsGroup",
+                        &path,
+                    ))?;
+                }
             }
             VolumeKind::HostPath { path, kind } => host_path::prepare(volume, Path::new(path), *kind)?,
-            // Shown by each container's own steps.
-            VolumeKind::Image { .. } => {}
+            // The one is shown by each container's own steps, the other needs more than the Pod.
+            VolumeKind::Image { .. } | VolumeKind::Files { .. } => {}
         }
     }
     Ok(())
@@ -68,13 +84,39 @@ pub fn shared_memory(folder: &Path) -> Option<PathBuf> {
     shared_memory::source(folder)
 }
 
-/// Where a volume lies on the host; `None` for an image, which lies there in layers.
-pub fn host_source(volume: &Volume, folder: &Path) -> Option<PathBuf> {
+/// Mounts the tmpfs in which all volumes made of files lie, unless it is there. Nobody but root comes into it.
+pub fn make_place_of_files(path: &Path) -> Result<(), Error> {
+    tmpfs::mount_unswapped("of files", path)
+}
+
+/// Unmounts it, with all that is in it.
+pub fn remove_place_of_files(path: &Path) -> Result<(), Error> {
+    tmpfs::unmount("of files", path)
+}
+
+/// Makes `files` what is in a volume of the Pod whose volumes made of files lie in `folder`.
+pub fn write_files(volume: &Volume, folder: &Path, files: &Files<'_>, owner: Owner) -> Result<(), Error> {
+    let path = folder.join(&volume.name);
+    let made = files::make_folder(&path, owner).and_then(|place| files::write(place.as_fd(), files, owner));
+    made.map_err(error(volume, "write the files of", &path))
+}
+
+/// Where a volume lies on the host; `None` for an image, which lies there in layers. `files`: as in [`write_files`].
+pub fn host_source(volume: &Volume, folder: &Path, files: &Path) -> Option<PathBuf> {
     match &volume.kind {
         VolumeKind::EmptyDir { .. } => Some(empty_dir_of(volume, folder)),
         VolumeKind::HostPath { path, .. } => Some(PathBuf::from(path)),
+        VolumeKind::Files { .. } => Some(files.join(&volume.name)),
         VolumeKind::Image { .. } => None,
     }
+}
+
+fn error<'a>(
+    volume: &'a Volume,
+    doing: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |cause| Error::Io { volume: volume.name.clone(), doing, path: path.to_owned(), cause }
 }
 
 fn empty_dir_of(volume: &Volume, folder: &Path) -> PathBuf {

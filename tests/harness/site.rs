@@ -186,7 +186,14 @@ impl Site {
             run.join("lock"),
             run.join("events.jsonl"),
         ];
-        let may_be_empty = [root.join("pods"), root.join("manifests"), root.join("trash"), run.join("pods")];
+        let may_be_empty = [
+            root.join("pods"),
+            root.join("manifests"),
+            root.join("trash"),
+            run.join("pods"),
+            // The tmpfs itself stays until podkeep ends.
+            run.join("files"),
+        ];
         let mut found = Vec::new();
         for dir in [root, run] {
             walk(&dir, &kept, &mut found);

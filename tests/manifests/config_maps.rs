@@ -83,3 +83,29 @@ fn a_key_that_an_object_lacks_is_named_where_a_pod_asks_for_it() {
     let right = config_map("data: {log_level: debug}\n");
     assert_eq!(lacking(Path::new("pod.yaml"), &references, &[&right]), []);
 }
+
+#[test]
+fn a_key_that_an_object_lacks_is_named_where_a_volume_asks_for_it() {
+    let map = config_map("data: {a: x}\nbinaryData: {raw: /wA=}\n");
+    let said = |volume: &str| {
+        let references = read(&SIMPLE.replace("emptyDir: {}", volume)).unwrap().references;
+        let said = lacking(Path::new("pod.yaml"), &references, &[&map]);
+        said.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(said("configMap: {name: a, items: [{key: raw, path: p}]}"), [""; 0]);
+    assert_eq!(said("configMap: {name: a, optional: true, items: [{key: b, path: p}]}"), [""; 0]);
+    assert_eq!(
+        said("configMap: {name: a, items: [{key: raw, path: p}, {key: b, path: q}]}"),
+        [
+            "pod.yaml:18:61: error: spec.volumes[0].configMap.items[1].key: Not found: \"b\": ConfigMap default/a has \
+          no such key; did you mean \"a\"?"
+        ]
+    );
+    let projected = said(
+        "projected: {sources: [{secret: {name: s}}, {configMap: {name: a, items: [{key: b, path: q}]}}]}",
+    );
+    assert!(
+        projected[0].contains("spec.volumes[0].projected.sources[1].configMap.items[0].key: Not found"),
+        "{projected:?}"
+    );
+}

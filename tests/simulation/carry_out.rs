@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use podkeep::pod::{Command, Event, Hook, ImageProblem, Outcome, ProbeKind, StartFailure};
+use podkeep::pod::{Command, Event, Hook, ImageProblem, Outcome, PrepareProblem, ProbeKind, StartFailure};
 
 use super::world::{Run, World};
 
@@ -42,7 +42,11 @@ impl World {
         self.held = true;
         let message = "no space".into();
         let fails = if self.full_disk { !self.random.one_in(16) } else { self.goes_wrong(4) };
-        let event = if fails { Event::PrepareFailed { message } } else { Event::Prepared };
+        let event = if fails {
+            Event::PrepareFailed { problem: PrepareProblem::Other, message }
+        } else {
+            Event::Prepared
+        };
         self.answer(2, event);
     }
 

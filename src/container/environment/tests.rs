@@ -1,6 +1,6 @@
 use super::*;
 use crate::manifest::object::Hidden;
-use crate::manifest::pod::{PodId, Resources};
+use crate::manifest::pod::{AmountRef, PodId, ResourceName, Resources};
 use crate::manifest::{Uid, pod};
 
 const PASSWORD: &str = "geheim $(A)";
@@ -50,9 +50,7 @@ fn container(env_from: Vec<EnvFrom>, env: Vec<EnvVar>) -> Container {
 fn facts() -> NodeFacts {
     NodeFacts {
         addresses: vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
-        cpu_milli: 4000,
-        memory: 8 << 30,
-        ephemeral_storage: 10_000_000_001,
+        allocatable: pod::Allocatable { cpu_milli: 4000, memory: 8 << 30, ephemeral_storage: 10_000_000_001 },
     }
 }
 

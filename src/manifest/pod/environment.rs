@@ -1,6 +1,6 @@
 //! Where a container's variables come from.
 
-use super::{Container, Pod};
+use super::{Amounts, Container, Pod, Resources, Volume};
 use crate::manifest::object::{ObjectId, ObjectKind};
 
 /// One of `env`.
@@ -50,6 +50,16 @@ pub enum ResourceName {
     EphemeralStorage,
     /// The size of a page, as [`Amounts::hugepages`](super::Amounts::hugepages) has it.
     HugePages(String),
+}
+
+/// What a node lets Pods have: all that one may use which has no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allocatable {
+    /// Thousandths of a core.
+    pub cpu_milli: u64,
+    /// Bytes.
+    pub memory: u64,
+    pub ephemeral_storage: u64,
 }
 
 /// A ConfigMap or Secret of the Pod's namespace.
@@ -102,8 +112,47 @@ impl Container {
 }
 
 impl Pod {
-    /// The ConfigMaps and Secrets that its containers use, as often as they are named.
+    /// The ConfigMaps and Secrets that its containers and volumes use, as often as they are named.
     pub fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
-        self.containers.iter().flat_map(Container::objects)
+        self.containers
+            .iter()
+            .flat_map(Container::objects)
+            .chain(self.volumes.iter().flat_map(Volume::objects))
+    }
+}
+
+impl AmountRef {
+    /// Rounded up. Without a limit of its own the container has its Pod's, else what the node has, which is asked for only then.
+    pub fn of(&self, pod: &Pod, node: &dyn Fn() -> Allocatable) -> u64 {
+        let named = pod.containers.iter().find(|container| container.name == self.container);
+        let own = |list: fn(&Resources) -> &Amounts| self.set_in(list(&named?.resources));
+        let found = match self.is_limit {
+            true => {
+                let of_pod = || self.set_in(&pod.resources.as_ref()?.limits);
+                own(|resources| &resources.limits).or_else(of_pod).unwrap_or_else(|| self.in_node(node()))
+            }
+            false => own(|resources| &resources.requests).unwrap_or(0),
+        };
+        found.div_ceil(self.divisor)
+    }
+
+    /// Zero counts as not set.
+    fn set_in(&self, amounts: &Amounts) -> Option<u64> {
+        let amount = match &self.resource {
+            ResourceName::Cpu => amounts.cpu_milli,
+            ResourceName::Memory => amounts.memory,
+            ResourceName::EphemeralStorage => None,
+            ResourceName::HugePages(size) => amounts.hugepages.get(size).copied(),
+        };
+        amount.filter(|amount| *amount != 0)
+    }
+
+    fn in_node(&self, node: Allocatable) -> u64 {
+        match self.resource {
+            ResourceName::Cpu => node.cpu_milli,
+            ResourceName::Memory => node.memory,
+            ResourceName::EphemeralStorage => node.ephemeral_storage,
+            ResourceName::HugePages(_) => 0,
+        }
     }
 }

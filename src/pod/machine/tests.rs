@@ -9,7 +9,7 @@ use crate::manifest::pod::{
     RestartPolicy, RestartRule, Role, Uid,
 };
 use crate::pod::status::{ContainerState, Phase};
-use crate::pod::{Exit, ImageProblem};
+use crate::pod::{Exit, ImageProblem, PrepareProblem};
 
 fn at(seconds: u64) -> BootTime {
     BootTime::from(Duration::from_secs(seconds))
@@ -781,4 +781,24 @@ fn last_words_outlive_a_worker_that_dies_while_it_clears_away() {
     next.step(Event::Cleared { container: 0 }, at(2));
     let last = next.status().containers.swap_remove(0).last.unwrap();
     assert_eq!((last.reason(), last.message().as_deref()), ("OOMKilled", Some("no disk")));
+}
+
+#[test]
+fn what_a_volume_lacked_ends_the_wait_when_it_comes() {
+    let failed = || Event::PrepareFailed { problem: PrepareProblem::Volume, message: "no secret".into() };
+    let mut machine = machine(1, 30);
+    assert_eq!(machine.step(failed(), at(0)), []);
+    assert!(machine.waits_to_be_prepared() && machine.deadline() > Some(at(0)));
+    assert_eq!(machine.step(Event::PrepareAgain, at(0)), [Command::Prepare]);
+    assert_eq!(machine.step(Event::PrepareAgain, at(0)), [], "it is under way");
+    machine.step(Event::Prepared, at(0));
+    assert!(!machine.waits_to_be_prepared());
+    assert_eq!(machine.step(Event::PrepareAgain, at(0)), []);
+
+    let pod = Arc::clone(machine.pod());
+    let mut next = Machine::rehearsing(pod, Settings::default(), at(0));
+    while !next.waits_to_be_prepared() {
+        next.step(Event::RehearsalFailed { message: "no secret".into() }, at(0));
+    }
+    assert_eq!(next.step(Event::PrepareAgain, at(0)), [Command::Rehearse]);
 }

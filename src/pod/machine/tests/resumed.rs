@@ -79,7 +79,8 @@ fn a_pod_begins_when_its_turn_comes_and_not_with_its_rehearsal() {
     assert_eq!((status.started_at, machine.rehearsal()), (at(100), None));
     assert!(status.conditions.iter().all(|condition| condition.since == at(100)), "{status:#?}");
     // Its back-off begins afresh, too.
-    machine.step(Event::PrepareFailed { message: "no space".into() }, at(101));
+    machine
+        .step(Event::PrepareFailed { problem: PrepareProblem::Other, message: "no space".into() }, at(101));
     assert_eq!(machine.deadline(), Some(at(101) + Duration::from_millis(500)));
 }
 

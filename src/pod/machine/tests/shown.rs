@@ -180,7 +180,7 @@ fn an_image_that_is_lost_again_later_is_a_new_failure() {
 #[test]
 fn what_kept_a_pod_from_being_prepared_is_said_until_it_is() {
     let mut machine = machine(1, 30);
-    machine.step(Event::PrepareFailed { message: "no space".into() }, at(0));
+    machine.step(Event::PrepareFailed { problem: PrepareProblem::Other, message: "no space".into() }, at(0));
     assert_eq!(machine.status().message.as_deref(), Some("no space"));
     let due = machine.deadline().unwrap();
     assert_eq!(machine.step(Event::Tick, due), [Command::Prepare]);

@@ -1,0 +1,223 @@
+//! Volumes made of files: what a container sees of them, how they change, and what is left of them.
+//!
+//! Run with `scripts/vm test guest_files`; anywhere else these tests fail.
+
+mod harness;
+
+use std::fs;
+use std::path::Path;
+
+use harness::manifest::ShellPod;
+use harness::{Census, Node, Options, census, wait_until};
+use rustix::process::Signal;
+
+/// A Secret of one line for each of its keys `a` and `b`.
+fn secret(a: &str, b: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{a: \"{a}\\n\", b: \"{b}\\n\"}}\n"
+    )
+}
+
+const VOLUMES: &str = "volumes:
+- name: secret
+  secret:
+    secretName: s
+    defaultMode: 0400
+    items: [{key: a, path: a}, {key: b, path: b, mode: 0444}, {key: a, path: d/c}]
+- name: all
+  projected:
+    defaultMode: 0640
+    sources:
+    - secret: {name: s}
+    - configMap: {name: none, optional: true}
+    - configMap: {name: m, items: [{key: c, path: conf/c}]}
+    - downwardAPI:
+        items:
+        - {path: pod/name, fieldRef: {fieldPath: metadata.name}}
+        - {path: pod/labels, mode: 0600, fieldRef: {fieldPath: metadata.labels}}
+- name: down
+  downwardAPI:
+    items:
+    - {path: color, fieldRef: {fieldPath: \"metadata.annotations['color']\"}}
+    - {path: cpu, resourceFieldRef: {containerName: main, resource: limits.cpu, divisor: 1m}}
+- {name: data, emptyDir: {}}
+";
+const MOUNTS: &str = "volumeMounts:
+- {name: secret, mountPath: /secret}
+- {name: all, mountPath: /all}
+- {name: down, mountPath: /down}
+- {name: data, mountPath: /data}
+- {name: secret, mountPath: /again/secret}
+resources: {limits: {cpu: 250m}}
+";
+
+/// Names, modes, owners and contents.
+const LOOK: &str = "cd /secret; stat -Lc '%n %a %u:%g' . ..data a b d d/c /all/a /all/pod/labels /down/cpu /data
+    for link in a d /all/pod; do readlink $link; done; ls -A /all /down
+    cat a b d/c /again/secret/a /all/b /all/conf/c /all/pod/name /all/pod/labels /down/color /down/cpu
+    touch /data/f; stat -c '%n %a %u:%g' /data/f
+    touch x 2>&1; { echo >a; } 2>&1; rm b 2>&1; rm /all/..data 2>&1; grep -c ' /\\(secret\\|all\\|down\\|again/secret\\) tmpfs ro,' /proc/mounts";
+
+fn looking(context: &str) -> String {
+    let spec = format!("restartPolicy: Never\n{context}{VOLUMES}");
+    let pod = ShellPod { name: "job", script: LOOK, spec: &spec, container: MOUNTS }.yaml();
+    let metadata =
+        "metadata: {name: job, labels: {app: job, tier: \"1\"}, annotations: {color: 'red \"1\"'}}";
+    let pod = pod.replace("metadata: {name: job}", metadata);
+    let map =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\nbinaryData: {c: Y29uZgo=}\ndata: {d: d}\n";
+    format!("{pod}---\n{}---\n{map}", secret("geheim-1", "geheim-2"))
+}
+
+/// With `modes` of what the group may read, and `owner` of what root made.
+fn seen(modes: [&str; 9], owner: &str, file: &str) -> String {
+    let names = [".", "..data", "a", "b", "d", "d/c", "/all/a", "/all/pod/labels", "/down/cpu"]
+        .into_iter()
+        .zip(modes);
+    let stats: String = names.map(|(name, mode)| format!("{name} {mode} {owner}\n")).collect();
+    format!(
+        "{stats}/data {} {owner}\n\
+         ..data/a\n..data/d\n..data/pod\n/all:\n..1.5\n..data\na\nb\nconf\npod\n\n/down:\n..1.2\n..data\ncolor\ncpu\n\
+         geheim-1\ngeheim-2\ngeheim-1\ngeheim-1\ngeheim-2\nconf\njob-node1app=\"job\"\ntier=\"1\"red \"1\"250\
+         /data/f 644 {file}\n\
+         touch: x: Read-only file system\nsh: can't create a: Read-only file system\n\
+         rm: can't remove 'b': Read-only file system\nrm: can't remove '/all/..data': Read-only file system\n4\n",
+        modes[0],
+    )
+}
+
+#[test]
+fn a_container_sees_files_with_their_modes_owners_and_links_and_cannot_change_them() {
+    let node = Node::start(Options::default());
+    let of_root = ["777", "755", "400", "444", "755", "400", "640", "600", "644"];
+    // The kubelet's: the group may read all of it.
+    let of_group = ["2777", "2755", "440", "444", "2755", "440", "640", "640", "644"];
+    for users in ["", "hostUsers: false\n"] {
+        let output = node.output_of(&looking(users));
+        assert_eq!(output, seen(of_root, "0:0", "0:0"), "{users}");
+        let group = "securityContext: {runAsUser: 1000, runAsGroup: 1000, fsGroup: 2000}\n";
+        let output = node.output_of(&looking(&format!("{users}{group}")));
+        assert_eq!(output, seen(of_group, "0:2000", "1000:2000"), "{users}{group}");
+    }
+    let mounted = census::mount_points();
+    let place = node.run().join("files");
+    assert_eq!(mounted.iter().filter(|point| point.starts_with(node.base())).collect::<Vec<_>>(), [&place]);
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 0, "and nothing is in it");
+    assert_eq!(
+        fs::metadata(&place).unwrap().permissions(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o40700)
+    );
+}
+
+/// A Pod that mounts all of Secret `s`, and runs.
+fn web() -> String {
+    let spec = "terminationGracePeriodSeconds: 0\nvolumes: [{name: v, secret: {secretName: s}}]\n";
+    let container = "volumeMounts: [{name: v, mountPath: /v}]\n";
+    ShellPod { name: "web", script: "exec sleep 1000", spec, container }.yaml()
+}
+
+/// What the container of this PID has at `/v`, by name; `None` in the moment of a change.
+fn files(pid: u32) -> Option<Vec<(String, String)>> {
+    let folder = Path::new("/proc").join(pid.to_string()).join("root/v");
+    let names = fs::read_dir(&folder).ok()?.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| !name.starts_with("..")).collect();
+    names.sort();
+    names
+        .into_iter()
+        .map(|name| Some((name.clone(), fs::read_to_string(folder.join(name)).ok()?.trim_end().to_owned())))
+        .collect()
+}
+
+fn wait_for_files(pid: u32, expected: &[(&str, &str)]) {
+    let expected: Vec<_> =
+        expected.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    wait_until(&format!("{expected:?}"), || (files(pid)? == expected).then_some(()));
+}
+
+#[test]
+fn a_pod_waits_for_its_secret_sees_its_changes_and_keeps_it_over_the_worker() {
+    let node = Node::start(Options::default());
+    node.manifest("web.yaml", &web());
+    let missing = "volume v: secret \"s\" not found";
+    let state = node.wait_for("the Pod says what it lacks", |list| {
+        let pod = list.pod("web").filter(|pod| pod.message() == missing)?;
+        Some((pod.phase().to_owned(), pod.container("main")?.waiting()?.to_owned()))
+    });
+    assert_eq!(state, ("Pending".to_owned(), "ContainerCreating".to_owned()));
+    let events = node.ask(&["events", "web"]);
+    assert!(events.lines().any(|line| line.contains("FailedMount") && line.contains(missing)), "{events}");
+
+    node.manifest("s.yaml", &secret("geheim-1", "geheim-2"));
+    let pid = node.wait_running("web", "main");
+    wait_for_files(pid, &[("a", "geheim-1"), ("b", "geheim-2")]);
+    assert!(!holds(&node.root(), b"geheim") && !holds(&node.run().join("pods"), b"geheim"));
+    node.manifest("s.yaml", &secret("geheim-3", "geheim-2").replace("b:", "c:"));
+    wait_for_files(pid, &[("a", "geheim-3"), ("c", "geheim-2")]);
+
+    // Neither the worker nor the Secret has to be there for what is mounted; a new worker goes on with it.
+    let worker = node.worker().unwrap();
+    harness::kill(worker, Signal::KILL);
+    wait_until("a new worker", || node.worker().filter(|new| *new != worker));
+    node.remove("s.yaml");
+    node.wait_for("the Pod", |list| list.pod("web").map(|_| ()));
+    assert_eq!(files(pid).unwrap().len(), 2);
+    node.manifest("s.yaml", &secret("geheim-4", "geheim-4"));
+    wait_for_files(pid, &[("a", "geheim-4"), ("b", "geheim-4")]);
+    assert_eq!(node.wait_running("web", "main"), pid, "without a restart");
+
+    node.remove("web.yaml");
+    node.wait_gone("web");
+    assert_eq!(fs::read_dir(node.run().join("files")).unwrap().count(), 0);
+    let run = node.stop().run();
+    assert!(!run.join("files").exists());
+}
+
+/// Whether a file below a folder, but for images, holds these bytes.
+fn holds(folder: &Path, bytes: &[u8]) -> bool {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).any(|entry| {
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        match kind.is_dir() {
+            true => !path.ends_with("images") && holds(&path, bytes),
+            false => kind.is_file() && fs::read(path).unwrap().windows(bytes.len()).any(|part| part == bytes),
+        }
+    })
+}
+
+const PODS: usize = 40;
+
+#[test]
+fn forty_pods_of_five_volumes_leave_not_one_mount() {
+    let machine = Census::take();
+    let node = Node::start(Options::default());
+    let source = "downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}";
+    let volumes: String = (0..4).map(|n| format!("- {{name: v{n}, {source}}}\n")).collect();
+    let mounts: String = (0..5).map(|n| format!("- {{name: v{n}, mountPath: /v{n}}}\n")).collect();
+    let spec = format!(
+        "hostNetwork: true\nterminationGracePeriodSeconds: 0\nvolumes:\n{volumes}- {{name: v4, secret: {{secretName: s}}}}\n"
+    );
+    let pod = |number| {
+        let container = format!("volumeMounts:\n{mounts}");
+        ShellPod {
+            name: &format!("pod-{number}"),
+            script: "exec sleep 1000",
+            spec: &spec,
+            container: &container,
+        }
+        .yaml()
+    };
+    let all: Vec<String> = (0..PODS).map(pod).chain([secret("1", "2")]).collect();
+    node.manifest("all.yaml", &all.join("---\n"));
+    let pids = node.wait_for("all Pods run", |list| {
+        (0..PODS)
+            .map(|number| list.pod(&format!("pod-{number}"))?.container("main")?.running_pid())
+            .collect::<Option<Vec<_>>>()
+    });
+    let mounted = census::mount_points();
+    assert_eq!(mounted.iter().filter(|point| point.starts_with(node.base())).count(), 1, "{mounted:?}");
+    let of_one = |pid: &u32, name: &str| fs::read_to_string(format!("/proc/{pid}/root/{name}")).unwrap();
+    assert_eq!(of_one(&pids[39], "v3/name"), "pod-39-node1");
+    assert_eq!(of_one(&pids[7], "v4/b"), "2\n");
+    let site = node.stop();
+    machine.assert_again(Census::take);
+    drop(site);
+}
