@@ -12,7 +12,10 @@ readonly -a WAYS=(none tcpSocket httpGet)
 # So many Pods are probed by a command.
 readonly EXEC_PODS=20
 
-prepare_parts() { compile answer -static; }
+prepare_parts() {
+  compile answer -static
+  compile probe_floor
+}
 
 measure_all() {
   local way
@@ -27,6 +30,7 @@ measure_all() {
     probed_pods "$way"
     await "$node_pid" "$pods Pods are Ready" all_ready
     sample "$way"
+    [[ $way != none ]] || sample_floor
   done >samples
   measure_exec >>samples
   stop_node
@@ -105,7 +109,16 @@ sample() {
   done
 }
 
+# What the kernel alone takes to ask the same Pods, which nobody else asks meanwhile.
+sample_floor() {
+  local way
+  for way in tcpSocket httpGet; do
+    # shellcheck disable=SC2046 # one PID a word
+    ./probe_floor "$rounds" "${way%%[SG]*}" $(pgrep -x answer) | sed "s/^/floor, $way\t/"
+  done
+}
+
 # Now and the time that a process has had, in ns.
 on_processor() { echo "$(date +%s%N) $(cat /proc/"$1"/task/*/schedstat | awk '{ ns += $1 } END { printf "%.0f", ns }')"; }
 
-ratios() { :; }
+ratios() { printf '%s;' "$pods Pods, tcpSocket=floor, tcpSocket" "$pods Pods, httpGet=floor, httpGet"; }

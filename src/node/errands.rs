@@ -6,7 +6,7 @@
 mod command;
 mod offspring;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -102,7 +102,9 @@ struct Asked {
 #[derive(Default)]
 pub struct Errands {
     asked: VecDeque<Asked>,
-    all: BTreeMap<ErrandNumber, Errand>,
+    /// Many at once come and go with each tick of the probes: in a tree, whose nodes come and go with them, that was most of what
+    /// podkeep's own part of a probe cost.
+    all: HashMap<ErrandNumber, Errand>,
     in_order: BTreeSet<(BootTime, ErrandNumber)>,
     last: u64,
     /// Hooks of the last worker whose ends were heard before their machines asked for them.
@@ -369,7 +371,7 @@ impl Worker {
         let is_its = |place: Place| (place.pod, place.container) == (pod, container);
         self.errands.asked.retain(|asked| !is_its(asked.place));
         let all = self.errands.all.iter().filter(|(_, errand)| is_its(errand.place));
-        let numbers: Vec<_> = all.map(|(number, _)| *number).collect();
+        let numbers: BTreeSet<_> = all.map(|(number, _)| *number).collect();
         for number in numbers {
             drop(self.take(number));
         }
