@@ -5,7 +5,7 @@
 mod harness;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use harness::manifest::ShellPod;
 use harness::{Census, Node, Options, census, wait_until};
@@ -17,6 +17,9 @@ fn secret(a: &str, b: &str) -> String {
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{a: \"{a}\\n\", b: \"{b}\\n\"}}\n"
     )
 }
+
+const CONFIG_MAP: &str =
+    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\nbinaryData: {c: Y29uZgo=}\ndata: {d: d}\n";
 
 const VOLUMES: &str = "volumes:
 - name: secret
@@ -64,9 +67,7 @@ fn looking(context: &str) -> String {
     let metadata =
         "metadata: {name: job, labels: {app: job, tier: \"1\"}, annotations: {color: 'red \"1\"'}}";
     let pod = pod.replace("metadata: {name: job}", metadata);
-    let map =
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\nbinaryData: {c: Y29uZgo=}\ndata: {d: d}\n";
-    format!("{pod}---\n{}---\n{map}", secret("geheim-1", "geheim-2"))
+    format!("{pod}---\n{}---\n{CONFIG_MAP}", secret("geheim-1", "geheim-2"))
 }
 
 /// With `modes` of what the group may read, and `owner` of what root made.
@@ -183,40 +184,48 @@ fn holds(folder: &Path, bytes: &[u8]) -> bool {
     })
 }
 
-const PODS: usize = 40;
+/// So many Pods, and more in a long run.
+fn pods() -> usize {
+    if std::env::var_os("PODKEEP_LONG").is_some() { 200 } else { 40 }
+}
+
+const FIVE: &str = "hostNetwork: true
+terminationGracePeriodSeconds: 0
+volumes:
+- {name: v0, emptyDir: {medium: Memory}}
+- {name: v1, configMap: {name: m}}
+- {name: v2, downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}
+- {name: v3, projected: {sources: [{secret: {name: s}}, {configMap: {name: m}}]}}
+- {name: v4, secret: {secretName: s}}
+";
 
 #[test]
-fn forty_pods_of_five_volumes_leave_not_one_mount() {
+fn pods_of_five_volumes_come_and_go_and_leave_not_one_mount() {
     let machine = Census::take();
     let node = Node::start(Options::default());
-    let source = "downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}";
-    let volumes: String = (0..4).map(|n| format!("- {{name: v{n}, {source}}}\n")).collect();
+    node.manifest("objects.yaml", &format!("{}---\n{CONFIG_MAP}", secret("1", "2")));
+    let before = census::mount_points();
     let mounts: String = (0..5).map(|n| format!("- {{name: v{n}, mountPath: /v{n}}}\n")).collect();
-    let spec = format!(
-        "hostNetwork: true\nterminationGracePeriodSeconds: 0\nvolumes:\n{volumes}- {{name: v4, secret: {{secretName: s}}}}\n"
-    );
+    let container = &format!("volumeMounts:\n{mounts}");
     let pod = |number| {
-        let container = format!("volumeMounts:\n{mounts}");
-        ShellPod {
-            name: &format!("pod-{number}"),
-            script: "exec sleep 1000",
-            spec: &spec,
-            container: &container,
-        }
-        .yaml()
+        let name = &format!("pod-{number}");
+        ShellPod { name, script: "exec sleep 1000", spec: FIVE, container }.yaml()
     };
-    let all: Vec<String> = (0..PODS).map(pod).chain([secret("1", "2")]).collect();
+    let all: Vec<String> = (0..pods()).map(pod).collect();
     node.manifest("all.yaml", &all.join("---\n"));
-    let pids = node.wait_for("all Pods run", |list| {
-        (0..PODS)
-            .map(|number| list.pod(&format!("pod-{number}"))?.container("main")?.running_pid())
-            .collect::<Option<Vec<_>>>()
-    });
+    let names: Vec<String> = (0..pods()).map(|number| format!("pod-{number}")).collect();
+    let pids: Vec<u32> = names.iter().map(|name| node.wait_running(name, "main")).collect();
+    // One of memory for each Pod, and one for all files.
+    let below = |points: &[PathBuf]| points.iter().filter(|point| point.starts_with(node.base())).count();
     let mounted = census::mount_points();
-    assert_eq!(mounted.iter().filter(|point| point.starts_with(node.base())).count(), 1, "{mounted:?}");
+    assert_eq!(below(&mounted), below(&before) + pods() + 1, "{mounted:?}");
     let of_one = |pid: &u32, name: &str| fs::read_to_string(format!("/proc/{pid}/root/{name}")).unwrap();
-    assert_eq!(of_one(&pids[39], "v3/name"), "pod-39-node1");
-    assert_eq!(of_one(&pids[7], "v4/b"), "2\n");
+    assert_eq!(of_one(&pids[39], "v2/name"), "pod-39-node1");
+    let seen = ["v1/d", "v3/a", "v3/c", "v4/b"].map(|name| of_one(&pids[7], name));
+    assert_eq!(seen, ["d", "1\n", "conf\n", "2\n"]);
+    node.remove("all.yaml");
+    names.iter().for_each(|name| node.wait_gone(name));
+    assert_eq!(below(&census::mount_points()), below(&before) + 1, "only the place of files is left");
     let site = node.stop();
     machine.assert_again(Census::take);
     drop(site);
