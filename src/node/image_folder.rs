@@ -20,7 +20,7 @@ use crate::pod::BootTime;
 /// Of the image folder and of each folder in it.
 const NEW_FILES: WatchMask = WatchMask::CLOSE_WRITE.union(WatchMask::MOVED_TO).union(WatchMask::CREATE);
 
-/// How long containers wait for a look into the folder before they go on without it.
+/// How long containers wait for a look into the folder, and for what changes in it to come to rest, before they go on without it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Which folder it is: [`Folder::identity`].
@@ -37,6 +37,8 @@ pub struct ImageFolder {
     is_silent: bool,
     /// When what changes may have come to rest.
     look_at: Option<BootTime>,
+    /// Since when something has changed whenever it was looked at.
+    changes_since: Option<BootTime>,
     /// When it is looked at next whether that is still the folder, and whether what could not be imported has changed.
     revisit_at: Option<BootTime>,
     sightings: Sightings,
@@ -75,6 +77,7 @@ impl ImageFolder {
             patience: None,
             is_silent: false,
             look_at: None,
+            changes_since: None,
             revisit_at: None,
             sightings: Sightings::default(),
             is_unsettled: false,
@@ -96,6 +99,11 @@ impl ImageFolder {
     /// Whether what is in it can be waited for.
     pub fn answers(&self) -> bool {
         !self.is_silent
+    }
+
+    /// Whether something is being put there that a container should wait for, and a look is due at which it may rest.
+    pub fn may_settle(&self, now: BootTime) -> bool {
+        self.look_at.is_some() && self.changes_since.is_some_and(|since| now < since + PATIENCE)
     }
 
     /// Lets a container wait for the next look.
@@ -124,6 +132,7 @@ impl ImageFolder {
         self.is_unsettled = new.iter().any(|source| source.rest != Rest::Still);
         let changes = new.iter().any(|source| source.rest == Rest::Changing);
         self.look_at = changes.then(|| now + SETTLE_TIME);
+        self.changes_since = changes.then(|| self.changes_since.unwrap_or(now));
         new.retain(|source| source.rest == Rest::Still);
         self.importing.extend(new.iter().map(|source| source.path.clone()));
         new
@@ -286,4 +295,26 @@ fn look(
     let now = (clock::now().since_boot(), SystemTime::now());
     let new = folder.new_sources(store, &mut sightings, now);
     Look { watch: own, sightings, new: Some(new) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_still_being_copied_is_waited_for_but_not_for_ever() {
+        let stamp: Stamp =
+            serde_json::from_str(r#"{"device": 1, "inode": 2, "size": 3, "modified": [4, 5]}"#).unwrap();
+        let mut folder = ImageFolder::new(Path::new("/none"));
+        let at = |seconds: u64| BootTime::from_nanos(seconds * 1_000_000_000);
+        let mut looked = |rest, now| {
+            folder.take_in(vec![NewSource { path: "/none/a.tar".into(), stamp: stamp.clone(), rest }], now);
+            folder.may_settle(now)
+        };
+        assert!(looked(Rest::Changing, at(1)) && looked(Rest::Changing, at(10)));
+        assert!(!looked(Rest::Changing, at(11)), "whoever can be pulled is pulled");
+        assert!(!looked(Rest::Open, at(12)), "that may take for ever");
+        assert!(looked(Rest::Changing, at(20)), "another one");
+        assert!(!looked(Rest::Still, at(21)), "it is imported");
+    }
 }

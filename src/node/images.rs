@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use inotify::{Inotify, WatchMask};
 
+use super::clock;
 use super::image_folder::ImageFolder;
 use super::pod_run::PodNumber;
 use super::worker::{Done, Worker};
@@ -240,7 +241,7 @@ impl Worker {
         self.tell_missing(waiter, problem, message);
     }
 
-    /// Lets a container wait for a look into the image folder, if one is due, or for what is being imported from it.
+    /// Lets a container wait for a look into the image folder, if one is due, or for what is being put there or imported from it.
     fn waits_for_folder(&mut self, waiter: Waiter, is_not_in_folder: bool) -> bool {
         let Some(folder) = self.images.folder.as_mut().filter(|folder| folder.answers()) else {
             return false;
@@ -250,11 +251,14 @@ impl Worker {
             self.look_into_image_folder();
             return true;
         }
-        let may_come = folder.is_importing();
-        if may_come {
+        if folder.is_importing() {
             self.images.waiting.push(waiter);
+        } else if folder.may_settle(clock::now()) {
+            folder.wait(waiter);
+        } else {
+            return false;
         }
-        may_come
+        true
     }
 
     /// Tells a container that one of its images is not to be had.
