@@ -381,10 +381,11 @@ fn who_writes_more_to_the_disk_than_it_may_is_evicted_for_good() {
     let runs = node.wait_running("neighbour", "main");
 
     let pod = |name, script, container| ShellPod { name, script, spec, container }.yaml();
+    let lines = "yes $(head -c 1000 /dev/zero | tr '\\0' x) | head -n 3000; exec sleep 1000";
     let too_much = "head -c 3000000 /dev/zero >/data/big; exec sleep 1000";
     node.manifest("volume.yaml", &pod("volume", too_much, mount));
     node.manifest("layer.yaml", &pod("layer", "head -c 3000000 /dev/zero >/big; exec sleep 1000", limit));
-    node.manifest("logs.yaml", &pod("logs", "yes is said | head -n 100000; exec sleep 1000", limit));
+    node.manifest("logs.yaml", &pod("logs", lines, limit));
     let evicted = |message: &str| ("Evicted".to_owned(), message.to_owned());
     assert_eq!(
         failure(&node, "volume"),
