@@ -49,11 +49,17 @@ pub struct Config {
     /// The longest wait between two runs of a container that fails again and again: 1 s to 300 s
     /// (`crashLoopBackOff.maxContainerRestartPeriod`). A Pod's annotation goes before it.
     pub max_container_restart_period: Duration,
+    /// How old what was measured of Pods' disk usage may become where anything has changed; `None`: nothing is measured
+    /// (`volumeStatsAggPeriod`, a negative one).
+    pub volume_stats_period: Option<Duration>,
     pub images: ImageConfig,
     pub shutdown: ShutdownConfig,
     /// Ours: refuse a Pod whose limits this host cannot enforce.
     pub require_cgroup_controllers: bool,
 }
+
+/// `volumeStatsAggPeriod` where none is written.
+const VOLUME_STATS_PERIOD: Duration = Duration::from_secs(60);
 
 /// What `idsPerPod` must be a multiple of, and its default: as many ids as a system of 16-bit ids has.
 const USER_IDS: u32 = 65536;
@@ -76,6 +82,7 @@ impl Default for Config {
             seccomp_default: true,
             user_ids_per_pod: USER_IDS,
             max_container_restart_period: Duration::from_secs(300),
+            volume_stats_period: Some(VOLUME_STATS_PERIOD),
             images: ImageConfig::default(),
             shutdown: ShutdownConfig::default(),
             require_cgroup_controllers: false,
@@ -108,6 +115,7 @@ const HONOURED: &[&str] = &[
     "seccompDefault",
     "userNamespaces",
     "crashLoopBackOff",
+    "volumeStatsAggPeriod",
     "requireCgroupControllers",
 ];
 
@@ -136,7 +144,7 @@ const KNOWN: &[&str] = &[
     "streamingConnectionIdleTimeout", "syncFrequency", "systemCgroups", "systemReserved", "systemReservedCgroup",
     "tlsCertFile", "tlsCipherSuites", "tlsCurvePreferences", "tlsMinVersion", "tlsPrivateKeyFile",
     "topologyManagerPolicy", "topologyManagerPolicyOptions", "topologyManagerScope", "tracing",
-    "volumePluginDir", "volumeStatsAggPeriod",
+    "volumePluginDir",
 ];
 
 impl Config {
@@ -227,6 +235,7 @@ fn set(config: &mut Config, key: &str, value: &Node) -> Result<(), String> {
         "seccompDefault" => config.seccomp_default = switch(value)?,
         "userNamespaces" => config.user_ids_per_pod = user_ids_per_pod(value)?,
         "crashLoopBackOff" => config.max_container_restart_period = max_restart_period(value)?,
+        "volumeStatsAggPeriod" => config.volume_stats_period = volume_stats_period(text()?)?,
         "requireCgroupControllers" => config.require_cgroup_controllers = switch(value)?,
         _ if images::FIELDS.contains(&key) => config.images.set(key, value)?,
         _ if shutdown::FIELDS.contains(&key) => config.shutdown.set(key, value)?,
@@ -243,6 +252,14 @@ fn switch(value: &Node) -> Result<bool, String> {
 fn period(text: &str, default: Duration) -> Result<Duration, String> {
     let period = duration::parse(text).ok_or("expected a duration such as 20s or 1m30s")?;
     Ok(if period.is_zero() { default } else { period })
+}
+
+/// A negative one switches it off.
+fn volume_stats_period(text: &str) -> Result<Option<Duration>, String> {
+    match text.strip_prefix('-').and_then(duration::parse) {
+        Some(below) if !below.is_zero() => Ok(None),
+        _ => period(text, VOLUME_STATS_PERIOD).map(Some),
+    }
 }
 
 /// A map from names to lists of values. No error holds a value: it may be a token.
@@ -347,6 +364,18 @@ mod tests {
                 "c.yaml:5:21: error: fileCheckFrequency: expected a duration such as 20s or 1m30s",
             ]
         );
+    }
+
+    #[test]
+    fn disk_usage_is_measured_once_in_a_while_or_not_at_all() {
+        let period = |text: &str| {
+            let decoded = decode(&format!("volumeStatsAggPeriod: {text}\n"));
+            decoded.map(|decoded| decoded.config.volume_stats_period.map(|period| period.as_secs()))
+        };
+        assert_eq!(period("5m"), Ok(Some(300)));
+        assert_eq!(period("0s"), Ok(Some(60)));
+        assert_eq!(period("-1s"), Ok(None));
+        assert!(period("-soon").unwrap_err()[0].contains("expected a duration"));
     }
 
     #[test]

@@ -356,3 +356,80 @@ fn beyond_max_pods_a_pod_waits_for_a_place() {
     node.wait_running("two", "main");
     assert_eq!(node.list().problems(), [""; 0]);
 }
+
+/// The reason and the message of a Pod that has failed.
+fn failure(node: &Node, name: &str) -> (String, String) {
+    node.wait_for(&format!("{name} fails"), |list| {
+        let pod = list.pod(name).filter(|pod| pod.phase() == "Failed")?;
+        // It says so at once, and may still be ending.
+        pod.container("main")?.terminated()?;
+        Some((pod.0["status"]["reason"].as_str()?.to_owned(), pod.message().to_owned()))
+    })
+}
+
+/// Beside one that stays within its limit.
+#[test]
+fn who_writes_more_to_the_disk_than_it_may_is_evicted_for_good() {
+    let node = Node::start(Options { config: "volumeStatsAggPeriod: 100ms\n", ..Options::default() });
+    let spec = "terminationGracePeriodSeconds: 1\nvolumes: [{name: data, emptyDir: {sizeLimit: 2Mi}}]";
+    let mount = "volumeMounts: [{name: data, mountPath: /data}]";
+    let limit = "resources: {limits: {ephemeral-storage: 2Mi}}";
+    let write = "head -c 1000000 /dev/zero >/data/some; touch /data/wrote; exec sleep 1000";
+    let neighbour =
+        ShellPod { name: "neighbour", script: write, spec, container: &format!("{limit}\n{mount}") };
+    node.manifest("neighbour.yaml", &neighbour.yaml());
+    let runs = node.wait_running("neighbour", "main");
+
+    let pod = |name, script, container| ShellPod { name, script, spec, container }.yaml();
+    let lines = "yes $(head -c 1000 /dev/zero | tr '\\0' x) | head -n 3000; exec sleep 1000";
+    let too_much = "head -c 3000000 /dev/zero >/data/big; exec sleep 1000";
+    node.manifest("volume.yaml", &pod("volume", too_much, mount));
+    node.manifest("layer.yaml", &pod("layer", "head -c 3000000 /dev/zero >/big; exec sleep 1000", limit));
+    node.manifest("logs.yaml", &pod("logs", lines, limit));
+    let evicted = |message: &str| ("Evicted".to_owned(), message.to_owned());
+    assert_eq!(
+        failure(&node, "volume"),
+        evicted("Usage of EmptyDir volume \"data\" exceeds the limit \"2Mi\".")
+    );
+    let container = "Container main exceeded its local ephemeral storage limit \"2Mi\".";
+    for name in ["layer", "logs"] {
+        assert_eq!(failure(&node, name), evicted(container), "{name}");
+    }
+    let told = node.ask(&["events"]);
+    assert_eq!(told.matches(" Evicted ").count(), 3, "{told}");
+
+    // The disk has it back, and a new worker does not begin anew.
+    let list = node.list();
+    let folder = node.root().join("pods").join(list.pod("volume").unwrap().uid());
+    wait_until("what it wrote is gone", || (!folder.join("volumes").exists()).then_some(()));
+    let worker = node.worker().unwrap();
+    kill(worker, Signal::KILL);
+    wait_until("a new worker answers", || {
+        node.worker().filter(|new| *new != worker).and_then(|_| node.try_list())
+    });
+    assert_eq!(failure(&node, "volume").0, "Evicted");
+    let list = node.list();
+    assert_eq!(list.pod("volume").unwrap().container("main").unwrap().restarts(), 0);
+    assert_eq!(list.pod("neighbour").unwrap().container("main").unwrap().running_pid(), Some(runs));
+}
+
+/// Nothing can be written into a file of huge pages: it is allocated, and mapped.
+#[test]
+fn an_empty_dir_of_huge_pages_has_as_many_as_its_limit_says() {
+    let reserved = Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
+    fs::write(reserved, "4").unwrap();
+    assert_eq!(fs::read_to_string(reserved).unwrap(), "4\n", "the machine has memory in one piece");
+    let node = Node::start(Options::default());
+    let spec = "restartPolicy: Never\nsecurityContext: {runAsUser: 1000}\n\
+                volumes: [{name: huge, emptyDir: {medium: HugePages-2Mi, sizeLimit: 4Mi}}]";
+    let container = "resources: {limits: {memory: 64Mi, hugepages-2Mi: 6Mi}}\n\
+                     volumeMounts: [{name: huge, mountPath: /huge}]";
+    let script = "grep -o ' /huge hugetlbfs' /proc/mounts; grep -o 'pagesize=2M' /proc/mounts
+        stat -c %a /huge; fallocate -l 4M /huge/a && echo two; fallocate -l 2M /huge/b 2>/dev/null || echo full";
+    let output = node.output_of(&ShellPod { name: "job", script, spec, container }.yaml());
+    assert_eq!(output, " /huge hugetlbfs\npagesize=2M\n777\ntwo\nfull\n");
+    let mounted = || harness::census::mount_points().iter().any(|point| point.starts_with(node.base()));
+    wait_until("it is unmounted", || (!mounted()).then_some(()));
+    fs::write(reserved, "0").unwrap();
+    assert_eq!(fs::read_to_string(reserved).unwrap(), "0\n", "no page is in use any more");
+}

@@ -12,6 +12,8 @@ mod lifecycle;
 mod secrets;
 #[path = "manifests/security.rs"]
 mod security;
+#[path = "manifests/volumes.rs"]
+mod volumes;
 
 use std::path::Path;
 

@@ -1,19 +1,19 @@
 //! Requests and limits, of a container and of the Pod as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
 use super::check::Checker;
+use super::names::nearest;
 use super::pod::{Amounts, Container, Resources, Role, at_once};
-use super::quantity::Quantity;
+use super::quantity::{Quantity, shortest};
 use super::tree::Path;
 
 const HUGEPAGES: &str = "hugepages-";
 
-/// Largest first: the unit that a size of pages is written in.
-const UNITS: [(&str, u32); 4] = [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+const STORAGE: &str = "ephemeral-storage";
 
 pub(super) fn of_container(
     written: &api::Container,
@@ -40,6 +40,7 @@ pub(super) fn of_pod(
     let path = Path::of("spec.resources");
     let written = spec.resources.as_ref()?;
     let mut own = read(written, &path, checker);
+    refuse_storage(written, &path, checker);
     if own == Resources::default() {
         return None;
     }
@@ -66,14 +67,30 @@ pub(super) fn of_pod(
 
 type Quantities = BTreeMap<String, ApiQuantity>;
 
+/// A Pod has the limits of its containers together, and none of its own.
+fn refuse_storage(written: &api::ResourceRequirements, path: &Path, checker: &mut Checker<'_>) {
+    for (list, name) in [(&written.requests, "requests"), (&written.limits, "limits")] {
+        if has(list, STORAGE) {
+            let reason = "supported values: \"cpu\", \"hugepages-\", \"memory\"";
+            let path = path.key(name).key(STORAGE);
+            checker.error(&path, format!("Unsupported value: {STORAGE:?}: {reason}"));
+        }
+    }
+}
+
 /// Requests default to limits, and may not be larger; those of pages may not differ.
 fn read(written: &api::ResourceRequirements, path: &Path, checker: &mut Checker<'_>) -> Resources {
     let limits = amounts(written.limits.as_ref(), &path.key("limits"), checker);
     let mut requests = amounts(written.requests.as_ref(), &path.key("requests"), checker);
     requests.cpu_milli = requests.cpu_milli.or(limits.cpu_milli);
     requests.memory = requests.memory.or(limits.memory);
+    requests.ephemeral_storage = requests.ephemeral_storage.or(limits.ephemeral_storage);
     let requests_path = path.key("requests");
-    let pairs = [("cpu", requests.cpu_milli, limits.cpu_milli), ("memory", requests.memory, limits.memory)];
+    let pairs = [
+        ("cpu", requests.cpu_milli, limits.cpu_milli),
+        ("memory", requests.memory, limits.memory),
+        (STORAGE, requests.ephemeral_storage, limits.ephemeral_storage),
+    ];
     for (name, request, limit) in pairs {
         let (Some(request), Some(limit)) = (request, limit) else { continue };
         if request > limit {
@@ -122,10 +139,13 @@ fn amounts(written: Option<&Quantities>, path: &Path, checker: &mut Checker<'_>)
         match name.as_str() {
             "cpu" => amounts.cpu_milli = Some(parsed.milli()),
             "memory" => amounts.memory = Some(parsed.units()),
+            STORAGE => amounts.ephemeral_storage = Some(parsed.units()),
             _ => match name.strip_prefix(HUGEPAGES) {
                 Some(size) => pages(size, parsed, &path, &mut amounts, checker),
                 None => {
-                    let message = format!("not supported yet: {path}");
+                    let hint = nearest(name, &["cpu", "memory", STORAGE]);
+                    let hint = hint.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+                    let message = format!("not supported yet: {path}{hint}");
                     checker.findings.error(checker.root.place_of(&path), Some(&path), message);
                 }
             },
@@ -136,10 +156,20 @@ fn amounts(written: Option<&Quantities>, path: &Path, checker: &mut Checker<'_>)
 
 /// The size of the pages that a resource is called after, if it is.
 pub(super) fn page_size_of(resource: &str) -> Option<String> {
-    bytes_of_page(resource.strip_prefix(HUGEPAGES)?).map(page_size)
+    bytes_of_page(resource.strip_prefix(HUGEPAGES)?).map(shortest)
 }
 
-fn bytes_of_page(size: &str) -> Option<u64> {
+/// The sizes of the pages that the Pod or one of its containers asks for, in bytes.
+pub(super) fn page_sizes(spec: &api::PodSpec) -> BTreeSet<u64> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let all = containers.map(|container| &container.resources).chain([&spec.resources]).flatten();
+    let lists = all.flat_map(|resources| [&resources.requests, &resources.limits]).flatten();
+    let pages = lists.flat_map(BTreeMap::keys).filter_map(|name| name.strip_prefix(HUGEPAGES));
+    pages.filter_map(bytes_of_page).collect()
+}
+
+/// Bytes.
+pub(super) fn bytes_of_page(size: &str) -> Option<u64> {
     let page =
         Quantity::parse(size).ok().filter(|page| page.milli() > 0 && page.milli().is_multiple_of(1000));
     page.map(Quantity::units)
@@ -154,14 +184,9 @@ fn pages(size: &str, amount: Quantity, path: &Path, amounts: &mut Amounts, check
     if !amount.units().is_multiple_of(page) {
         checker.invalid(path, amount.units(), format!("must be a whole number of pages of {size}"));
     }
-    if amounts.hugepages.insert(page_size(page), amount.units()).is_some() {
+    if amounts.hugepages.insert(shortest(page), amount.units()).is_some() {
         checker.error(path, format!("Duplicate value: {size:?}"));
     }
-}
-
-fn page_size(bytes: u64) -> String {
-    let unit = UNITS.iter().find(|(_, bits)| bytes.trailing_zeros() >= *bits);
-    unit.map_or_else(|| bytes.to_string(), |(unit, bits)| format!("{}{unit}", bytes >> bits))
 }
 
 fn names_cpu_or_memory(written: &api::ResourceRequirements) -> bool {
@@ -186,6 +211,7 @@ fn together(containers: &[Container]) -> Amounts {
     Amounts {
         cpu_milli: sum(&|amounts| amounts.cpu_milli),
         memory: sum(&|amounts| amounts.memory),
+        ephemeral_storage: None,
         hugepages: sizes.map(|size| (size.clone(), pages(size))).collect(),
     }
 }
@@ -232,18 +258,4 @@ fn pairs(a: &Amounts, b: &Amounts) -> Vec<(String, u64, u64)> {
 /// A quantity as a manifest has it.
 fn in_words(name: &str, amount: u64) -> String {
     if name == "cpu" { format!("{amount}m") } else { amount.to_string() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_size_of_has_one_name() {
-        for (bytes, name) in
-            [(2 << 20, "2Mi"), (1 << 30, "1Gi"), (64 << 10, "64Ki"), (16 << 30, "16Gi"), (3, "3")]
-        {
-            assert_eq!(page_size(bytes), name);
-        }
-    }
 }

@@ -1,12 +1,13 @@
 //! Volumes and where containers mount them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use k8s_openapi::api::core::v1 as api;
 
 use super::check::Checker;
 use super::check_container;
 use super::check_files;
+use super::check_resources;
 use super::names;
 use super::pod::{HostPathKind, Medium, Volume, VolumeKind, VolumeMount};
 use super::quantity::Quantity;
@@ -34,7 +35,7 @@ fn kind(volume: &api::Volume, spec: &api::PodSpec, path: &Path, checker: &mut Ch
         kinds.push(host_path_volume(written, &path.key("hostPath"), checker));
     }
     if let Some(written) = &volume.empty_dir {
-        kinds.push(empty_dir_volume(written, &path.key("emptyDir"), checker));
+        kinds.push(empty_dir_volume(written, spec, &path.key("emptyDir"), checker));
     }
     if let Some(written) = &volume.image {
         kinds.push(image_volume(written, &path.key("image"), checker));
@@ -99,19 +100,14 @@ fn plain_path(written: &str, path: &Path, checker: &mut Checker<'_>) {
     }
 }
 
+/// A limit of zero is none (`K/eviction/eviction_manager.go:emptyDirLimitEviction`).
 fn empty_dir_volume(
     written: &api::EmptyDirVolumeSource,
+    spec: &api::PodSpec,
     path: &Path,
     checker: &mut Checker<'_>,
 ) -> VolumeKind {
-    let medium = match written.medium.as_deref().unwrap_or_default() {
-        "" => Medium::Disk,
-        "Memory" => Medium::Memory,
-        other => {
-            not_yet(&path.key("medium"), &format!(": {other}"), checker);
-            Medium::Disk
-        }
-    };
+    let medium = medium(written.medium.as_deref().unwrap_or_default(), spec, &path.key("medium"), checker);
     let path = path.key("sizeLimit");
     let size_limit = written.size_limit.as_ref().and_then(|limit| match Quantity::parse(&limit.0) {
         Ok(limit) => Some(limit.units()),
@@ -120,15 +116,51 @@ fn empty_dir_volume(
             None
         }
     });
-    if size_limit.is_some() && medium == Medium::Disk {
-        not_yet(&path, " without medium: Memory", checker);
-    }
-    VolumeKind::EmptyDir { medium, size_limit }
+    VolumeKind::EmptyDir { medium, size_limit: size_limit.filter(|bytes| *bytes > 0) }
 }
 
-fn not_yet(path: &Path, what: &str, checker: &mut Checker<'_>) {
-    let place = checker.root.place_of(path);
-    checker.findings.error(place, Some(path), format!("not supported yet: {path}{what}"));
+const HUGE: &str = "HugePages";
+
+fn medium(written: &str, spec: &api::PodSpec, path: &Path, checker: &mut Checker<'_>) -> Medium {
+    match written {
+        "" => return Medium::Disk,
+        "Memory" => return Medium::Memory,
+        _ => {}
+    }
+    let size = written.strip_prefix(HUGE).and_then(|rest| match rest {
+        "" => Some(None),
+        _ => check_resources::bytes_of_page(rest.strip_prefix('-')?).map(Some),
+    });
+    let Some(size) = size else {
+        let hint = match names::nearest(written, &["Memory", HUGE]) {
+            Some(nearest) => format!("did you mean {nearest:?}?"),
+            None => "supported values: \"\", \"Memory\", \"HugePages\", \"HugePages-2Mi\" and other sizes"
+                .to_owned(),
+        };
+        checker.error(path, format!("Unsupported value: {written:?}: {hint}"));
+        return Medium::Disk;
+    };
+    match huge_page(size, &check_resources::page_sizes(spec)) {
+        Ok(size) => Medium::HugePages(size),
+        Err(reason) => {
+            checker.invalid(path, written, reason);
+            Medium::Disk
+        }
+    }
+}
+
+/// The size of its pages, where the Pod asks for such (`V/emptydir/empty_dir.go:getPageSizeMountOption`).
+fn huge_page(written: Option<u64>, asked: &BTreeSet<u64>) -> Result<u64, &'static str> {
+    const NOT_ASKED: &str =
+        "hugePages storage requested, but there is no resource request for huge pages of that size";
+    match (written, asked.len()) {
+        (Some(size), _) => asked.get(&size).copied().ok_or(NOT_ASKED),
+        (None, 2..) => Err("can't be used if containers request multiple huge page sizes"),
+        (None, _) => asked
+            .first()
+            .copied()
+            .ok_or("hugePages storage requested, but there is no resource request for huge pages"),
+    }
 }
 
 pub(super) fn mounts(

@@ -288,7 +288,8 @@ pub struct Volume {
 pub enum VolumeKind {
     EmptyDir {
         medium: Medium,
-        /// Bytes. Enforced for [`Medium::Memory`] as the tmpfs size; refused for a disk until it can be enforced.
+        /// Bytes, not zero. In memory the file system's size, on a disk measured
+        /// ([`pod::storage`](crate::pod::storage)).
         size_limit: Option<u64>,
     },
     HostPath {
@@ -315,6 +316,8 @@ pub enum VolumeKind {
 pub enum Medium {
     Disk,
     Memory,
+    /// Of pages of so many bytes.
+    HugePages(u64),
 }
 
 /// `hostPath.type`.

@@ -51,6 +51,30 @@ impl Quantity {
     }
 }
 
+/// Largest first, and binary before decimal ones of the same length.
+const UNITS: [(&str, u64); 13] = [
+    ("Ei", 1 << 60),
+    ("Pi", 1 << 50),
+    ("Ti", 1 << 40),
+    ("Gi", 1 << 30),
+    ("Mi", 1 << 20),
+    ("Ki", 1 << 10),
+    ("E", 1_000_000_000_000_000_000),
+    ("P", 1_000_000_000_000_000),
+    ("T", 1_000_000_000_000),
+    ("G", 1_000_000_000),
+    ("M", 1_000_000),
+    ("k", 1000),
+    ("", 1),
+];
+
+/// The shortest way to write a number of bytes exactly: `2Mi`, `500M`.
+pub(crate) fn shortest(bytes: u64) -> String {
+    let fitting = UNITS.iter().filter(|(_, size)| bytes.is_multiple_of(*size));
+    let written = fitting.map(|(unit, size)| format!("{}{unit}", bytes / size));
+    written.min_by_key(String::len).unwrap_or_default()
+}
+
 /// What a number is multiplied by, counted in thousandths.
 #[derive(Clone, Copy)]
 enum Scale {
@@ -155,6 +179,17 @@ mod tests {
             assert!(Quantity::parse(text).is_err(), "{text}");
         }
         assert_eq!(Quantity::parse("-1"), Err(QuantityError::Negative));
+    }
+
+    #[test]
+    fn bytes_are_written_in_the_largest_unit_that_is_exact() {
+        for text in ["2Mi", "1Gi", "64Ki", "16Gi", "500M", "1G", "1T", "3", "1025", "1536Mi", "1Ei"] {
+            assert_eq!(shortest(Quantity::parse(text).unwrap().units()), text);
+        }
+        assert_eq!(
+            (shortest(0), shortest(1024 << 20), shortest(1000)),
+            ("0".into(), "1Gi".into(), "1k".into())
+        );
     }
 
     #[test]

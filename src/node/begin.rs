@@ -27,6 +27,7 @@ use super::sources::{FILES, URL};
 use super::spare::Spares;
 use super::start_journal::StartJournal;
 use super::state::{self, KeeperId, Reign};
+use super::storage::Measuring;
 use super::take_over::Held;
 use super::tasks::{OneAtATime, Tasks};
 use super::worker::{Options, Worker};
@@ -101,6 +102,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
             options.config.images.keep_blobs,
         )?,
         clean_up: CleanUp::new(&options.config.images, now),
+        measuring: Measuring::new(options.config.volume_stats_period).context("make the tasks")?,
         pulls: Pulls::new(&options.hosts_dir, &options.folders.root, &options.config.images)
             .context("make the tasks")?,
         pump,

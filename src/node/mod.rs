@@ -40,6 +40,7 @@ mod spare;
 mod start;
 mod start_journal;
 mod state;
+mod storage;
 mod take_over;
 mod tasks;
 mod user_ids;

@@ -54,6 +54,9 @@ pub fn of_event(run: &PodRun, event: &Event) -> Option<Note> {
         Event::ProbeResult { container, probe, outcome: Outcome::Broken(message), .. } => {
             of(*container, Kind::Warning, "Unhealthy", format!("{} probe errored: {message}", probe.title()))
         }
+        Event::StorageExceeded { message } if run.machine.can_fail() => {
+            Some(Note::new(Kind::Warning, "Evicted", message.clone()))
+        }
         Event::ReleaseFailed { message } => Some(Note::new(Kind::Warning, "FailedKillPod", message.clone())),
         Event::Stuck { container, processes } => {
             of(*container, Kind::Warning, "FailedKillPod", format!("does not end: {processes}"))

@@ -18,7 +18,7 @@ use crate::logs::{ContainerLog, Fifo, Stream};
 use crate::manifest::pod::QosClass;
 use crate::manifest::{Pod, Uid};
 use crate::pod::event::Index;
-use crate::pod::{BootTime, Event, Machine};
+use crate::pod::{BootTime, Event, Machine, storage};
 
 /// A Pod's number in the life of one worker: what events carry instead of its uid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +77,8 @@ pub struct PodRun {
     pub qos: QosClass,
     /// What its containers ask for together, in thousandths of a core.
     pub cpu_request_milli: u64,
+    /// What it writes to the disk has to be measured.
+    pub storage_limited: bool,
 }
 
 /// What is open for one container.
@@ -148,6 +150,7 @@ impl PodRun {
         let containers = machine.pod().containers.iter().map(|_| ContainerRun::default()).collect();
         let qos = machine.pod().qos_class();
         let cpu_request_milli = PodLimits::of(machine.pod(), None).cpu_request_milli;
+        let storage_limited = storage::is_limited(machine.pod());
         PodRun {
             machine,
             namespaces: Namespaces::default(),
@@ -158,6 +161,7 @@ impl PodRun {
             containers,
             qos,
             cpu_request_milli,
+            storage_limited,
         }
     }
 

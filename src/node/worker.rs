@@ -32,6 +32,7 @@ use super::sources::news_for_set;
 use super::spare::Spares;
 use super::start_journal::StartJournal;
 use super::state::{self, Reign};
+use super::storage::{Measured, Measuring};
 use super::tasks::{OneAtATime, Tasks};
 use crate::cgroup::Tree;
 use crate::config::Config;
@@ -123,6 +124,8 @@ pub enum Done {
         address: Result<SocketAddr, String>,
     },
     TrashEmptied(Result<(), String>),
+    /// What Pods that have a limit take of the disk.
+    StorageMeasured(Measured),
     /// Old logs were swept; the next sweep is due then, if one is.
     Swept(Result<Option<BootTime>, String>),
     /// The events up to a sequence are on disk.
@@ -162,6 +165,7 @@ pub struct Worker {
     pub images: Images,
     pub pulls: Pulls,
     pub clean_up: CleanUp,
+    pub measuring: Measuring,
     pub pump: Pump,
     pub policy: Policy,
     pub chatty: Chatty,
@@ -337,9 +341,11 @@ impl Worker {
     }
 
     /// Everything that works beside the loop.
-    pub fn lanes(&self) -> [&Tasks<Done>; 8] {
+    pub fn lanes(&self) -> [&Tasks<Done>; 9] {
         let Pulls { asking, fetching, .. } = &self.pulls;
-        [&self.work, &self.imports, &self.looks, asking, fetching, &self.trash, &self.disk, &self.execs.lane]
+        let (execs, measuring) = (&self.execs.lane, &self.measuring.lane);
+        let Worker { work, imports, looks, trash, disk, .. } = self;
+        [work, imports, looks, asking, fetching, trash, disk, execs, measuring]
     }
 
     fn take_results(&mut self) -> Result<()> {
@@ -361,6 +367,7 @@ impl Worker {
                 Done::Found { errand, address } => self.host_found(errand, address),
                 Done::TrashEmptied(result) => self.trash_emptied(result),
                 Done::Swept(result) => self.logs_swept(result),
+                Done::StorageMeasured(measured) => self.storage_measured(measured),
                 Done::EventsWritten(result) => self.events_written(result),
                 Done::KeyMade(result) => self.key_made(result),
                 Done::Finished(Ok(())) => {}
@@ -376,9 +383,9 @@ impl Worker {
         let sources = sources.chain(self.images.folder.as_ref().and_then(ImageFolder::deadline));
         let sources = sources.filter(|_| self.ending.is_none()).min();
         let shutdown = self.shutdown.as_ref().and_then(Shutdown::deadline);
-        let others =
-            [sources, shutdown, self.sweep_at, self.later_at, self.errands.deadline(), self.pulls.deadline()];
-        self.deadlines.first().into_iter().chain(others.into_iter().flatten()).min()
+        let slow = [self.errands.deadline(), self.pulls.deadline(), self.measuring.deadline()];
+        let others = [sources, shutdown, self.sweep_at, self.later_at].into_iter().chain(slow).flatten();
+        self.deadlines.first().into_iter().chain(others).min()
     }
 
     fn pass_time(&mut self) {
@@ -399,6 +406,7 @@ impl Worker {
         self.pass_time_of_errands(now);
         self.give_up_asking(now);
         self.clean_images(now);
+        self.measure_storage(now);
         if self.ending.is_none() {
             self.pass_time_of_image_folder(now);
         }
@@ -430,7 +438,11 @@ impl Worker {
         let (is_tick, old_news) = (event == Event::Tick, run.machine.is_old_news(&event));
         let note = notes::of_event(run, &event);
         let ends = matches!(event, Event::Cleared { .. });
-        let commands = run.machine.step(event, clock::now());
+        let now = clock::now();
+        let commands = run.machine.step(event, now);
+        if run.storage_limited {
+            self.measuring.set(number, run.machine.can_fail(), now);
+        }
         let notes = note.into_iter().chain(ends.then(|| notes::of_backoff(run)).into_iter().flatten());
         let notes: Vec<_> = notes.chain(commands.iter().filter_map(|c| notes::of_command(run, *c))).collect();
         if !is_routine(is_tick, old_news, &commands) {

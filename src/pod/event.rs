@@ -108,6 +108,10 @@ pub enum Event {
         probe: ProbeKind,
         outcome: Outcome,
     },
+    /// The Pod has written more than it may, in words ([`storage::room`](super::storage::room)): it is evicted.
+    StorageExceeded {
+        message: String,
+    },
     /// The Pod shall end within this time, within its own grace period if that is shorter or none is named. Told again, it
     /// can only shorten what is left.
     Stop {

@@ -12,6 +12,7 @@ use super::event::{Command, Event, Exit, Hook, Index, Outcome, ProbeKind, StartF
 use super::probe;
 use super::run::{Ending, Fault, Place, Run};
 use super::status::Termination;
+use failure::Failure;
 pub use rehearsal::Rehearsal;
 
 use crate::manifest::Pod;
@@ -110,12 +111,6 @@ enum PodStage {
 enum Rest {
     Finished,
     Gone,
-}
-
-/// Why a Pod as a whole has failed, whatever its containers did.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-enum Failure {
-    DeadlineExceeded,
 }
 
 /// What the last words of a Pod's containers may take together, in equal shares
@@ -400,6 +395,7 @@ impl Machine {
             }
             Event::Released => self.released(),
             Event::ReleaseFailed { message } => self.release_failed(message, now),
+            Event::StorageExceeded { message } => self.storage_exceeded(message, now, todo),
             Event::Stop { within } => self.stop(within, now, todo),
             Event::Tick => {}
         }
@@ -762,6 +758,7 @@ fn is_ending(stage: PodStage) -> bool {
     )
 }
 
+mod failure;
 mod order;
 mod rehearsal;
 mod restart_all;

@@ -15,6 +15,7 @@ mod run;
 pub mod set;
 pub mod shutdown;
 pub mod status;
+pub mod storage;
 pub mod time;
 
 pub use event::{Command, Event, Exit, Hook, ImageProblem, Outcome, PrepareProblem, ProbeKind, StartFailure};

@@ -19,7 +19,7 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodStatus {
     pub phase: Phase,
-    /// Why the Pod as a whole has failed (`DeadlineExceeded`).
+    /// Why the Pod as a whole has failed (`DeadlineExceeded`, `Evicted`).
     pub reason: Option<&'static str>,
     /// Why the Pod as a whole does not get on (`FailedMount`, a process that cannot be killed).
     pub message: Option<String>,

@@ -5,6 +5,7 @@
 pub mod bpf;
 pub mod child;
 pub mod clone;
+pub mod disk_usage;
 pub mod fork_guard;
 pub mod inherited;
 pub mod inroot;

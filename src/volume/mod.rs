@@ -1,16 +1,16 @@
 //! A Pod's volumes on the host: made before its containers, gone after them.
 //!
-//! On the host podkeep mounts nothing but tmpfs: of an emptyDir with `medium: Memory`, of the `/dev/shm` that several
-//! containers share, and one in which all [`files`] of all Pods lie.
+//! On the host podkeep mounts nothing but what lies in memory: emptyDirs with such a medium, the `/dev/shm` that several
+//! containers share, and a tmpfs in which all [`files`] of all Pods lie.
 #![forbid(unsafe_code)]
 
 mod contents;
 mod empty_dir;
 mod files;
 mod host_path;
+mod in_memory;
 mod ownership;
 mod shared_memory;
-mod tmpfs;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -41,7 +41,8 @@ pub fn prepare(pod: &Pod, folder: &Path, owner: Owner) -> Result<(), Error> {
         match &volume.kind {
             VolumeKind::EmptyDir { medium, size_limit } => {
                 let path = empty_dir_of(volume, folder);
-                empty_dir::prepare(volume, *medium, *size_limit, &path, owner)?;
+                let size = empty_dir::size(*medium, *size_limit, pod);
+                empty_dir::prepare(volume, *medium, size, &path, owner)?;
                 if let Some(group) = owner.fs_group {
                     ownership::give_to_group(&path, group, pod.fs_group_change_policy).map_err(error(
                         volume,
@@ -72,7 +73,7 @@ pub fn check(pod: &Pod) -> Result<(), Error> {
 pub fn release(pod: &Pod, folder: &Path) -> Result<(), Error> {
     for volume in &pod.volumes {
         if let VolumeKind::EmptyDir { .. } = volume.kind {
-            tmpfs::unmount(&volume.name, &empty_dir_of(volume, folder))?;
+            in_memory::unmount(&volume.name, &empty_dir_of(volume, folder))?;
         }
     }
     shared_memory::release(folder)
@@ -86,12 +87,12 @@ pub fn shared_memory(folder: &Path) -> Option<PathBuf> {
 
 /// Mounts the tmpfs in which all volumes made of files lie, unless it is there. Nobody but root comes into it.
 pub fn make_place_of_files(path: &Path) -> Result<(), Error> {
-    tmpfs::mount_unswapped("of files", path)
+    in_memory::mount_files("of files", path)
 }
 
 /// Unmounts it, with all that is in it.
 pub fn remove_place_of_files(path: &Path) -> Result<(), Error> {
-    tmpfs::unmount("of files", path)
+    in_memory::unmount("of files", path)
 }
 
 /// Makes `files` what is in a volume of the Pod whose volumes made of files lie in `folder`.

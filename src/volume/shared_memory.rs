@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::MountFlags;
 
-use super::{Error, tmpfs};
+use super::Error;
+use super::in_memory::{self, Kind};
 use crate::manifest::Pod;
 
 /// How errors call it.
@@ -20,16 +21,16 @@ pub(super) fn prepare(pod: &Pod, folder: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    tmpfs::mount(NAME, &path(folder), flags, MODE, Some(BYTES))
+    in_memory::mount(NAME, &path(folder), flags, MODE, Kind::Tmpfs, Some(BYTES))
 }
 
 pub(super) fn release(folder: &Path) -> Result<(), Error> {
-    tmpfs::unmount(NAME, &path(folder))
+    in_memory::unmount(NAME, &path(folder))
 }
 
 pub(super) fn source(folder: &Path) -> Option<PathBuf> {
     let path = path(folder);
-    tmpfs::is_mount_point(&path).unwrap_or(false).then_some(path)
+    in_memory::is_mount_point(&path).unwrap_or(false).then_some(path)
 }
 
 fn path(folder: &Path) -> PathBuf {

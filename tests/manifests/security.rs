@@ -259,6 +259,22 @@ fn what_kubernetes_refuses_is_refused() {
         ),
         ("", "resources: {limits: {cpu: 1, hugepages-2Mi: 4Mi, hugepages-2048Ki: 4Mi}}", "Duplicate value"),
         (
+            "",
+            "resources: {limits: {ephemeral-storage: 1Gi}, requests: {ephemeral-storage: 2Gi}}",
+            "spec.containers[0].resources.requests.ephemeral-storage: Invalid value: \"2Gi\": must be less than or equal to ephemeral-storage limit of 1Gi",
+        ),
+        ("", "resources: {limits: {ephemeral-storage: -1}}", "must be greater than or equal to 0"),
+        (
+            "",
+            "resources: {limits: {ephemeral_storage: 1}}",
+            "not supported yet: spec.containers[0].resources.limits.ephemeral_storage; did you mean ephemeral-storage?",
+        ),
+        (
+            "resources: {limits: {cpu: 1, ephemeral-storage: 1Gi}}, ",
+            "",
+            "spec.resources.limits.ephemeral-storage: Unsupported value: \"ephemeral-storage\": supported values: \"cpu\", \"hugepages-\", \"memory\"",
+        ),
+        (
             "resources: {limits: {memory: 1, hugepages-2Mi: 2Mi}}, ",
             "resources: {limits: {cpu: 1, hugepages-2Mi: 4Mi}}",
             "spec.containers[0].resources.limits.hugepages-2Mi: Invalid value: \"4194304\": must be less than or equal to pod limits of 2097152",

@@ -190,12 +190,12 @@ impl World {
         if self.machine.is_finished() {
             assert!(is_terminal, "what is finished has succeeded or failed");
         }
-        if status.reason.is_some() {
-            assert!(
-                status.phase == Phase::Failed && self.deadline_was_over(),
-                "a deadline fails what exceeds it"
-            );
-        }
+        let expected = match status.reason {
+            Some("Evicted") => self.wrote_too_much,
+            Some(_) => self.deadline_was_over(),
+            None => return,
+        };
+        assert!(status.phase == Phase::Failed && expected, "a deadline fails what exceeds it");
     }
 
     /// After a calm hour.

@@ -9,6 +9,9 @@ use podkeep::pod::{BootTime, Command, Event, StartFailure};
 use super::ledger::{Ledger, Lifter};
 use super::world::{Run, Whole, World};
 
+/// What an evicted Pod has to end, if its own grace is not shorter.
+const EVICTION_GRACE: Duration = Duration::from_secs(2);
+
 /// What a worker leaves to the next one.
 pub struct Saved {
     pub state: State,
@@ -166,6 +169,11 @@ impl World {
                 self.stopping = true;
                 let grace = self.pod.termination_grace;
                 self.stops_by(self.now + within.map_or(grace, |within| within.min(grace)));
+            }
+            // Who ends already, or has not begun, is left alone.
+            Event::StorageExceeded { .. } if self.whole.stop_by.is_none() && !self.rehearsing => {
+                self.wrote_too_much = true;
+                self.stops_by(self.now + EVICTION_GRACE.min(self.pod.termination_grace));
             }
             Event::ImageArrived { container } => self.ledgers[*container].arrived(Lifter::Images),
             Event::ObjectsChanged { .. } => {

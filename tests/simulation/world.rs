@@ -65,6 +65,8 @@ pub struct World {
     pub made: Vec<Option<u32>>,
     /// The Pod's manifest is there.
     pub wanted: bool,
+    /// It has written more than it may, at some time.
+    pub wrote_too_much: bool,
     pub next_pid: u32,
 
     // What outlives a boot.
@@ -124,6 +126,7 @@ impl World {
             groups: (0..count).map(|_| None).collect(),
             made: vec![None; count],
             wanted: true,
+            wrote_too_much: false,
             next_pid: 1,
             survival: serde_json::to_string(&Survival::default()).expect("it is plain data"),
             began: vec![None; count],
@@ -151,6 +154,7 @@ impl World {
                 2..4 => self.image_arrives(),
                 4 => self.pause_ends(),
                 5 => self.happens(Event::ObjectsChanged { fingerprint: None }),
+                6 if self.random.one_in(8) => self.writes_too_much(),
                 _ => self.pass_time(),
             }
         }
@@ -181,6 +185,7 @@ impl World {
                 5 => self.image_arrives(),
                 7 => self.pause_ends(),
                 8 => self.happens(Event::ObjectsChanged { fingerprint: None }),
+                9 => self.writes_too_much(),
                 _ => self.pass_time(),
             }
         }
@@ -210,6 +215,10 @@ impl World {
     pub fn image_arrives(&mut self) {
         let container = self.random.below(self.ledgers.len() as u64) as usize;
         self.happens(Event::ImageArrived { container });
+    }
+
+    fn writes_too_much(&mut self) {
+        self.happens(Event::StorageExceeded { message: "too much".into() });
     }
 
     /// A moment within so many seconds, often this very one.

@@ -175,6 +175,7 @@ fn amounts_are_divided_and_rounded_up_and_come_from_the_node_where_nothing_limit
     let amounts = |cpu_milli, memory| pod::Amounts {
         cpu_milli,
         memory,
+        ephemeral_storage: Some(3 << 20),
         hugepages: [("2Mi".to_owned(), 4 << 20)].into(),
     };
     let limited = Container {
@@ -193,6 +194,7 @@ fn amounts_are_divided_and_rounded_up_and_come_from_the_node_where_nothing_limit
         ("limited", true, ResourceName::Memory, 1_000_000, "68"),
         ("limited", false, ResourceName::Memory, 1 << 20, "1"),
         ("limited", true, ResourceName::HugePages("2Mi".to_owned()), 1 << 20, "4"),
+        ("limited", true, ResourceName::EphemeralStorage, 1 << 20, "3"),
         ("c", true, ResourceName::Cpu, 1000, "4"),
         ("c", true, ResourceName::Memory, 1 << 30, "8"),
         ("c", true, ResourceName::EphemeralStorage, 1_000_000_000, "11"),

@@ -141,7 +141,7 @@ impl AmountRef {
         let amount = match &self.resource {
             ResourceName::Cpu => amounts.cpu_milli,
             ResourceName::Memory => amounts.memory,
-            ResourceName::EphemeralStorage => None,
+            ResourceName::EphemeralStorage => amounts.ephemeral_storage,
             ResourceName::HugePages(size) => amounts.hugepages.get(size).copied(),
         };
         amount.filter(|amount| *amount != 0)

@@ -18,6 +18,8 @@ pub struct Amounts {
     pub cpu_milli: Option<u64>,
     /// Bytes.
     pub memory: Option<u64>,
+    /// Bytes: of a container's writable layer and logs. A Pod has none of its own.
+    pub ephemeral_storage: Option<u64>,
     /// Size of a page → bytes, a whole number of pages. Requests and limits are the same.
     pub hugepages: BTreeMap<String, u64>,
 }

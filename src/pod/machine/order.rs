@@ -46,19 +46,10 @@ impl Machine {
         mains_are_over
     }
 
-    /// When the Pod has been active for as long as it may, if that is still to come.
-    pub(super) fn active_deadline(&self) -> Option<BootTime> {
-        self.pod
-            .active_deadline
-            .filter(|_| !is_ending(self.state.stage) && self.rehearsal().is_none())
-            .map(|deadline| self.state.started_at + deadline)
-    }
-
     /// Carries out what is due by now.
     pub(super) fn pass_time(&mut self, now: BootTime, todo: &mut Vec<Command>) {
         if self.active_deadline().is_some_and(|deadline| deadline <= now) {
-            self.state.failure = Some(Failure::DeadlineExceeded);
-            self.stop_within(self.pod.termination_grace, Rest::Finished, now, todo);
+            self.deadline_exceeded(now, todo);
         }
         match self.state.stage {
             PodStage::RehearsalBackOff { until } if until <= now => {

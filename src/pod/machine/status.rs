@@ -42,7 +42,7 @@ impl Machine {
         let phase = self.phase();
         PodStatus {
             phase,
-            reason: self.state.failure.map(|Failure::DeadlineExceeded| "DeadlineExceeded"),
+            reason: self.state.failure.as_ref().map(Failure::reason),
             message: self.message(),
             terminating: self.is_terminating(),
             conditions: self.conditions(phase),
@@ -227,9 +227,7 @@ impl Machine {
                 c.stuck().map(|processes| format!("container {}: {processes}", spec.name))
             })
             .collect();
-        let failed = self.state.failure.map(|Failure::DeadlineExceeded| {
-            "Pod was active on the node longer than the specified deadline".to_owned()
-        });
+        let failed = self.state.failure.as_ref().map(|failure| failure.message().to_owned());
         if stuck.is_empty() { self.state.message.clone().or(failed) } else { Some(stuck.join("; ")) }
     }
 }

@@ -209,6 +209,42 @@ fn a_deadline_that_is_over_says_so_and_fails_what_ends_well() {
 }
 
 #[test]
+fn who_has_written_more_than_it_may_is_evicted_and_stays_so_over_a_reboot() {
+    let mut machine = running(30);
+    let exceeded = || Event::StorageExceeded { message: "too much".into() };
+    assert_eq!(machine.step(exceeded(), at(10)), [Command::Signal { container: 0 }]);
+    assert_eq!(machine.deadline(), Some(at(12)), "it is given two seconds");
+    assert_eq!(machine.status().phase, Phase::Failed);
+    assert_eq!(machine.step(exceeded(), at(11)), [], "once");
+    assert_eq!(end(&mut machine, 0, 0, at(11)), [Command::Release]);
+    machine.step(Event::Released, at(11));
+    assert!(machine.is_finished());
+
+    let on_disk = serde_json::to_string(&machine.survival()).unwrap();
+    let survival = serde_json::from_str(&on_disk).unwrap();
+    let mut rebooted = Machine::after_reboot(Arc::clone(machine.pod()), survival, Settings::default(), at(1));
+    assert_eq!((rebooted.begin(), rebooted.step(exceeded(), at(2))), (vec![], vec![]));
+    for status in [machine.status(), rebooted.status()] {
+        let why = (status.phase, status.reason, status.message.as_deref());
+        assert_eq!(why, (Phase::Failed, Some("Evicted"), Some("too much")));
+    }
+}
+
+#[test]
+fn who_is_only_rehearsed_or_ends_already_is_not_evicted() {
+    let exceeded = || Event::StorageExceeded { message: "too much".into() };
+    let mut waits = Machine::rehearsing(Arc::clone(machine(1, 30).pod()), Settings::default(), at(0));
+    let mut ends = running(30);
+    ends.step(Event::Stop { within: None }, at(1));
+    for machine in [&mut waits, &mut ends] {
+        assert!(!machine.can_fail());
+        assert_eq!(machine.step(exceeded(), at(2)), []);
+        assert_eq!(machine.status().reason, None);
+    }
+    assert_eq!(ends.deadline(), Some(at(31)), "it keeps its grace");
+}
+
+#[test]
 fn those_that_come_after_may_start_when_it_is_ready_or_has_succeeded_and_not_while_it_ends() {
     let never = |spec| Spec { restart: Restart::by(RestartPolicy::Never), ..spec };
     let (mut machine, _) = pod_of(vec![never(role(Role::Main))], 30);
