@@ -130,6 +130,11 @@ impl Folders {
         self.pod(uid).join(format!("{WRITABLE}{container}.{attempt}"))
     }
 
+    /// One of the files of a Pod that its containers see as `/etc/NAME`.
+    pub fn name_file(&self, uid: &Uid, name: &str) -> PathBuf {
+        self.pod(uid).join(format!("etc-{name}"))
+    }
+
     /// A tmpfs, where a Pod has volumes made of files: a folder for each such Pod.
     pub fn files(&self) -> PathBuf {
         self.run.join("files")
