@@ -132,7 +132,11 @@ impl Folders {
 
     /// One of the files of a Pod that its containers see as `/etc/NAME`.
     pub fn name_file(&self, uid: &Uid, name: &str) -> PathBuf {
-        self.pod(uid).join(format!("etc-{name}"))
+        Self::name_file_in(&self.pod(uid), name)
+    }
+
+    pub fn name_file_in(pod: &Path, name: &str) -> PathBuf {
+        pod.join(format!("etc-{name}"))
     }
 
     /// A tmpfs, where a Pod has volumes made of files: a folder for each such Pod.
