@@ -308,7 +308,7 @@ mod tests {
         let mut folder = ImageFolder::new(Path::new("/none"));
         let at = |seconds: u64| BootTime::from_nanos(seconds * 1_000_000_000);
         let mut looked = |rest, now| {
-            folder.take_in(vec![NewSource { path: "/none/a.tar".into(), stamp: stamp.clone(), rest }], now);
+            folder.take_in(vec![NewSource { path: "/none/a.tar".into(), stamp, rest }], now);
             folder.may_settle(now)
         };
         assert!(looked(Rest::Changing, at(1)) && looked(Rest::Changing, at(10)));
