@@ -1,12 +1,14 @@
 //! The node's configuration: a file of `kind: KubeletConfiguration`.
 #![forbid(unsafe_code)]
 
+mod dns;
 mod images;
 mod shutdown;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use dns::{DnsConfig, ResolvConf};
 pub use images::ImageConfig;
 pub use shutdown::ShutdownConfig;
 
@@ -52,6 +54,7 @@ pub struct Config {
     /// How old what was measured of Pods' disk usage may become where anything has changed; `None`: nothing is measured
     /// (`volumeStatsAggPeriod`, a negative one).
     pub volume_stats_period: Option<Duration>,
+    pub dns: DnsConfig,
     pub images: ImageConfig,
     pub shutdown: ShutdownConfig,
     /// Ours: refuse a Pod whose limits this host cannot enforce.
@@ -83,6 +86,7 @@ impl Default for Config {
             user_ids_per_pod: USER_IDS,
             max_container_restart_period: Duration::from_secs(300),
             volume_stats_period: Some(VOLUME_STATS_PERIOD),
+            dns: DnsConfig::default(),
             images: ImageConfig::default(),
             shutdown: ShutdownConfig::default(),
             require_cgroup_controllers: false,
@@ -123,7 +127,7 @@ const HONOURED: &[&str] = &[
 #[rustfmt::skip]
 const KNOWN: &[&str] = &[
     "address", "authentication", "authorization", "cgroupDriver", "cgroupsPerQOS",
-    "clusterDNS", "clusterDomain", "configMapAndSecretChangeDetectionStrategy", "containerLogMaxWorkers",
+    "configMapAndSecretChangeDetectionStrategy", "containerLogMaxWorkers",
     "containerLogMonitorInterval", "containerRuntimeEndpoint", "contentType", "cpuCFSQuota", "cpuCFSQuotaPeriod",
     "cpuManagerPolicy", "cpuManagerPolicyOptions", "cpuManagerReconcilePeriod", "enableContentionProfiling", "enableControllerAttachDetach", "enableDebugFlagsHandler",
     "enableDebuggingHandlers", "enableProfilingHandler", "enableServer", "enableSystemLogHandler",
@@ -138,7 +142,7 @@ const KNOWN: &[&str] = &[
     "nodeLeaseDurationSeconds", "nodeStatusMaxImages", "nodeStatusReportFrequency", "nodeStatusUpdateFrequency",
     "oomScoreAdj", "podCIDR", "podsPerCore", "port", "preloadedImagesVerificationAllowlist",
     "protectKernelDefaults", "providerID", "qosReserved", "readOnlyPort", "registerNode", "registerWithTaints",
-    "reservedMemory", "reservedSystemCPUs", "resolvConf", "rotateCertificates",
+    "reservedMemory", "reservedSystemCPUs", "rotateCertificates",
     "runOnce", "runtimeRequestTimeout", "serverTLSBootstrap",
     "showHiddenMetricsForVersion", "singleProcessOOMKill",
     "streamingConnectionIdleTimeout", "syncFrequency", "systemCgroups", "systemReserved", "systemReservedCgroup",
@@ -178,7 +182,7 @@ fn read(document: &Node, findings: &mut Findings) -> Decoded {
             findings.error(document.place_of(&path), Some(&path), format!("{key}: must be {expected:?}"));
         }
     }
-    let others = [HONOURED, images::FIELDS, shutdown::FIELDS].concat();
+    let others = [HONOURED, dns::FIELDS, images::FIELDS, shutdown::FIELDS].concat();
     for entry in document.entries() {
         let key = entry.key.as_str();
         if KNOWN.contains(&key) {
@@ -237,6 +241,7 @@ fn set(config: &mut Config, key: &str, value: &Node) -> Result<(), String> {
         "crashLoopBackOff" => config.max_container_restart_period = max_restart_period(value)?,
         "volumeStatsAggPeriod" => config.volume_stats_period = volume_stats_period(text()?)?,
         "requireCgroupControllers" => config.require_cgroup_controllers = switch(value)?,
+        _ if dns::FIELDS.contains(&key) => config.dns.set(key, value)?,
         _ if images::FIELDS.contains(&key) => config.images.set(key, value)?,
         _ if shutdown::FIELDS.contains(&key) => config.shutdown.set(key, value)?,
         _ => {}
@@ -338,7 +343,7 @@ mod tests {
     fn what_is_written_beats_the_defaults() {
         let decoded = decode(
             "staticPodPath: /etc/p\nfileCheckFrequency: 1m30s\ncontainerLogMaxSize: 1Mi\nmaxPods: 3\n\
-             podPidsLimit: -1\nclusterDNS: [10.0.0.1]\nrequireCgroupControllers: yes\n",
+             podPidsLimit: -1\ncpuCFSQuota: true\nrequireCgroupControllers: yes\n",
         )
         .unwrap();
         let expected = Config {
@@ -349,7 +354,7 @@ mod tests {
             require_cgroup_controllers: true,
             ..Config::default()
         };
-        assert_eq!(decoded, Decoded { config: expected, no_effect: vec!["clusterDNS".to_owned()] });
+        assert_eq!(decoded, Decoded { config: expected, no_effect: vec!["cpuCFSQuota".to_owned()] });
     }
 
     #[test]
@@ -416,6 +421,21 @@ mod tests {
     }
 
     #[test]
+    fn names_are_looked_up_in_the_cluster_or_as_the_host_does() {
+        let dns = |text: &str| decode(text).unwrap().config.dns;
+        assert_eq!(dns("clusterDNS: []\nclusterDomain: ''\nresolvConf: null\n"), DnsConfig::default());
+        let text =
+            "clusterDNS: [10.96.0.10, 'fd00::a']\nclusterDomain: c.local.\nresolvConf: /run/resolv.conf\n";
+        let expected = DnsConfig {
+            cluster_dns: vec!["10.96.0.10".parse().unwrap(), "fd00::a".parse().unwrap()],
+            cluster_domain: "c.local".to_owned(),
+            resolv_conf: ResolvConf::File("/run/resolv.conf".into()),
+        };
+        assert_eq!(dns(text), expected);
+        assert_eq!(dns("resolvConf: ''\n").resolv_conf, ResolvConf::Nowhere);
+    }
+
+    #[test]
     fn a_url_of_manifests_has_headers_and_a_period() {
         let text = "staticPodURL: https://h.example/pods\nhttpCheckFrequency: 1m\n\
                     staticPodURLHeader: {X-Token: [a, b], X-Node: [one]}\n";
@@ -454,6 +474,10 @@ mod tests {
             ("userNamespaces: {ids: 1}", "unknown field: ids"),
             ("crashLoopBackOff: {maxContainerRestartPeriod: 301s}", "between 1s and 300s"),
             ("crashLoopBackOff: {maxContainerRestartPeriod: 5}", "between 1s and 300s"),
+            ("clusterDNS: [10.0.0.256]", "\"10.0.0.256\" is no IP address"),
+            ("clusterDNS: 10.0.0.1", "expected a list of IP addresses"),
+            ("clusterDomain: Cluster.local", "lowercase RFC 1123 subdomain"),
+            ("resolvConf: resolv.conf", "must be an absolute path, or empty"),
             ("seccompDefault: maybe", "expected true or false"),
         ];
         for (text, reason) in cases {

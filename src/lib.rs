@@ -16,6 +16,7 @@ pub mod container;
 pub mod events;
 pub mod image;
 pub mod logs;
+pub mod network;
 pub mod pod;
 pub mod probe;
 pub mod source;

@@ -65,7 +65,7 @@ fn process_and_files_have_the_labels_of_the_manifest() {
     let pid = run_levelled(&node);
     let label = fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap();
     assert_eq!(label.trim_end_matches('\0'), PROCESS);
-    for place in ["", "dev/shm", "bin/busybox", "dev/termination-log"] {
+    for place in ["", "dev/shm", "bin/busybox", "dev/termination-log", "etc/hosts", "etc/resolv.conf"] {
         assert_eq!(file_label(&format!("/proc/{pid}/root/{place}")), FILE, "/{place}");
     }
 }

@@ -8,6 +8,8 @@ mod environment;
 mod files;
 #[path = "manifests/lifecycle.rs"]
 mod lifecycle;
+#[path = "manifests/names.rs"]
+mod names;
 #[path = "manifests/secrets.rs"]
 mod secrets;
 #[path = "manifests/security.rs"]
@@ -103,8 +105,8 @@ fn everything_wrong_is_named_at_its_place() {
         ),
         (
             "  volumes:\n",
-            "  hostAliases: [{ip: 10.0.0.1}]\n  volumes:\n",
-            &["pod.yaml:16:3: error: not supported yet: spec.hostAliases"],
+            "  securityContext: {seLinuxChangePolicy: Recursive}\n  volumes:\n",
+            &["pod.yaml:16:42: error: not supported yet: spec.securityContext.seLinuxChangePolicy"],
         ),
         (
             "name: data\n      mountPath",

@@ -18,7 +18,8 @@ pub struct Recipe<'a> {
     pub environment: &'a Environment,
     pub image: &'a ImageConfig,
     pub user: &'a ResolvedUser,
-    /// The host name that the container sees: the Pod's, or the host's where the Pod is on the host's network.
+    /// What the kernel calls the machine that the container sees: the Pod's name, with its domain if that was asked for, or the
+    /// host's where the Pod is on the host's network.
     pub hostname: &'a str,
     /// Volumes, and files such as `/etc/hosts`, in any order.
     pub binds: Vec<Bind>,

@@ -74,7 +74,7 @@ pub fn spec(recipe: &Recipe<'_>) -> Result<Spec, Error> {
     let mut spec = Spec::default();
     spec.set_root(Some(root))
         // Without a UTS namespace of its own it would be the host's name that is set: a runtime has to refuse that.
-        .set_hostname(recipe.pod.hostname.clone())
+        .set_hostname(recipe.pod.hostname.as_ref().map(|_| recipe.hostname.to_owned()))
         .set_mounts(Some(mounts::mounts(recipe)))
         .set_linux(Some(linux(recipe)?))
         .set_process(Some(process::process(recipe)?));

@@ -12,8 +12,8 @@ use super::names::{self, Verdict};
 use super::pod::{Pod, PodId};
 use super::tree::{Node, Path};
 use super::{
-    check_annotations, check_container, check_resources, check_restart, check_security, check_volume,
-    defaults, uid,
+    check_annotations, check_container, check_names, check_resources, check_restart, check_security,
+    check_volume, defaults, uid,
 };
 
 /// All annotations of one object together, as in Kubernetes.
@@ -102,7 +102,9 @@ pub(super) fn pod(
     let restart_on_change = check_annotations::restart_on_change(&annotations, &mut checker);
     check_annotations::known(&annotations, &mut checker);
     let host_network = spec.host_network.unwrap_or_default();
-    let hostname = hostname(spec, &id, &mut checker);
+    let own_names = check_names::own_names(spec, &id, &mut checker);
+    let host_aliases = check_names::host_aliases(spec, &mut checker);
+    let dns = check_names::dns(spec, &mut checker);
     let image_pull_secrets = image_pull_secrets(spec, &mut checker);
     let volumes = check_volume::volumes(spec, &mut checker);
     let of_pod = OfPod { id: &id, labels: &labels, annotations: &annotations, node_name, spec };
@@ -118,7 +120,11 @@ pub(super) fn pod(
     let uid = uid::of(&source, node_name);
     let shown = defaults::apply(&object, &id, &uid, node_name, resources.as_ref());
     Some(Pod {
-        hostname: hostname.filter(|_| !host_network),
+        hostname: (!host_network).then_some(own_names.hostname),
+        subdomain: own_names.subdomain,
+        hostname_is_fqdn: own_names.hostname_is_fqdn,
+        host_aliases,
+        dns,
         id,
         uid,
         labels,
@@ -193,16 +199,6 @@ fn metadata(object: &api::Pod, checker: &mut Checker<'_>) -> (Pairs, Pairs) {
         checker.error(&path, format!("Too long: may not be more than {MAX_ANNOTATIONS} bytes"));
     }
     (labels, annotations)
-}
-
-fn hostname(spec: &api::PodSpec, id: &PodId, checker: &mut Checker<'_>) -> Option<String> {
-    match spec.hostname.as_deref().filter(|name| !name.is_empty()) {
-        Some(name) => {
-            checker.name(&Path::of("spec.hostname"), name, names::dns_label);
-            Some(name.to_owned())
-        }
-        None => Some(names::shorten_hostname(&id.name).to_owned()),
-    }
 }
 
 fn image_pull_secrets(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Vec<String> {

@@ -10,6 +10,7 @@ mod check_downward;
 mod check_env;
 mod check_files;
 mod check_lifecycle;
+mod check_names;
 mod check_object;
 mod check_profiles;
 mod check_resources;
@@ -39,7 +40,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use decode::{decode, from_source};
-pub(crate) use names::{file_path, nearest};
+pub(crate) use names::{dns_subdomain, file_path, host_name_length, nearest};
 pub use object::{Object, ObjectId, ObjectKind};
 pub use pod::{Container, Pod, PodId, Uid};
 pub use references::{Reference, lacking};

@@ -9,6 +9,8 @@ const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alpha
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or \
     '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
     '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const SEARCH: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or \
+    '.', and must start and end with an alphanumeric character or '_' (e.g. 'example.com')";
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
     with an alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or \
@@ -28,6 +30,23 @@ pub(crate) fn dns_label(name: &str) -> Verdict {
 pub(crate) fn dns_subdomain(name: &str) -> Verdict {
     at_most(253, name)?;
     if name.split('.').all(is_label) { Ok(()) } else { Err(SUBDOMAIN.to_owned()) }
+}
+
+/// What names are looked up in: a DNS subdomain with underscores, as Kubernetes lets it be since 1.34, or the root alone.
+pub(crate) fn dns_search(name: &str) -> Verdict {
+    if name == "." {
+        return Ok(());
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    at_most(253, name)?;
+    // Where it stands makes no difference: beginnings and ends of labels may be one too.
+    if name.replace('_', "a").split('.').all(is_label) { Ok(()) } else { Err(SEARCH.to_owned()) }
+}
+
+/// What the kernel takes as a host name (`__NEW_UTS_LEN`).
+pub(crate) fn host_name_length(name: &str) -> Verdict {
+    at_most(64, name)
+        .map_err(|reason| format!("the kernel's name of a host {reason}, and this has {}", name.len()))
 }
 
 /// `[prefix/]name`: keys of labels and annotations.
@@ -175,6 +194,7 @@ mod tests {
         let longer = "a".repeat(64);
         check(dns_label, &["a", "1-a", &long], &["", "A", "-a", "a-", "a.b", "a_b", "ä", &longer]);
         check(dns_subdomain, &["a", "a.b-c.1"], &["", ".", "a.", "a..b", "A", &"a.".repeat(127)]);
+        check(dns_search, &[".", "a.", "_tcp.a_b.c"], &["", "..", "A", "-a", "a b", &"a.".repeat(128)]);
         check(
             qualified_name,
             &["a", "example.com/My_name.1"],

@@ -6,6 +6,7 @@ mod downward;
 mod environment;
 mod files;
 mod lifecycle;
+mod names;
 mod resources;
 mod restart;
 mod security;
@@ -20,6 +21,7 @@ pub use environment::{
 };
 pub use files::{DownwardFile, FileSource, KeyToPath, ObjectSource};
 pub use lifecycle::{HookAction, HttpGet, Lifecycle, Probe, ProbeAction, Probes};
+pub use names::{DnsPolicy, HostAlias, PodDns};
 pub use resources::{Amounts, QosClass, Resources, at_once};
 pub use restart::{Restart, RestartAction, RestartPolicy, RestartRule, Role};
 pub use security::{
@@ -72,9 +74,15 @@ pub struct Pod {
     pub priority_class_name: Option<String>,
     /// Zero where neither a number nor one of the system's classes is written.
     pub priority: i32,
-    /// The UTS host name of the Pod: `spec.hostname` or the Pod's name, at most 63 bytes.
+    /// What the Pod is called: `spec.hostnameOverride` (at most 64 bytes), `spec.hostname` or the Pod's name (at most 63).
     /// `None` where the Pod is on the host's network and so has the host's name.
     pub hostname: Option<String>,
+    /// A DNS label, part of the name that the Pod would have in a cluster.
+    pub subdomain: Option<String>,
+    /// `setHostnameAsFQDN`: the kernel's host name is that whole name.
+    pub hostname_is_fqdn: bool,
+    pub host_aliases: Vec<HostAlias>,
+    pub dns: PodDns,
     /// The node's name, part of the Pod's.
     pub node_name: String,
     /// The decoded manifest document with Kubernetes' defaults, as `v1` `Pod` JSON: what is shown, never what is decided on.
@@ -115,6 +123,10 @@ impl Pod {
             priority_class_name: None,
             priority: 0,
             hostname: None,
+            subdomain: None,
+            hostname_is_fqdn: false,
+            host_aliases: Vec::new(),
+            dns: PodDns::default(),
             node_name: String::new(),
             object: serde_json::Value::Null,
             source: serde_json::Value::Null,

@@ -36,12 +36,6 @@ const LINUX: &str = "this node runs Linux containers only: leave it out";
 const CLUSTER_VOLUME: &str = "one node has no cluster storage: use hostPath or emptyDir";
 
 const ROWS: &[Row] = &[
-    not_yet("spec.dnsPolicy", &["ClusterFirst"]),
-    not_yet("spec.dnsConfig", &[]),
-    not_yet("spec.hostAliases", &[]),
-    not_yet("spec.hostnameOverride", &[]),
-    not_yet("spec.setHostnameAsFQDN", &["false"]),
-    not_yet("spec.subdomain", &[]),
     not_yet("spec.securityContext.seLinuxChangePolicy", &[]),
     not_yet("spec.containers.*.env.*.valueFrom.fileKeyRef", &[]),
     not_yet("spec.containers.*.ports.*.hostIP", &[]),

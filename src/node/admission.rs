@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::container::Lsm;
 use crate::manifest::pod::AppArmorProfile;
 use crate::manifest::quantity::Quantity;
-use crate::manifest::{Pod, forbidden_sysctls};
+use crate::manifest::{Pod, forbidden_sysctls, host_name_length};
+use crate::network;
 
 /// Has a folder for each size of pages that this machine has.
 const PAGE_SIZES: &str = "/sys/kernel/mm/hugepages";
@@ -20,6 +21,8 @@ pub enum Refusal {
         "AppArmor: container {container} asks for the profile {profile:?}, and this machine has no AppArmor"
     )]
     AppArmor { container: String, profile: String },
+    #[error("setHostnameAsFQDN: {name}: {reason}: give it a shorter hostname or subdomain")]
+    HostName { name: String, reason: String },
     #[error("this machine has no pages of {size} (hugepages-{size}): {PAGE_SIZES} names those it has")]
     PageSize { size: String },
 }
@@ -41,6 +44,18 @@ pub fn admit(pod: &Pod, allowed_unsafe_sysctls: &[String], lsm: Lsm) -> Result<(
     match page_sizes(pod).into_iter().find(|size| !has_pages(Path::new(PAGE_SIZES), size)) {
         Some(size) => Err(Refusal::PageSize { size: size.to_owned() }),
         None => Ok(()),
+    }
+}
+
+/// What the kernel shall call the Pod's machine: only the configuration's `clusterDomain` makes the whole name.
+///
+/// # Errors
+/// When it is too long for a kernel. It is not cut: half a name is another one.
+pub fn host_name(pod: &Pod, cluster_domain: &str) -> Result<Option<String>, Refusal> {
+    let name = network::host_name(pod, cluster_domain);
+    match name.as_deref().map_or(Ok(()), host_name_length) {
+        Ok(()) => Ok(name),
+        Err(reason) => Err(Refusal::HostName { name: name.unwrap_or_default(), reason }),
     }
 }
 
@@ -80,6 +95,18 @@ mod tests {
         );
         let pods = decode(Path::new("a.yaml"), text.as_bytes(), "n").map(|manifest| manifest.pods);
         pods.unwrap_or_else(|errors| panic!("{errors:?}")).swap_remove(0)
+    }
+
+    #[test]
+    fn a_name_that_the_kernel_does_not_take_keeps_the_pod_out() {
+        let of = |cluster_domain: &str| {
+            host_name(&pod("subdomain: s, setHostnameAsFQDN: true", ""), cluster_domain)
+                .map_err(|refused| refused.to_string())
+        };
+        assert_eq!(of("c.local"), Ok(Some("a-n.s.default.svc.c.local".to_owned())));
+        assert_eq!(of(&"d".repeat(46)).map(|name| name.unwrap().len()), Ok(64));
+        let refused = of(&"d".repeat(47)).unwrap_err();
+        assert!(refused.contains("must be no more than 64 bytes, and this has 65"), "{refused}");
     }
 
     #[test]

@@ -130,6 +130,15 @@ impl Folders {
         self.pod(uid).join(format!("{WRITABLE}{container}.{attempt}"))
     }
 
+    /// One of the files of a Pod that its containers see as `/etc/NAME`.
+    pub fn name_file(&self, uid: &Uid, name: &str) -> PathBuf {
+        Self::name_file_in(&self.pod(uid), name)
+    }
+
+    pub fn name_file_in(pod: &Path, name: &str) -> PathBuf {
+        pod.join(format!("etc-{name}"))
+    }
+
     /// A tmpfs, where a Pod has volumes made of files: a folder for each such Pod.
     pub fn files(&self) -> PathBuf {
         self.run.join("files")

@@ -72,6 +72,8 @@ pub struct PodRun {
     pub pause_ending: Option<Watched<OwnedFd>>,
     /// Hooks that are commands and under way.
     pub hooks: Vec<SavedHook>,
+    /// What it asked for of names and does not get was told.
+    pub names_told: bool,
     /// In the order of the Pod's containers.
     pub containers: Vec<ContainerRun>,
     pub qos: QosClass,
@@ -158,6 +160,7 @@ impl PodRun {
             pause: None,
             pause_ending: None,
             hooks: Vec::new(),
+            names_told: false,
             containers,
             qos,
             cpu_request_milli,

@@ -63,16 +63,20 @@ impl Worker {
         let ids_per_pod = self.options.config.user_ids_per_pod;
         let taken_over = run.group.is_some();
         let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
+        let cluster_domain = self.options.config.dns.cluster_domain.clone();
         let at_once = is_quick(&pod);
         if let Err(message) = self.check_files(&pod) {
             return self.pod_prepared(number, Err((PrepareProblem::Volume, message)));
         }
         let job = move || {
-            let admitted = if taken_over { Ok(()) } else { admit(&pod, &allowed_sysctls) };
+            let admitted = match taken_over {
+                true => Ok(()),
+                false => admit(&pod, &allowed_sysctls, &cluster_domain),
+            };
             let result = admitted.and_then(|()| prepare_folder(&pod, &folders, &spares, ids_per_pod));
             let result = result.and_then(|ids| match prepared {
                 true => Ok(None),
-                false => namespaces(&pod, ids).map(Some),
+                false => namespaces(&pod, ids, &cluster_domain).map(Some),
             });
             result.map_err(|error| (problem_of(&error), format!("{error:#}")))
         };
@@ -92,10 +96,12 @@ impl Worker {
             return self.rehearsed(number, Err(message));
         }
         let allowed_sysctls = self.options.config.allowed_unsafe_sysctls.clone();
+        let cluster_domain = self.options.config.dns.cluster_domain.clone();
         let at_once = is_local(&pod);
         let job = move || {
-            let admitted = admission::admit(&pod, &allowed_sysctls, Lsm::of_this_host());
-            let result = admitted.map_err(anyhow::Error::from).and_then(|()| Ok(volume::check(&pod)?));
+            let admitted = admission::admit(&pod, &allowed_sysctls, Lsm::of_this_host())
+                .and_then(|()| admission::host_name(&pod, &cluster_domain));
+            let result = admitted.map_err(anyhow::Error::from).and_then(|_| Ok(volume::check(&pod)?));
             result.map_err(|error| format!("{error:#}"))
         };
         if at_once {
@@ -285,9 +291,10 @@ fn is_local(pod: &Pod) -> bool {
 }
 
 /// A Pod that was taken over is not asked again: what runs is left to run.
-fn admit(pod: &Pod, allowed_sysctls: &[String]) -> Result<()> {
+fn admit(pod: &Pod, allowed_sysctls: &[String], cluster_domain: &str) -> Result<()> {
     let lsm = Lsm::of_this_host();
     admission::admit(pod, allowed_sysctls, lsm)?;
+    admission::host_name(pod, cluster_domain)?;
     for sentence in admission::unheeded(pod, lsm) {
         log::warn!("{}: {sentence}", pod.id);
     }
@@ -309,9 +316,10 @@ fn prepare_folder(
 }
 
 /// The namespaces that the Pod's containers share.
-pub fn namespaces(pod: &Pod, ids: Option<IdRange>) -> Result<Namespaces> {
+pub fn namespaces(pod: &Pod, ids: Option<IdRange>, cluster_domain: &str) -> Result<Namespaces> {
+    let host_name = admission::host_name(pod, cluster_domain)?;
     let wanted = PodNamespaces {
-        hostname: pod.hostname.as_deref(),
+        hostname: host_name.as_deref(),
         host_network: pod.host_network,
         host_ipc: pod.host_ipc,
         mappings: ids.map(|ids| Mappings::range(ids.first, ids.size)),

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::folders::LAST_WORDS;
+use super::folders::{Folders, LAST_WORDS};
+use super::name_files;
 
 /// Nobody but root looks into a Pod's folder (as in the kubelet).
 const POD_MODE: u32 = 0o750;
@@ -45,7 +46,7 @@ impl Spares {
 
     /// Makes what was taken.
     pub fn fill(&self) -> Result<()> {
-        for (kind, make) in [("pod", make_pod as fn(&Path) -> io::Result<()>), ("run", make_run)] {
+        for (kind, make) in [("pod", make_spare_pod as fn(&Path) -> io::Result<()>), ("run", make_run)] {
             let place = self.0.join(kind);
             // Under another name first: one that is taken is whole.
             let aside = self.0.join(format!("{kind}.new"));
@@ -67,14 +68,28 @@ impl Spares {
                 let _ = fs::remove_dir(run.join(folder));
             }
         }
-        for folder in ["pod", "pod.new", ""] {
-            let _ = fs::remove_dir(self.0.join(folder));
+        for pod in ["pod", "pod.new"].map(|pod| self.0.join(pod)) {
+            for file in name_files(&pod) {
+                let _ = fs::remove_file(file);
+            }
+            let _ = fs::remove_dir(pod);
         }
+        let _ = fs::remove_dir(&self.0);
     }
 }
 
 fn make_pod(place: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(POD_MODE).create(place)
+}
+
+/// With files that are written to when a container starts: who takes none of these makes them then.
+fn make_spare_pod(place: &Path) -> io::Result<()> {
+    make_pod(place)?;
+    name_files(place).try_for_each(|file| File::create(file).map(drop))
+}
+
+fn name_files(pod: &Path) -> impl Iterator<Item = PathBuf> {
+    name_files::ALL.into_iter().map(|name| Folders::name_file_in(pod, name))
 }
 
 fn make_run(place: &Path) -> io::Result<()> {
@@ -106,6 +121,12 @@ mod tests {
             assert!(place.join("work").is_dir());
             assert_eq!(fs::metadata(place.join(LAST_WORDS)).unwrap().mode() & 0o7777, 0o666);
         }
+        for (pod, ahead) in [("c", 3), ("d", 0)] {
+            let place = dir.path().join(pod);
+            spares.pod(&place).unwrap();
+            assert_eq!(fs::read_dir(&place).unwrap().count(), ahead);
+        }
+        spares.fill().unwrap();
         spares.clear();
         assert!(!dir.path().join("spare").exists());
     }

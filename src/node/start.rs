@@ -14,6 +14,7 @@ use rustix::thread::CapabilitySet;
 
 use super::carry_out::Failed;
 use super::folders::{Folders, LAST_WORDS};
+use super::name_files;
 use super::output::fifo_key;
 use super::pod_run::{ContainerRun, Key, Output, PodNumber, Process, Starting, Watched};
 use super::poller::{Interest, Poller};
@@ -44,6 +45,9 @@ impl Worker {
     pub fn start(&mut self, number: PodNumber, container: Index, attempt: u32) -> Result<Result<(), Failed>> {
         // It must not begin with what has changed already.
         self.renew_files_of(number);
+        if let Err(error) = self.write_name_files(number) {
+            return Ok(Err((StartFailure::Create, format!("{error:#}"))));
+        }
         let ingredients = match self.ingredients(number, container) {
             Ok(ingredients) => ingredients,
             Err(failed) => return Ok(Err(failed)),
@@ -80,9 +84,9 @@ impl Worker {
         if prepare::has_namespaces(&pod, &run.namespaces) {
             return Ok(false);
         }
-        let folders = &self.options.folders;
+        let (folders, config) = (&self.options.folders, &self.options.config);
         let ids = (!pod.host_users).then(|| user_ids::of(folders, &pod.uid)).transpose()?;
-        run.namespaces = prepare::namespaces(&pod, ids)?;
+        run.namespaces = prepare::namespaces(&pod, ids, &config.dns.cluster_domain)?;
         Ok(true)
     }
 
@@ -134,7 +138,7 @@ impl Worker {
         let stdio = Stdio::Streams { stdin: None, stdout: out, stderr: err };
         let volumes = image_volumes(pod, spec, &run.containers[container])?;
         let root = self.make_root(ingredients, spec, attempt, ids, volumes)?;
-        label_last_words(&root, &oci)?;
+        label_files(pod, folders, &root, &oci)?;
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let namespaces = run.namespaces.try_clone().context("duplicate the Pod's namespaces")?;
         let namespaces = Namespaces { pid: pid_namespace, ..namespaces };
@@ -216,7 +220,7 @@ impl Worker {
             environment,
             image: &image_config,
             user,
-            hostname: pod.hostname.as_deref().unwrap_or(&self.options.node_name),
+            hostname: &self.host_name_of(pod),
             open_files: self.options.open_files,
             binds: binds(pod, spec, folders, attempt, self.images.layers_dir()),
             cgroup: cgroup.to_owned(),
@@ -477,16 +481,20 @@ fn make_fifo(
     Ok(Fifo::create(&path, first + user.uid, first + user.gid)?)
 }
 
-/// A bind mount has its file's label, unlike what is mounted for the container alone.
-fn label_last_words(root: &Overlay, oci: &Spec) -> Result<()> {
+/// A bind mount has its file's label, unlike what is mounted for the container alone. Of the Pod's files the last one that starts
+/// has its own, as with the kubelet.
+fn label_files(pod: &Pod, folders: &Folders, root: &Overlay, oci: &Spec) -> Result<()> {
     let label = oci.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
     let Some(label) = label else { return Ok(()) };
-    let file = root.upper.with_file_name(LAST_WORDS);
-    match rustix::fs::setxattr(&file, "security.selinux", label.as_bytes(), XattrFlags::empty()) {
-        // All files there have the label that the file system was mounted with.
-        Err(Errno::OPNOTSUPP) => Ok(()),
-        labelled => labelled.with_context(|| format!("label {}", file.display())),
+    let names = name_files::ALL.map(|name| folders.name_file(&pod.uid, name));
+    for file in names.into_iter().chain([root.upper.with_file_name(LAST_WORDS)]) {
+        match rustix::fs::setxattr(&file, "security.selinux", label.as_bytes(), XattrFlags::empty()) {
+            // All files there have the label that the file system was mounted with.
+            Err(Errno::OPNOTSUPP) => return Ok(()),
+            labelled => labelled.with_context(|| format!("label {}", file.display()))?,
+        }
     }
+    Ok(())
 }
 
 fn image_config(image: &Image) -> ImageConfig {
@@ -499,7 +507,7 @@ fn image_config(image: &Image) -> ImageConfig {
     }
 }
 
-/// The container's volumes and the file of its last words, where it wants them.
+/// The container's volumes, the files of names, and the file of its last words, where it wants them.
 fn binds(pod: &Pod, container: &Container, folders: &Folders, attempt: u32, layers_dir: &Path) -> Vec<Bind> {
     let (pod_folder, files) = (folders.pod(&pod.uid), folders.files_of(&pod.uid));
     let bind = |mount: &crate::manifest::pod::VolumeMount| {
@@ -521,8 +529,11 @@ fn binds(pod: &Pod, container: &Container, folders: &Folders, attempt: u32, laye
         mapped: false,
         read_only: false,
     };
-    // Behind the volumes: over what one of them has at its place.
-    container.mounts.iter().filter_map(bind).chain([last_words]).collect()
+    let mut binds: Vec<Bind> = container.mounts.iter().filter_map(bind).collect();
+    binds.extend(name_files::binds(pod, container, folders, &binds));
+    // Behind the others: over what one of them has at its place.
+    binds.push(last_words);
+    binds
 }
 
 /// The images that are mounted as volumes, as they were found for this start.

@@ -23,11 +23,7 @@ pub enum Writers {
 /// is back (with `O_NONBLOCK` it is told `EWOULDBLOCK`), and we are sent a signal.
 pub fn writers(file: impl AsFd) -> Writers {
     let file = file.as_fd();
-    // The signal for a broken lease is SIGIO, which ends the process by default. SIGURG is ignored by default.
-    if fcntl(file, F_SETSIG, libc::SIGURG).is_err() {
-        return Writers::Unknown;
-    }
-    match fcntl(file, libc::F_SETLEASE, libc::F_RDLCK) {
+    match take(file) {
         Ok(()) => {
             // Cannot fail on the descriptor that just took it; closing the descriptor would release it as well.
             let _ = fcntl(file, libc::F_SETLEASE, libc::F_UNLCK);
@@ -38,6 +34,13 @@ pub fn writers(file: impl AsFd) -> Writers {
         }
         Err(_) => Writers::Unknown,
     }
+}
+
+/// Takes a read lease, until the descriptor is closed or it is given back.
+pub(crate) fn take(file: BorrowedFd<'_>) -> io::Result<()> {
+    // The signal for a broken lease is SIGIO, which ends the process by default. SIGURG is ignored by default.
+    fcntl(file, F_SETSIG, libc::SIGURG)?;
+    fcntl(file, libc::F_SETLEASE, libc::F_RDLCK)
 }
 
 /// NFSv4 and SMB clients answer EAGAIN also when the server has not granted them a delegation or an oplock
