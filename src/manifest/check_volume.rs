@@ -1,4 +1,4 @@
-//! Volumes and where containers mount them.
+//! Volumes.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use super::check::Checker;
 use super::check_container;
 use super::check_files;
 use super::names;
-use super::pod::{HostPathKind, Medium, Volume, VolumeKind, VolumeMount};
+use super::pod::{HostPathKind, Medium, Volume, VolumeKind};
 use super::quantity::Quantity;
 use super::tree::Path;
 
@@ -90,7 +90,8 @@ fn host_path_volume(
     VolumeKind::HostPath { path: written.path.clone(), kind }
 }
 
-fn plain_path(written: &str, path: &Path, checker: &mut Checker<'_>) {
+/// A path that leads nowhere but down.
+pub(super) fn plain_path(written: &str, path: &Path, checker: &mut Checker<'_>) {
     if written.split('/').any(|part| part == "..") {
         checker.invalid(path, written, "must not contain '..'");
     }
@@ -129,45 +130,4 @@ fn empty_dir_volume(
 fn not_yet(path: &Path, what: &str, checker: &mut Checker<'_>) {
     let place = checker.root.place_of(path);
     checker.findings.error(place, Some(path), format!("not supported yet: {path}{what}"));
-}
-
-pub(super) fn mounts(
-    container: &api::Container,
-    spec: &api::PodSpec,
-    path: &Path,
-    checker: &mut Checker<'_>,
-) -> Vec<VolumeMount> {
-    let list = path.key("volumeMounts");
-    let mut seen = HashSet::new();
-    let mut mounts = Vec::new();
-    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        let path = list.index(index);
-        if mount.name.is_empty() {
-            checker.required(&path.key("name"));
-        } else if !spec.volumes.iter().flatten().any(|volume| volume.name == mount.name) {
-            checker.error(&path.key("name"), format!("Not found: {:?}", mount.name));
-        }
-        let mount_path = mount_path(&mount.mount_path, &path.key("mountPath"), checker);
-        checker.unique(&path.key("mountPath"), &mut seen, mount_path.clone(), &mount.mount_path);
-        let read_only = mount.read_only.unwrap_or_default();
-        mounts.push(VolumeMount { volume: mount.name.clone(), mount_path, read_only });
-    }
-    mounts
-}
-
-/// The path made absolute, as the kubelet does, and without what means nothing in it.
-pub(super) fn mount_path(written: &str, path: &Path, checker: &mut Checker<'_>) -> String {
-    if written.is_empty() {
-        checker.required(path);
-        return String::new();
-    }
-    plain_path(written, path, checker);
-    if written.contains(':') {
-        checker.invalid(path, written, "must not contain ':'");
-    }
-    let parts: Vec<&str> = written.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-    if parts.is_empty() {
-        checker.invalid(path, written, "must not be the root");
-    }
-    format!("/{}", parts.join("/"))
 }
