@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use harness::{Bench, Seccomp};
 use podkeep::container::{Bind, Parent, ResolvedUser};
+use podkeep::manifest::pod::Access;
 use podkeep::sys::fork_guard::ForkGuard;
 use rustix::fs::{Mode, OFlags};
 
@@ -221,12 +222,7 @@ fn a_read_only_root_is_read_only_but_its_volumes_are_not() {
     let mut bench = Bench::new();
     let volume = bench.dir.path().join("volume");
     fs::create_dir(&volume).unwrap();
-    bench.binds = vec![Bind {
-        source: volume.clone(),
-        destination: "/data".to_owned(),
-        read_only: false,
-        mapped: false,
-    }];
+    bench.binds = vec![Bind::new(volume.clone(), "/data")];
     bench.container().security.read_only_root = true;
     let outcome = bench.shell("touch /x 2>&1; touch /data/y /dev/shm/z && echo written");
     assert_eq!(outcome.output, "touch: /x: Read-only file system\nwritten\n");
@@ -240,10 +236,8 @@ fn binds_of_files_and_folders_and_read_only_ones() {
     fs::create_dir_all(host.join("folder")).unwrap();
     fs::write(host.join("hosts"), "127.0.0.1 localhost\n").unwrap();
     let bind = |name: &str, destination: &str, read_only| Bind {
-        source: host.join(name),
-        destination: destination.to_owned(),
-        read_only,
-        mapped: false,
+        access: if read_only { Access::ReadOnly } else { Access::ReadWrite },
+        ..Bind::new(host.join(name), destination)
     };
     bench.binds = vec![
         bind("folder", "/deep/in/here/folder", true),
@@ -310,12 +304,7 @@ fn a_program_that_cannot_run_is_told_apart() {
 #[test]
 fn a_bind_without_a_source_and_a_missing_layer_are_named() {
     let mut bench = Bench::new();
-    bench.binds = vec![Bind {
-        source: "/no/such".into(),
-        destination: "/data".to_owned(),
-        read_only: false,
-        mapped: false,
-    }];
+    bench.binds = vec![Bind::new("/no/such", "/data")];
     assert_eq!(bench.failure(&["true"]), "open /no/such: ENOENT");
 
     let mut bench = Bench::new();
@@ -355,10 +344,8 @@ fn links_of_the_image_lead_nowhere_else() {
     fs::create_dir(bench.layer().join("etc")).unwrap();
     symlink("../../../../../run/x/resolv.conf", bench.layer().join("etc/resolv.conf")).unwrap();
     let bind = |source: &std::path::Path, destination: &str| Bind {
-        source: source.to_owned(),
-        destination: destination.to_owned(),
-        read_only: true,
-        mapped: false,
+        access: Access::ReadOnly,
+        ..Bind::new(source, destination)
     };
     bench.binds = vec![bind(&secret, "/data/in"), bind(&secret.join("key"), "/etc/resolv.conf")];
     let script = format!("cat {}/in/key /run/x/resolv.conf", victim.path().display());

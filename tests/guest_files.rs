@@ -1,8 +1,10 @@
-//! Volumes made of files: what a container sees of them, how they change, and what is left of them.
+//! Volumes made of files: what a container sees of them, how they change, and what is left of them; how volumes are mounted.
 //!
 //! Run with `scripts/vm test guest_files`; anywhere else these tests fail.
 
 mod harness;
+#[path = "guest_files/mounts.rs"]
+mod mounts;
 
 use std::fs;
 use std::path::{Path, PathBuf};

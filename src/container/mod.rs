@@ -18,6 +18,7 @@ pub mod resources;
 pub mod seccomp;
 mod spawn;
 mod spec;
+mod sub_path;
 pub mod user;
 
 pub use beside::Beside;
@@ -31,6 +32,7 @@ pub use plan::{
     pause_plan, plan, sysctl_path,
 };
 pub use recipe::{Bind, IdRange, ImageConfig, Recipe};
-pub use spawn::{News, Parent, Progress, Report, SpawnError, Spawned, StartError, spawn, spawn_by};
+pub use spawn::{About, News, Parent, Progress, Report, SpawnError, Spawned, StartError, spawn, spawn_by};
 pub use spec::{Error, permitted_capabilities, spec};
+pub use sub_path::{SubPath, SubPathError, expanded_sub_path};
 pub use user::ResolvedUser;

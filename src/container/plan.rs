@@ -31,6 +31,7 @@ pub use root::{ImageVolume, Overlay, Root};
 pub use setting::{Setting, Stdio};
 pub use sysctls::path as sysctl_path;
 
+use self::mounts::Parts;
 use super::seccomp::{self, Program};
 use crate::image::Digest;
 use crate::sys::spawner::Steps;
@@ -57,11 +58,13 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
     refused::check(spec)?;
     let process = spec.process().as_ref().ok_or(PlanError::Missing("process"))?;
     let linux = spec.linux().as_ref().ok_or(PlanError::Missing("linux"))?;
-    let Setting { root, namespaces, stdio, seccomp, preserve_fds, start, hooks, pivot, keyring } = setting;
+    let Setting { root, namespaces, stdio, sub_paths, seccomp, preserve_fds, start, hooks, pivot, keyring } =
+        setting;
     let seccomp = seccomp.map_or_else(|| program(linux), |program| Ok(Some(program)))?;
     let entrance = unshare::entrance(linux, &namespaces)?;
     let in_user_namespace = namespaces.user.is_some();
-    let mounts = mounts::steps(spec, &namespaces, in_user_namespace, root.volumes())?;
+    let parts = Parts { images: root.volumes(), sub_paths: &sub_paths };
+    let mounts = mounts::steps(spec, &namespaces, in_user_namespace, parts)?;
     let proc = Slot(mounts.slots);
     let labels = process::labels(process, proc)?;
     let sysctls = sysctls::steps(spec, proc)?;
@@ -73,7 +76,7 @@ pub fn plan(spec: &Spec, setting: Setting) -> Result<Plan, PlanError> {
     let root = root::steps(&root, spec, &namespaces, Slot(mounts.slots + 1), mounts.images)?;
     let forks = entrance.forks;
     let outside = root.outside.into_iter().chain(mounts.outside).collect();
-    steps.extend(unshare::steps(entrance, namespaces, outside));
+    steps.extend(unshare::steps(entrance, namespaces, outside, mounts.wants_slave));
     // By the process that stays, if another one went before it: only a session's leader may have a terminal.
     steps.push(Step::NewSession);
     steps.extend(unshare::names(spec, &forks)?);

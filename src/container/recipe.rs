@@ -7,6 +7,7 @@ use oci_spec::runtime::LinuxResources;
 use super::environment::Environment;
 use super::lsm::Lsm;
 use super::user::ResolvedUser;
+use crate::manifest::pod::{Access, MountPropagation};
 use crate::manifest::{Container, Pod};
 
 /// What [`spec()`](super::spec()) turns into an OCI `Spec`.
@@ -50,13 +51,27 @@ pub struct IdRange {
 /// A file or directory of the host that appears in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
-    /// Absolute, on the host. Whether it is a file or a directory is found out when it is opened.
+    /// Absolute, on the host; of a part of a volume its name only: a [`SubPath`](super::SubPath) goes with it. Whether it is a file or a directory is found out when it is opened.
     pub source: PathBuf,
     /// Absolute, in the container.
     pub destination: String,
-    pub read_only: bool,
+    pub access: Access,
+    pub propagation: MountPropagation,
     /// Owners are shown as the Pod's user namespace has them: root's files are its root's.
     pub mapped: bool,
+}
+
+impl Bind {
+    /// One that may be written to, and of which nothing else is said.
+    pub fn new(source: impl Into<PathBuf>, destination: &str) -> Bind {
+        Bind {
+            source: source.into(),
+            destination: destination.to_owned(),
+            access: Access::ReadWrite,
+            propagation: MountPropagation::None,
+            mapped: false,
+        }
+    }
 }
 
 /// The part of an OCI image's configuration that a process is made of.

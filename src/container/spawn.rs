@@ -72,13 +72,7 @@ pub enum SpawnError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
     #[error("{step}: {errno:?}{}", hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
-    Step {
-        step: String,
-        errno: nix::errno::Errno,
-        hint: Option<Cow<'static, str>>,
-        /// Whether it is the program itself that cannot be executed.
-        program: bool,
-    },
+    Step { step: String, errno: nix::errno::Errno, hint: Option<Cow<'static, str>>, about: About },
     #[error("the container's process reports a failure of step {0}, which it has not")]
     UnknownStep(u32),
     #[error("read the report of the container's process: {0}")]
@@ -135,6 +129,17 @@ pub fn spawn_by(
     let made = spawner.spawn(steps, plan.namespaces, cgroup, report.child_end(&theirs), places);
     made.map_err(SpawnError::Clone)?;
     Ok(Report(report))
+}
+
+/// Where it lies that a step failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// The program itself cannot be executed.
+    Program,
+    /// A volume has no such part as the container wants.
+    SubPath,
+    /// Anything else.
+    Machine,
 }
 
 impl Plan {

@@ -10,7 +10,7 @@ use super::check_env::OfPod;
 use super::pod::{Container, Port, Protocol, PullPolicy, Role, TerminationMessage};
 use super::tree::Path;
 use super::{
-    check_env, check_lifecycle, check_resources, check_restart, check_security, check_volume, defaults, names,
+    check_env, check_lifecycle, check_mount, check_resources, check_restart, check_security, defaults, names,
 };
 
 /// All containers in the order of their turns: those of `spec.initContainers` first. `grace` is the Pod's.
@@ -81,7 +81,7 @@ fn container(written: &api::Container, place: Place<'_>, checker: &mut Checker<'
         ports,
         resources: check_resources::of_container(written, spec, path, checker),
         security: check_security::of_container(written, spec, of_pod.annotations, path, checker),
-        mounts: check_volume::mounts(written, spec, path, checker),
+        mounts: check_mount::mounts(written, spec, path, checker),
         termination_message: termination_message(written, path, checker),
     }
 }
@@ -97,7 +97,7 @@ fn termination_message(
     let policies = [("File", false), ("FallbackToLogsOnError", true)];
     let policy = written.termination_message_policy.as_deref();
     TerminationMessage {
-        path: check_volume::mount_path(at, &path.key("terminationMessagePath"), checker),
+        path: check_mount::mount_path(at, &path.key("terminationMessagePath"), checker),
         or_logs: checker.word(&path.key("terminationMessagePolicy"), policy, &policies, false),
     }
 }

@@ -1,4 +1,4 @@
-//! Volumes and where containers mount them.
+//! Volumes.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -9,7 +9,7 @@ use super::check_container;
 use super::check_files;
 use super::check_resources;
 use super::names;
-use super::pod::{HostPathKind, Medium, Volume, VolumeKind, VolumeMount};
+use super::pod::{HostPathKind, Medium, Volume, VolumeKind};
 use super::quantity::Quantity;
 use super::tree::Path;
 
@@ -91,7 +91,8 @@ fn host_path_volume(
     VolumeKind::HostPath { path: written.path.clone(), kind }
 }
 
-fn plain_path(written: &str, path: &Path, checker: &mut Checker<'_>) {
+/// A path that leads nowhere but down.
+pub(super) fn plain_path(written: &str, path: &Path, checker: &mut Checker<'_>) {
     if written.split('/').any(|part| part == "..") {
         checker.invalid(path, written, "must not contain '..'");
     }
@@ -161,45 +162,4 @@ fn huge_page(written: Option<u64>, asked: &BTreeSet<u64>) -> Result<u64, &'stati
             .copied()
             .ok_or("hugePages storage requested, but there is no resource request for huge pages"),
     }
-}
-
-pub(super) fn mounts(
-    container: &api::Container,
-    spec: &api::PodSpec,
-    path: &Path,
-    checker: &mut Checker<'_>,
-) -> Vec<VolumeMount> {
-    let list = path.key("volumeMounts");
-    let mut seen = HashSet::new();
-    let mut mounts = Vec::new();
-    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        let path = list.index(index);
-        if mount.name.is_empty() {
-            checker.required(&path.key("name"));
-        } else if !spec.volumes.iter().flatten().any(|volume| volume.name == mount.name) {
-            checker.error(&path.key("name"), format!("Not found: {:?}", mount.name));
-        }
-        let mount_path = mount_path(&mount.mount_path, &path.key("mountPath"), checker);
-        checker.unique(&path.key("mountPath"), &mut seen, mount_path.clone(), &mount.mount_path);
-        let read_only = mount.read_only.unwrap_or_default();
-        mounts.push(VolumeMount { volume: mount.name.clone(), mount_path, read_only });
-    }
-    mounts
-}
-
-/// The path made absolute, as the kubelet does, and without what means nothing in it.
-pub(super) fn mount_path(written: &str, path: &Path, checker: &mut Checker<'_>) -> String {
-    if written.is_empty() {
-        checker.required(path);
-        return String::new();
-    }
-    plain_path(written, path, checker);
-    if written.contains(':') {
-        checker.invalid(path, written, "must not contain ':'");
-    }
-    let parts: Vec<&str> = written.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-    if parts.is_empty() {
-        checker.invalid(path, written, "must not be the root");
-    }
-    format!("/{}", parts.join("/"))
 }

@@ -10,6 +10,7 @@ mod check_downward;
 mod check_env;
 mod check_files;
 mod check_lifecycle;
+mod check_mount;
 mod check_names;
 mod check_object;
 mod check_profiles;

@@ -6,6 +6,7 @@ mod downward;
 mod environment;
 mod files;
 mod lifecycle;
+mod mount;
 mod names;
 mod resources;
 mod restart;
@@ -21,6 +22,7 @@ pub use environment::{
 };
 pub use files::{DownwardFile, FileSource, KeyToPath, ObjectSource};
 pub use lifecycle::{HookAction, HttpGet, Lifecycle, Probe, ProbeAction, Probes};
+pub use mount::{Access, MountPropagation, SubPath, VolumeMount};
 pub use names::{DnsPolicy, HostAlias, PodDns};
 pub use resources::{Amounts, QosClass, Resources, at_once};
 pub use restart::{Restart, RestartAction, RestartPolicy, RestartRule, Role};
@@ -343,13 +345,4 @@ pub enum HostPathKind {
     Socket,
     CharDevice,
     BlockDevice,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VolumeMount {
-    /// Names one of the Pod's volumes.
-    pub volume: String,
-    /// Absolute, without `..` and `:`; unique in the container.
-    pub mount_path: String,
-    pub read_only: bool,
 }

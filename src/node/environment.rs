@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::host_ip::host_ips;
+use super::mounts::check_sub_paths;
 use super::worker::Worker;
 use crate::container::environment::{Environment, NodeFacts, NotThere, Purpose, Sources, environment};
 use crate::manifest::pod::Allocatable;
@@ -25,8 +26,9 @@ impl Worker {
     /// What a Pod's volumes or variables lack for a start of all its containers, if they do.
     pub fn lacks_for_start(&self, pod: &Pod) -> Option<String> {
         let of_container = |container: &Container| {
-            let error = self.environment(pod, container, Purpose::Start).err()?;
-            Some(format!("container {}: {error}", container.name))
+            let environment = self.environment(pod, container, Purpose::Start).map_err(anyhow::Error::from);
+            let error = environment.and_then(|it| check_sub_paths(container, &it)).err()?;
+            Some(format!("container {}: {error:#}", container.name))
         };
         self.check_files(pod).err().or_else(|| pod.containers.iter().find_map(of_container))
     }

@@ -16,6 +16,7 @@ use rustix::net::RecvFlags;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::errands::ErrandNumber;
+use super::mounts;
 use super::pod_run::{Key, PodNumber, PodRun};
 use super::poller::{Interest, Registration};
 use super::start::{self, Ingredients};
@@ -24,7 +25,8 @@ use super::tasks::Tasks;
 use super::worker::{Done, Worker};
 use crate::container::environment::Purpose;
 use crate::container::{
-    self, Beside, ExecSetting, Parent, Progress, SpawnError, StartError, Stdio, Target, seccomp::Program,
+    self, About, Beside, ExecSetting, Parent, Progress, SpawnError, StartError, Stdio, Target,
+    seccomp::Program,
 };
 use crate::keeper::protocol::Exit as KeeperExit;
 use crate::manifest::PodId;
@@ -312,7 +314,12 @@ impl Worker {
             Some(environment) => Arc::clone(environment),
             None => Arc::new(self.environment(&pod, spec, purpose)?),
         };
-        Ok(Ingredients { pod, image, user, environment })
+        let sub_paths = match purpose {
+            // Mounted already: what that depended on may be gone.
+            Purpose::Beside => Vec::new(),
+            _ => mounts::sub_paths(&pod, spec, &environment, &self.options.folders)?,
+        };
+        Ok(Ingredients { pod, image, user, environment, sub_paths })
     }
 
     /// The command runs, or could not be started.
@@ -496,7 +503,7 @@ impl Ready {
 
 fn explain(cause: StartError, failed: impl Fn(anyhow::Error) -> ExecError) -> ExecError {
     match cause {
-        StartError::Step { errno, program: true, .. } => {
+        StartError::Step { errno, about: About::Program, .. } => {
             let found = errno != nix::errno::Errno::ENOENT;
             ExecError::Program { cause, found }
         }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use oci_spec::runtime::Spec;
 
 use super::exec::NotThere;
+use super::mounts;
 use super::pod_run::{PodNumber, PodRun};
 use super::prepare;
 use super::start::{self, Ingredients};
@@ -90,11 +91,12 @@ impl Worker {
         let pod = run.pod();
         let wanted = &pod.containers[container];
         let folder = self.options.folders.container_run(&pod.uid, &wanted.name, attempt(run, container));
-        let volumes = start::image_volumes(pod, wanted, &run.containers[container])?;
+        let volumes = mounts::image_volumes(pod, wanted, &run.containers[container])?;
         let root = Root::Overlay(self.root(&ingredients.image, &folder, volumes));
         let stdio = Stdio::Streams { stdin: None, stdout: null()?, stderr: null()? };
         let mut setting = Setting::new(root, namespaces(run)?, stdio);
         setting.keyring = Some(start::keyring(pod, &wanted.name));
+        setting.sub_paths.clone_from(&ingredients.sub_paths);
         Ok(container::plan(spec, setting)?.to_string().lines().map(str::to_owned).collect())
     }
 }

@@ -23,6 +23,7 @@ mod images;
 mod inspect;
 mod last_words;
 mod manifest_url;
+mod mounts;
 mod name_files;
 mod node_key;
 mod notes;

@@ -19,7 +19,7 @@ use super::worker::Worker;
 use crate::config::ResolvConf;
 use crate::container::Bind;
 use crate::events::{Kind, Note};
-use crate::manifest::pod::DnsPolicy;
+use crate::manifest::pod::{Access, DnsPolicy, MountPropagation};
 use crate::manifest::{Container, Pod};
 use crate::network::{self, Cluster, Dns, Loss};
 
@@ -95,15 +95,15 @@ pub fn binds(pod: &Pod, container: &Container, folders: &Folders, volumes: &[Bin
         let destination = format!("/etc/{name}");
         let is_taken = volumes.iter().any(|volume| {
             let (volume_at, at) = (Path::new(&volume.destination), Path::new(&destination));
-            volume_at == at || (volume.read_only && at.starts_with(volume_at))
+            // What is mounted inside of what the host sees, the host would see and keep.
+            let takes_none =
+                volume.access != Access::ReadWrite || volume.propagation == MountPropagation::Bidirectional;
+            volume_at == at || (takes_none && at.starts_with(volume_at))
         });
-        (!is_taken).then(|| Bind {
-            source: folders.name_file(&pod.uid, name),
-            destination,
-            // Hosts can be added to whatever the root is, as with the kubelet; the others are the root's, as with containerd.
-            read_only: name != HOSTS && container.security.read_only_root,
-            mapped: false,
-        })
+        // Hosts can be added to whatever the root is, as with the kubelet; the others are the root's, as with containerd.
+        let is_read_only = name != HOSTS && container.security.read_only_root;
+        let access = if is_read_only { Access::ReadOnly } else { Access::ReadWrite };
+        (!is_taken).then(|| Bind { access, ..Bind::new(folders.name_file(&pod.uid, name), &destination) })
     };
     ALL.into_iter().filter_map(bind).collect()
 }
@@ -218,15 +218,11 @@ mod tests {
         let id = PodId { namespace: "default".to_owned(), name: "web".to_owned() };
         let mut pod = Pod::plain(id, uid, vec![Container::plain("c", "i")]);
         let folders = Folders { root: "/r".into(), run: "/run/r".into(), logs: "/l".into() };
-        let volume = |at: &str, read_only| Bind {
-            source: "/v".into(),
-            destination: at.to_owned(),
-            read_only,
-            mapped: false,
-        };
+        let access = |read_only| if read_only { Access::ReadOnly } else { Access::ReadWrite };
+        let volume = |at: &str, read_only| Bind { access: access(read_only), ..Bind::new("/v", at) };
         let shown = |pod: &Pod, volumes: &[Bind]| -> Vec<(String, bool)> {
             let binds = binds(pod, &pod.containers[0], &folders, volumes);
-            binds.into_iter().map(|bind| (bind.destination, bind.read_only)).collect()
+            binds.into_iter().map(|bind| (bind.destination, bind.access == Access::ReadOnly)).collect()
         };
         let files = |read_only| {
             let file = |name, read_only| (format!("/etc/{name}"), read_only);
@@ -235,6 +231,8 @@ mod tests {
         assert_eq!(shown(&pod, &[volume("/etc", false), volume("/etc/host", true)]), files(false));
         assert_eq!(shown(&pod, &[volume("/etc/hosts/", false)]), files(false)[1..]);
         assert_eq!(shown(&pod, &[volume("/etc", true)]), []);
+        let of_the_host = Bind { propagation: MountPropagation::Bidirectional, ..volume("/etc", false) };
+        assert_eq!(shown(&pod, &[of_the_host]), []);
         pod.containers[0].security.read_only_root = true;
         assert_eq!(shown(&pod, &[]), files(true));
         assert_eq!(

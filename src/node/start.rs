@@ -14,9 +14,10 @@ use rustix::thread::CapabilitySet;
 
 use super::carry_out::Failed;
 use super::folders::{Folders, LAST_WORDS};
+use super::mounts;
 use super::name_files;
 use super::output::fifo_key;
-use super::pod_run::{ContainerRun, Key, Output, PodNumber, Process, Starting, Watched};
+use super::pod_run::{Key, Output, PodNumber, Process, Starting, Watched};
 use super::poller::{Interest, Poller};
 use super::prepare;
 use super::state::SavedRun;
@@ -28,12 +29,12 @@ use crate::container::environment::{Environment, Purpose};
 use crate::container::resources;
 use crate::container::seccomp::{self, Program, SeccompError};
 use crate::container::{
-    self, Bind, IdRange, ImageConfig, ImageVolume, Lsm, Namespaces, News, Overlay, Plan, Recipe,
-    ResolvedUser, Root, Setting, StartError, Stdio,
+    self, About, IdRange, ImageConfig, ImageVolume, Lsm, Namespaces, News, Overlay, Plan, Recipe,
+    ResolvedUser, Root, Setting, StartError, Stdio, SubPath,
 };
 use crate::image::Image;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
-use crate::manifest::pod::{AppArmorProfile, SeccompProfile, VolumeKind};
+use crate::manifest::pod::{AppArmorProfile, SeccompProfile};
 use crate::manifest::{Container, Pod};
 use crate::pod::event::Index;
 use crate::pod::{Event, StartFailure};
@@ -105,7 +106,8 @@ impl Worker {
         let user = self.images.user(&image, spec).map_err(config)?;
         let environment = self.environment(&pod, spec, Purpose::Start);
         let environment = Arc::new(environment.map_err(|error| config(error.into()))?);
-        Ok(Ingredients { pod, image, user, environment })
+        let sub_paths = mounts::sub_paths(&pod, spec, &environment, &self.options.folders).map_err(config)?;
+        Ok(Ingredients { pod, image, user, environment, sub_paths })
     }
 
     /// Makes everything that the process needs, and the steps it will take.
@@ -119,7 +121,7 @@ impl Worker {
     ) -> Result<Plan> {
         let folders = &self.options.folders;
         let run = self.pods.get(&number).context("the Pod is gone")?;
-        let Ingredients { pod, user, .. } = ingredients;
+        let Ingredients { pod, user, sub_paths, .. } = ingredients;
         let spec = &pod.containers[container];
         let pod_group = run.group.as_ref().context("the Pod has no cgroup")?;
         let resources = self.resources(pod, spec);
@@ -136,7 +138,7 @@ impl Worker {
         let (stdout, stderr) = (fifo(Stream::Stdout)?, fifo(Stream::Stderr)?);
         let (out, err) = (stdout.container_end()?, stderr.container_end()?);
         let stdio = Stdio::Streams { stdin: None, stdout: out, stderr: err };
-        let volumes = image_volumes(pod, spec, &run.containers[container])?;
+        let volumes = mounts::image_volumes(pod, spec, &run.containers[container])?;
         let root = self.make_root(ingredients, spec, attempt, ids, volumes)?;
         label_files(pod, folders, &root, &oci)?;
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
@@ -145,6 +147,7 @@ impl Worker {
         let mut setting = Setting::new(Root::Overlay(root), namespaces, stdio);
         setting.seccomp = seccomp_program(spec, &self.options.config, &self.options.folders)?;
         setting.keyring = Some(keyring(pod, &spec.name));
+        setting.sub_paths.clone_from(sub_paths);
         let plan = container::plan(&oci, setting)?;
         container::limit_devices(&oci, group.dir())?;
         let c = &mut run.containers[container];
@@ -210,7 +213,7 @@ impl Worker {
         resources: LinuxResources,
     ) -> Result<Spec> {
         let folders = &self.options.folders;
-        let Ingredients { pod, image, user, environment } = ingredients;
+        let Ingredients { pod, image, user, environment, sub_paths } = ingredients;
         let spec = pod.containers.get(container).context("the Pod has no such container")?;
         let ids = (!pod.host_users).then(|| user_ids::of(folders, &pod.uid)).transpose()?;
         let image_config = image_config(image);
@@ -222,7 +225,7 @@ impl Worker {
             user,
             hostname: &self.host_name_of(pod),
             open_files: self.options.open_files,
-            binds: binds(pod, spec, folders, attempt, self.images.layers_dir()),
+            binds: mounts::binds(pod, spec, sub_paths, folders, attempt, self.images.layers_dir()),
             cgroup: cgroup.to_owned(),
             resources,
             oom_score_adj: Some(oom_score_adj(pod, spec)),
@@ -314,9 +317,15 @@ impl Worker {
                 return self.read_report(number, container);
             }
             Ok(Some(News::Further(_))) if c.process.is_some() => self.start_ended(number, container, None),
-            Ok(Some(News::Further(_))) => self.never_born(number, container, StartError::Gone)?,
+            // As with the kubelet, nothing has run: it waits until the volume has what it wants.
+            Err(error @ StartError::Step { about: About::SubPath, .. }) => {
+                self.never_ran(number, container, StartFailure::Config, error)?
+            }
+            Ok(Some(News::Further(_))) => {
+                self.never_ran(number, container, StartFailure::Create, StartError::Gone)?
+            }
             Err(error) if c.process.is_some() => self.start_ended(number, container, Some(error)),
-            Err(error) => self.never_born(number, container, error)?,
+            Err(error) => self.never_ran(number, container, StartFailure::Create, error)?,
         }
         Ok(())
     }
@@ -340,12 +349,18 @@ impl Worker {
         self.tell(number, event);
     }
 
-    /// No process was made, or none of which anything was heard.
-    fn never_born(&mut self, number: PodNumber, container: Index, error: StartError) -> Result<()> {
+    /// No process was made, or none of which anything was heard, or the container asks for what is not there.
+    fn never_ran(
+        &mut self,
+        number: PodNumber,
+        container: Index,
+        failure: StartFailure,
+        error: StartError,
+    ) -> Result<()> {
         self.kill(number, container);
         self.give_up_run(number, container)?;
         let message = error.to_string();
-        self.tell(number, Event::StartFailed { container, failure: StartFailure::Create, message });
+        self.tell(number, Event::StartFailed { container, failure, message });
         Ok(())
     }
 
@@ -385,6 +400,8 @@ pub struct Ingredients {
     pub user: ResolvedUser,
     /// Its values belong into the process alone: they are shown and written nowhere.
     pub environment: Arc<Environment>,
+    /// Of its mounts that show a part of a volume.
+    pub sub_paths: Vec<SubPath>,
 }
 
 fn oom_score_adj(pod: &Pod, container: &Container) -> i32 {
@@ -505,51 +522,4 @@ fn image_config(image: &Image) -> ImageConfig {
         cmd: config.cmd.clone(),
         working_dir: Some(config.working_dir.clone()),
     }
-}
-
-/// The container's volumes, the files of names, and the file of its last words, where it wants them.
-fn binds(pod: &Pod, container: &Container, folders: &Folders, attempt: u32, layers_dir: &Path) -> Vec<Bind> {
-    let (pod_folder, files) = (folders.pod(&pod.uid), folders.files_of(&pod.uid));
-    let bind = |mount: &crate::manifest::pod::VolumeMount| {
-        let volume = pod.volumes.iter().find(|volume| volume.name == mount.volume)?;
-        // Of an image the plan shows the layers: `image_volumes`.
-        let source = volume::host_source(volume, &pod_folder, &files);
-        let source = source.unwrap_or_else(|| layers_dir.to_owned());
-        Some(Bind {
-            source,
-            destination: mount.mount_path.clone(),
-            mapped: !pod.host_users && matches!(volume.kind, VolumeKind::HostPath { .. }),
-            read_only: mount.read_only
-                || matches!(volume.kind, VolumeKind::Image { .. } | VolumeKind::Files { .. }),
-        })
-    };
-    let last_words = Bind {
-        source: folders.container_run(&pod.uid, &container.name, attempt).join(LAST_WORDS),
-        destination: container.termination_message.path.clone(),
-        mapped: false,
-        read_only: false,
-    };
-    let mut binds: Vec<Bind> = container.mounts.iter().filter_map(bind).collect();
-    binds.extend(name_files::binds(pod, container, folders, &binds));
-    // Behind the others: over what one of them has at its place.
-    binds.push(last_words);
-    binds
-}
-
-/// The images that are mounted as volumes, as they were found for this start.
-pub fn image_volumes(pod: &Pod, container: &Container, run: &ContainerRun) -> Result<Vec<ImageVolume>> {
-    let mut volumes = Vec::new();
-    for mount in &container.mounts {
-        let Some(place) = pod.volumes.iter().position(|volume| volume.name == mount.volume) else { continue };
-        if let VolumeKind::Image { reference, .. } = &pod.volumes[place].kind {
-            let image = run.volumes.get(&place);
-            let image =
-                image.with_context(|| format!("volume {}: image {reference} is gone", mount.volume))?;
-            volumes.push(ImageVolume {
-                destination: mount.mount_path.clone().into(),
-                lower: image.layers.clone(),
-            });
-        }
-    }
-    Ok(volumes)
 }

@@ -5,6 +5,7 @@
 //! has none, `libc::syscall`, which only moves registers and stores `errno` in the thread's own memory. libc's
 //! functions of the same names will not do: its `setuid`, for one, waits for threads that the child has not.
 
+mod below;
 mod copy_up;
 mod devices;
 mod execute;
@@ -121,13 +122,11 @@ impl Child<'_> {
             Step::RaiseLoopback => super::interface::set_up(c"lo"),
 
             Step::SetHostPropagation(propagation) => root::set_host_propagation(*propagation),
-            Step::OpenSource { source, recursive, slot, map } => {
-                self.open_source(source, *recursive, *slot, map.as_ref())
-            }
+            Step::OpenSource { .. } => self.open_source(step),
             Step::MapLayers { layers_dir, map } => root::map_layers(layers_dir, map),
             Step::MountRoot { layers_dir, options, at } => root::mount(layers_dir, options, at),
-            Step::OpenImage { layers_dir, options, at, slot } => {
-                let image = root::open_image(layers_dir, options, at)?;
+            Step::OpenImage { layers_dir, options, at, below, slot } => {
+                let image = root::open_image(layers_dir, options, at, below.as_ref())?;
                 self.fill(*slot, image)
             }
             Step::EnterHostDirectory { path } => chdir(path),

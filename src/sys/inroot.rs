@@ -10,10 +10,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, mkdirat, mknodat, openat2, readlinkat_raw};
 use rustix::io::Errno;
 
-/// Whether links are followed, inside the root.
+/// Which links are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
+    /// All, inside the root.
     Follow,
+    /// Followed, as long as they lead below the root by themselves: `EXDEV` if one leads out of it or is absolute.
+    Stay,
     /// `ELOOP` if there is one anywhere in the path.
     Refuse,
 }
@@ -35,8 +38,12 @@ const PATH_MAX: usize = libc::PATH_MAX as usize;
 /// # Errors
 /// The kernel's.
 pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, links: Links) -> Result<OwnedFd, Errno> {
-    let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    resolve.set(ResolveFlags::NO_SYMLINKS, links == Links::Refuse);
+    let resolve = match links {
+        Links::Follow => ResolveFlags::IN_ROOT,
+        Links::Stay => ResolveFlags::BENEATH,
+        Links::Refuse => ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
+    };
+    let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
     loop {
         match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             // Something was renamed on the host meanwhile, so the kernel cannot vouch for `..`: ask again.

@@ -5,7 +5,7 @@
 mod sentence;
 mod strings;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -77,9 +77,10 @@ pub enum Step {
     SetUmask(u32),
     /// Of all mounts of the host that this process sees: what is mounted from here on is not seen by the host.
     SetHostPropagation(Propagation),
-    /// Copies what is mounted at a path of the host into a slot, with owners mapped by a user namespace if one is given.
+    /// Copies what is mounted at a path of the host, or below it, into a slot, with owners mapped by a user namespace if one is given.
     OpenSource {
         source: CString,
+        below: Option<Below>,
         recursive: bool,
         slot: Slot,
         map: Option<Mapping>,
@@ -101,6 +102,7 @@ pub enum Step {
         options: CString,
         /// Where it is mounted for a moment.
         at: CString,
+        below: Option<Below>,
         slot: Slot,
     },
     EnterHostDirectory {
@@ -321,6 +323,21 @@ pub enum Inherit {
     Mode,
     /// What lies in it too (`tmpcopyup`).
     Content,
+}
+
+/// A place below what is opened, which no link on the way may lead out of.
+#[derive(Debug)]
+pub struct Below {
+    /// The folders on the way and, last, the place itself: relative, without `.` and `..`.
+    pub prefixes: Vec<CString>,
+    /// Whose the folders are that are made where they are missing, with the mode of what is opened; `None`: none are made.
+    pub owner: Option<u32>,
+}
+
+impl Below {
+    pub fn path(&self) -> &CStr {
+        self.prefixes.last().map_or(c".", CString::as_c_str)
+    }
 }
 
 /// A user namespace whose maps a mount takes.

@@ -10,6 +10,7 @@ mod files;
 mod host_path;
 mod in_memory;
 mod ownership;
+mod propagation;
 mod shared_memory;
 
 use std::io;
@@ -30,6 +31,11 @@ pub enum Error {
     Io { volume: String, doing: &'static str, path: PathBuf, cause: io::Error },
     #[error("volume {volume}: hostPath {path} is {found}, and its type asks for {wanted}")]
     WrongType { volume: String, path: PathBuf, found: &'static str, wanted: &'static str },
+    #[error(
+        "volume {volume}: its mountPropagation needs a shared mount, and {path} is on {mount}, which is none: \
+         `mount --make-shared {mount}` makes it one"
+    )]
+    NotShared { volume: String, path: PathBuf, mount: PathBuf },
 }
 
 /// Makes or checks all volumes of a Pod. Doing it twice is the same as doing it once.
@@ -56,7 +62,10 @@ pub fn prepare(pod: &Pod, folder: &Path, owner: Owner) -> Result<(), Error> {
             VolumeKind::Image { .. } | VolumeKind::Files { .. } => {}
         }
     }
-    Ok(())
+    propagation::check(pod, &|volume| match &volume.kind {
+        VolumeKind::EmptyDir { .. } => Some(empty_dir_of(volume, folder)),
+        _ => host_path_of(volume),
+    })
 }
 
 /// Whether [`prepare`] would find what it needs, as far as that can be told without making anything.
@@ -66,13 +75,17 @@ pub fn check(pod: &Pod) -> Result<(), Error> {
             host_path::check(volume, Path::new(path), *kind)?;
         }
     }
-    Ok(())
+    propagation::check(pod, &|volume| host_path_of(volume).filter(|path| path.exists()))
 }
 
-/// Unmounts what [`prepare`] mounted. Deletes nothing: the Pod's folder goes as a whole.
+/// Unmounts what [`prepare`] mounted, and what containers have left mounted in an emptyDir. Deletes nothing: the Pod's folder goes as a whole.
 pub fn release(pod: &Pod, folder: &Path) -> Result<(), Error> {
     for volume in &pod.volumes {
         if let VolumeKind::EmptyDir { .. } = volume.kind {
+            if propagation::may_hold_mounts(pod, volume) {
+                let path = empty_dir_of(volume, folder);
+                propagation::unmount_below(&path).map_err(error(volume, "unmount what is in", &path))?;
+            }
             in_memory::unmount(&volume.name, &empty_dir_of(volume, folder))?;
         }
     }
@@ -118,6 +131,13 @@ fn error<'a>(
     path: &'a Path,
 ) -> impl FnOnce(io::Error) -> Error + 'a {
     move |cause| Error::Io { volume: volume.name.clone(), doing, path: path.to_owned(), cause }
+}
+
+fn host_path_of(volume: &Volume) -> Option<PathBuf> {
+    match &volume.kind {
+        VolumeKind::HostPath { path, .. } => Some(PathBuf::from(path)),
+        _ => None,
+    }
 }
 
 fn empty_dir_of(volume: &Volume, folder: &Path) -> PathBuf {

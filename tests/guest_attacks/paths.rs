@@ -9,7 +9,7 @@ use podkeep::container::Bind;
 use crate::bench::Bench;
 
 fn bind(source: &Path, destination: &str) -> Bind {
-    Bind { source: source.to_owned(), destination: destination.to_owned(), read_only: false, mapped: false }
+    Bind::new(source, destination)
 }
 
 /// An empty folder of the host that nothing may ever appear in.

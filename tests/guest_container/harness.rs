@@ -14,7 +14,7 @@ use podkeep::container::environment::{NodeFacts, Purpose, Sources, environment};
 use podkeep::container::seccomp;
 use podkeep::container::{
     self, Bind, ImageConfig, Namespaces, Overlay, Parent, Plan, PodNamespaces, Recipe, ResolvedUser, Root,
-    Setting, Spawned, StartError, Stdio,
+    Setting, Spawned, StartError, Stdio, SubPath,
 };
 use podkeep::manifest::pod::{Container, Pod, PodId, PullPolicy, Uid};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
@@ -32,6 +32,7 @@ pub struct Bench {
     pub image: ImageConfig,
     pub user: ResolvedUser,
     pub binds: Vec<Bind>,
+    pub sub_paths: Vec<SubPath>,
     pub lower: Vec<String>,
     /// The default profile unless the container is privileged.
     pub seccomp: Seccomp,
@@ -75,6 +76,7 @@ impl Bench {
             image: ImageConfig::default(),
             user: ResolvedUser { uid: 0, gid: 0, additional_gids: vec![0], home: "/root".to_owned() },
             binds: Vec::new(),
+            sub_paths: Vec::new(),
             lower: vec!["a".to_owned()],
             seccomp: Seccomp::Default,
             no_new_privileges: false,
@@ -176,6 +178,7 @@ impl Bench {
         let setting = Setting {
             start,
             seccomp: self.program(),
+            sub_paths: self.sub_paths.clone(),
             ..Setting::new(Root::Overlay(self.root()), namespaces, stdio)
         };
         let plan = container::plan(&spec, setting).unwrap();

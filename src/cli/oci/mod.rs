@@ -123,6 +123,7 @@ fn keep_to_ourselves() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::About;
 
     #[test]
     fn the_name_decides() {
@@ -140,7 +141,7 @@ mod tests {
             step: "execute x".to_owned(),
             errno: nix::errno::Errno::ENOENT,
             hint: None,
-            program: true,
+            about: About::Program,
         };
         let error = anyhow::Error::from(SpawnError::Start(step)).context("start");
         assert_eq!(sentence(&error), "start: execute x: ENOENT: No such file or directory");

@@ -6,14 +6,15 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use super::dev::{self, Device};
 use super::mount_options::{self, Options};
-use super::root::ImageVolume;
+use super::root::{ImageVolume, OpenedImage};
 use super::{PlanError, duplicate, text};
 use crate::container::namespaces::Namespaces;
-use crate::sys::step::{Inherit, Mapping, MountOption, PropagationKind, Slot, Step};
+use crate::container::sub_path::SubPath;
+use crate::sys::step::{Below, Inherit, Mapping, MountOption, PropagationKind, Slot, Step};
 
 pub(super) struct Mounts {
     /// The layers of images that are mounted as volumes, and where their steps expect them.
-    pub images: Vec<(Slot, Vec<String>)>,
+    pub images: Vec<OpenedImage>,
     /// Taken as the host's root, where a user namespace is joined: nobody in that may map the owners of the host's files.
     pub outside: Vec<Step>,
     /// Taken before the host's mounts are cut off: they stay the host's peers.
@@ -27,11 +28,18 @@ pub(super) struct Mounts {
     pub slots: usize,
 }
 
+/// What is mounted where the `Spec` names the source of a bind mount only.
+#[derive(Clone, Copy)]
+pub(super) struct Parts<'a> {
+    pub images: &'a [ImageVolume],
+    pub sub_paths: &'a [SubPath],
+}
+
 pub(super) fn steps(
     spec: &Spec,
     namespaces: &Namespaces,
     in_user_namespace: bool,
-    image_volumes: &[ImageVolume],
+    parts: Parts<'_>,
 ) -> Result<Mounts, PlanError> {
     let mut mounts = Mounts {
         images: Vec::new(),
@@ -61,9 +69,11 @@ pub(super) fn steps(
         }
         match options.bind {
             Some(recursive) => {
-                match image_volumes.iter().find(|volume| volume.destination == *mount.destination()) {
-                    Some(volume) => mounts.image(mount, options, volume)?,
-                    None => mounts.bind(index, mount, options, recursive, namespaces)?,
+                let at = mount.destination();
+                let part = parts.sub_paths.iter().find(|part| part.destination == *at);
+                match parts.images.iter().find(|volume| volume.destination == *at) {
+                    Some(volume) => mounts.image(mount, options, volume, part)?,
+                    None => mounts.bind(index, mount, options, recursive, namespaces, part)?,
                 }
             }
             None => mounts.file_system(spec, mount, options)?,
@@ -94,15 +104,18 @@ impl Mounts {
         options: Options<'_>,
         recursive: bool,
         namespaces: &Namespaces,
+        part: Option<&SubPath>,
     ) -> Result<(), PlanError> {
         let slot = self.next_slot();
         let source = mount.source().as_deref().ok_or(PlanError::Missing("source of a bind mount"))?;
+        let opened = text::absolute("the source of a mount", part.map_or(source, |part| &part.volume))?;
         let source = text::absolute("the source of a mount", source)?;
         let at = text::absolute("mount point", mount.destination())?;
+        let below = part.map(below).transpose()?;
         let map = mapping(index, mount, options.map, namespaces)?;
         // In a user namespace, root may not even pass through the host's folders.
         let outside = namespaces.user.is_some();
-        let open = Step::OpenSource { source: source.clone(), recursive, slot, map };
+        let open = Step::OpenSource { source: opened, below, recursive, slot, map };
         let wants = |kind| options.change.propagation.iter().any(|propagation| propagation.kind == kind);
         self.wants_slave |= wants(PropagationKind::Slave);
         if outside {
@@ -117,9 +130,16 @@ impl Mounts {
     }
 
     /// The layers are opened with those of the root.
-    fn image(&mut self, mount: &Mount, options: Options<'_>, volume: &ImageVolume) -> Result<(), PlanError> {
+    fn image(
+        &mut self,
+        mount: &Mount,
+        options: Options<'_>,
+        volume: &ImageVolume,
+        part: Option<&SubPath>,
+    ) -> Result<(), PlanError> {
         let slot = self.next_slot();
-        self.images.push((slot, volume.lower.clone()));
+        let below = part.map(below).transpose()?;
+        self.images.push(OpenedImage { slot, lower: volume.lower.clone(), below });
         let source = mount.source().as_deref().ok_or(PlanError::Missing("source of a bind mount"))?;
         let source = text::absolute("the source of a mount", source)?;
         let at = text::absolute("mount point", mount.destination())?;
@@ -170,12 +190,19 @@ impl Mounts {
         self.inside.extend(parent.map(|path| Step::MakeDirectory { below, path }));
         if in_user_namespace {
             let slot = self.next_slot();
-            self.sources.push(Step::OpenSource { source, recursive: false, slot, map: None });
+            self.sources.push(Step::OpenSource { source, below: None, recursive: false, slot, map: None });
             self.inside.push(Step::BindNode { below, path, node: slot });
         } else {
             self.inside.push(Step::MakeNode { below, path, node });
         }
     }
+}
+
+/// Every prefix of the path, so that the child has nothing to put together.
+fn below(part: &SubPath) -> Result<Below, PlanError> {
+    let ends = part.path.match_indices('/').map(|(end, _)| end).chain([part.path.len()]);
+    let prefixes = ends.map(|end| text::c_string("subPath", &part.path[..end]));
+    Ok(Below { prefixes: prefixes.collect::<Result<_, _>>()?, owner: part.owner })
 }
 
 /// By the mount's own maps, else by the container's user namespace.

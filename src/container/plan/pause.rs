@@ -45,7 +45,7 @@ pub fn pause_plan(
 
     let mut steps = vec![Step::ResetSignals, Step::IgnoreChildren];
     steps.push(Step::AdjustOomScore { value: text::c_string("OOM score", &oom_score_adj.to_string())? });
-    steps.extend(unshare::steps(entrance, namespaces, empty_root(root)?));
+    steps.extend(unshare::steps(entrance, namespaces, empty_root(root)?, false));
     steps.push(Step::NewSession);
     steps.push(Step::CloseDescriptors { keep: 0, later: Some(program.as_raw_fd()) });
     steps.push(Step::BoundCapabilities(0));
@@ -64,7 +64,7 @@ pub fn pause_plan(
 fn empty_root(root: &Path) -> Result<Vec<Step>, PlanError> {
     let at = text::absolute("root of the pause process", root)?;
     Ok(vec![
-        Step::OpenSource { source: at.clone(), recursive: false, slot: ROOT, map: None },
+        Step::OpenSource { source: at.clone(), below: None, recursive: false, slot: ROOT, map: None },
         Step::AttachRoot { slot: ROOT, at },
         Step::PivotRoot,
         Step::MakeRootReadOnly,

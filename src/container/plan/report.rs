@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::Plan;
 use super::process::{APPARMOR_AT_EXEC, SELINUX_AT_EXEC};
-use crate::container::spawn::StartError;
+use crate::container::spawn::{About, StartError};
 use crate::sys::step::Step;
 
 impl Plan {
@@ -17,8 +17,14 @@ impl Plan {
     pub(in crate::container) fn explain(&self, index: u32, errno: i32) -> StartError {
         let Some(step) = self.steps.get(index as usize) else { return StartError::UnknownStep(index) };
         let errno = Errno::from_raw(errno);
-        let program = matches!(step, Step::Execute { .. } | Step::FindProgram { .. });
-        StartError::Step { step: step.to_string(), errno, hint: hint(step, errno), program }
+        let about = match step {
+            Step::Execute { .. } | Step::FindProgram { .. } => About::Program,
+            Step::OpenSource { below: Some(_), .. } | Step::OpenImage { below: Some(_), .. } => {
+                About::SubPath
+            }
+            _ => About::Machine,
+        };
+        StartError::Step { step: step.to_string(), errno, hint: hint(step, errno), about }
     }
 }
 
@@ -31,6 +37,10 @@ fn hint(step: &Step, errno: Errno) -> Option<Cow<'static, str>> {
         (Step::MountRoot { .. }, Errno::EINVAL) => Some("the kernel's log says why"),
         (Step::MountRoot { .. }, Errno::ENODEV) => Some("the kernel has no overlay file system"),
         (Step::Mount { .. }, Errno::ELOOP) => Some("the image has a symbolic link there"),
+        (
+            Step::OpenSource { below: Some(_), .. } | Step::OpenImage { below: Some(_), .. },
+            Errno::EXDEV | Errno::ELOOP | Errno::ENOENT | Errno::ENOTDIR,
+        ) => hint_of_sub_path(errno),
         (Step::OpenSource { map: Some(_), source: path, .. }, Errno::EINVAL)
         | (Step::MapLayers { layers_dir: path, .. }, Errno::EINVAL) => {
             let kind = file_system(path).map_or_else(String::new, |kind| format!(", {kind},"));
@@ -59,6 +69,17 @@ fn hint(step: &Step, errno: Errno) -> Option<Cow<'static, str>> {
         _ => hint_of_memory(errno),
     };
     hint.map(Cow::Borrowed)
+}
+
+fn hint_of_sub_path(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        Errno::EXDEV => {
+            "a symbolic link there is absolute or leads out of the volume: make it a relative one to what is in it"
+        }
+        Errno::ELOOP => "a symbolic link there leads nowhere, or in circles",
+        Errno::ENOTDIR => "the volume is a file, or a file is where a folder should be",
+        _ => "there is no such file or folder in the volume",
+    })
 }
 
 /// The kind of file system that is at a path of the host. The process that failed has just been there, so nobody is waited for.

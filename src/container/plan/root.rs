@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::{PlanError, duplicate, mounts, text};
 use crate::container::namespaces::Namespaces;
-use crate::sys::step::{Mapping, MountOption, Slot, Step};
+use crate::sys::step::{Below, Mapping, MountOption, Slot, Step};
 
 /// Where the container's root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,13 @@ impl Root {
     }
 }
 
+/// An image volume on its way to the slot where its mount expects it.
+pub(super) struct OpenedImage {
+    pub slot: Slot,
+    pub lower: Vec<String>,
+    pub below: Option<Below>,
+}
+
 pub(super) struct RootSteps {
     /// Taken as the host's root, before a user namespace is joined.
     pub outside: Vec<Step>,
@@ -65,7 +72,7 @@ pub(super) fn steps(
     spec: &Spec,
     namespaces: &Namespaces,
     slot: Slot,
-    images: Vec<(Slot, Vec<String>)>,
+    images: Vec<OpenedImage>,
 ) -> Result<RootSteps, PlanError> {
     match (root, &namespaces.user) {
         (Root::Directory(path), None) => {
@@ -103,7 +110,8 @@ const HERE: &CStr = c".";
 
 /// A copy of what is mounted there, over itself.
 fn attached(at: CString, recursive: bool, slot: Slot) -> [Step; 2] {
-    [Step::OpenSource { source: at.clone(), recursive, slot, map: None }, Step::AttachRoot { slot, at }]
+    let open = Step::OpenSource { source: at.clone(), below: None, recursive, slot, map: None };
+    [open, Step::AttachRoot { slot, at }]
 }
 
 fn mounted(overlay: &Overlay, spec: &Spec) -> Result<Step, PlanError> {
@@ -115,15 +123,16 @@ fn mounted(overlay: &Overlay, spec: &Spec) -> Result<Step, PlanError> {
 }
 
 /// Opens the layers of each image. An overlay that nobody writes to wants at least two of them: below all lies the empty directory.
-fn opened(overlay: &Overlay, spec: &Spec, images: Vec<(Slot, Vec<String>)>) -> Result<Vec<Step>, PlanError> {
-    let below = plain_path("mount point", &overlay.mount_at)?;
-    let open = |(slot, lower): (Slot, Vec<String>)| {
-        let options = format!("lowerdir={}:{below}", joined(&lower)?);
+fn opened(overlay: &Overlay, spec: &Spec, images: Vec<OpenedImage>) -> Result<Vec<Step>, PlanError> {
+    let empty = plain_path("mount point", &overlay.mount_at)?;
+    let open = |OpenedImage { slot, lower, below }| {
+        let options = format!("lowerdir={}:{empty}", joined(&lower)?);
         verify_length(&options, lower.len())?;
         Ok(Step::OpenImage {
             layers_dir: text::absolute("the layers' directory", &overlay.layers_dir)?,
             options: labelled(options, spec)?,
             at: text::absolute("the root's mount point", &overlay.mount_at)?,
+            below,
             slot,
         })
     };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Root;
 use crate::container::namespaces::Namespaces;
 use crate::container::seccomp::Program;
+use crate::container::sub_path::SubPath;
 
 /// Beside the `Spec`, all that a plan is made from.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub struct Setting {
     /// Those that are joined. What the `Spec` lists beside them is made anew.
     pub namespaces: Namespaces,
     pub stdio: Stdio,
+    /// Of bind mounts of the `Spec` that show a part of a volume.
+    pub sub_paths: Vec<SubPath>,
     /// What confines it, if that is compiled already; else the `Spec` has the profile, if there is any.
     pub seccomp: Option<Arc<Program>>,
     /// How many descriptors from 3 on stay open.
@@ -35,6 +38,7 @@ impl Setting {
             root,
             namespaces,
             stdio,
+            sub_paths: Vec::new(),
             seccomp: None,
             preserve_fds: 0,
             start: None,

@@ -8,6 +8,9 @@ use super::*;
 use crate::container::namespaces::Namespaces;
 use crate::container::recipe::Bind;
 use crate::container::spec::tests::Ingredients;
+use crate::container::sub_path::SubPath;
+use crate::container::{About, StartError};
+use crate::manifest::pod::{Access, MountPropagation};
 
 fn root() -> Overlay {
     Overlay {
@@ -49,12 +52,7 @@ fn place(plan: &Plan, step: &str) -> usize {
 #[test]
 fn a_plain_container_takes_these_steps() {
     let mut ingredients = Ingredients::new();
-    ingredients.binds = vec![Bind {
-        source: "/volume".into(),
-        destination: "/data".to_owned(),
-        read_only: true,
-        mapped: false,
-    }];
+    ingredients.binds = vec![Bind { access: Access::ReadOnly, ..Bind::new("/volume", "/data") }];
     ingredients.container().security.read_only_root = true;
     let printed = plan_of(&ingredients).to_string();
     let lines: Vec<&str> = printed.lines().filter(|line| !line.contains("thermal_throttle")).collect();
@@ -216,14 +214,7 @@ fn a_mount_in_place_of_the_root_and_a_zero_byte_are_refused() {
         change(&mut ingredients);
         planned(&ingredients.spec().unwrap(), &root()).unwrap_err()
     };
-    let bind = |destination: &str| {
-        vec![Bind {
-            source: "/volume".into(),
-            destination: destination.to_owned(),
-            read_only: false,
-            mapped: false,
-        }]
-    };
+    let bind = |destination: &str| vec![Bind::new("/volume", destination)];
     let mut ingredients = Ingredients::new();
     ingredients.binds = bind("/");
     let error = planned(&ingredients.spec().unwrap(), &root()).unwrap_err();
@@ -328,12 +319,8 @@ fn a_failed_step_becomes_a_sentence() {
 #[test]
 fn an_image_volume_is_opened_before_the_root_and_bound_below_it() {
     let mut ingredients = Ingredients::new();
-    ingredients.binds = vec![Bind {
-        source: "/var/lib/podkeep/layers".into(),
-        destination: "/data".to_owned(),
-        read_only: true,
-        mapped: false,
-    }];
+    ingredients.binds =
+        vec![Bind { access: Access::ReadOnly, ..Bind::new("/var/lib/podkeep/layers", "/data") }];
     let volume = ImageVolume { destination: "/data".into(), lower: vec!["c".to_owned(), "d".to_owned()] };
     let root = Overlay { volumes: vec![volume], ..root() };
     let plan = planned(&spec_of(&ingredients), &root).unwrap();
@@ -349,12 +336,7 @@ fn an_image_volume_is_opened_before_the_root_and_bound_below_it() {
 #[test]
 fn an_image_volume_is_mapped_with_the_layers_of_the_root() {
     let mut ingredients = Ingredients::new();
-    ingredients.binds = vec![Bind {
-        source: "/layers".into(),
-        destination: "/data".to_owned(),
-        read_only: true,
-        mapped: false,
-    }];
+    ingredients.binds = vec![Bind { access: Access::ReadOnly, ..Bind::new("/layers", "/data") }];
     let volume = ImageVolume { destination: "/data".into(), lower: vec!["c".to_owned()] };
     let root = Overlay { volumes: vec![volume], ..root() };
     let namespaces = Namespaces { user: Some(null()), ..Namespaces::default() };
@@ -365,4 +347,63 @@ fn an_image_volume_is_mapped_with_the_layers_of_the_root() {
     assert!(place(&plan, "map the owners of") < open, "{plan}");
     assert!(open < place(&plan, "mount overlay on /pod/root"), "{plan}");
     assert!(open < place(&plan, "enter /pod/root"), "it leaves the working directory elsewhere:\n{plan}");
+}
+
+#[test]
+fn a_sub_path_is_opened_below_its_volume_and_what_it_lacks_is_a_sentence() {
+    let mut ingredients = Ingredients::new();
+    ingredients.binds = vec![Bind::new("/volume/a/b/c", "/data"), Bind::new("/volume", "/all")];
+    let part = |path: &str| SubPath {
+        destination: "/data".into(),
+        volume: "/volume".into(),
+        path: path.to_owned(),
+        owner: None,
+    };
+    let with = |root: Overlay| {
+        let namespaces = Namespaces { net: Some(null()), ipc: Some(null()), ..Namespaces::default() };
+        let stdio = Stdio::Streams { stdin: None, stdout: null(), stderr: null() };
+        let setting = Setting::new(Root::Overlay(root), namespaces, stdio);
+        plan(&spec_of(&ingredients), Setting { sub_paths: vec![part("a/b/c")], ..setting }).unwrap()
+    };
+    let made = with(root());
+    let open = place(&made, "open a/b/c in the volume /volume");
+    let Step::OpenSource { below: Some(below), .. } = &made.steps[open] else { panic!("{made}") };
+    assert_eq!(below.prefixes, [c"a", c"a/b", c"a/b/c"].map(ToOwned::to_owned));
+    assert!(
+        place(&made, "open /volume") > open && place(&made, "bind /volume/a/b/c to /data") > open,
+        "{made}"
+    );
+    for (errno, hint) in [
+        (Errno::EXDEV, "a symbolic link there is absolute or leads out of the volume"),
+        (Errno::ENOENT, "there is no such file or folder in the volume"),
+    ] {
+        let error = made.explain(open as u32, errno as i32);
+        assert!(matches!(error, StartError::Step { about: About::SubPath, .. }));
+        let sentence = error.to_string();
+        assert!(
+            sentence.starts_with(&format!("open a/b/c in the volume /volume: {errno:?} ({hint}")),
+            "{sentence}"
+        );
+    }
+    let volumes = vec![ImageVolume { destination: "/data".into(), lower: vec!["c".to_owned()] }];
+    place(&with(Overlay { volumes, ..root() }), "open a/b/c in the image volume lowerdir=c:/pod/root");
+}
+
+#[test]
+fn a_volume_that_sees_the_hosts_mounts_makes_the_others_slaves_not_private() {
+    let with = |propagation, user: Option<OwnedFd>| {
+        let mut ingredients = Ingredients::new();
+        ingredients.binds = vec![Bind { propagation, ..Bind::new("/volume", "/data") }];
+        let namespaces = Namespaces { user, ..Namespaces::default() };
+        let stdio = Stdio::Streams { stdin: None, stdout: null(), stderr: null() };
+        plan(&spec_of(&ingredients), Setting::new(Root::Overlay(root()), namespaces, stdio)).unwrap()
+    };
+    let plan = with(MountPropagation::HostToContainer, None);
+    assert!(place(&plan, "make all mounts slave") < place(&plan, "open /volume"), "{plan}");
+    let plan = with(MountPropagation::HostToContainer, Some(null()));
+    assert!(place(&plan, "make all mounts slave") < place(&plan, "open /volume"), "{plan}");
+    assert!(!plan.to_string().contains("make all mounts private"), "{plan}");
+    // Before they are cut off: it stays the host's peer.
+    let plan = with(MountPropagation::Bidirectional, None);
+    assert!(place(&plan, "open /volume") < place(&plan, "make all mounts private"), "{plan}");
 }

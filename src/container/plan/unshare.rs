@@ -93,8 +93,14 @@ fn offsets(linux: &Linux) -> Result<CString, PlanError> {
     text::c_string("time offset", &lines)
 }
 
-/// `outside` is taken as the host's root, before the user namespace is joined.
-pub(super) fn steps(entrance: Entrance, mut namespaces: Namespaces, outside: Vec<Step>) -> Vec<Step> {
+/// `outside` is taken as the host's root, before the user namespace is joined; where it `sees_host`, in what it opens the
+/// host's later mounts are seen.
+pub(super) fn steps(
+    entrance: Entrance,
+    mut namespaces: Namespaces,
+    outside: Vec<Step>,
+    sees_host: bool,
+) -> Vec<Step> {
     let mut steps = Vec::new();
     for kind in JOINED {
         let namespace = namespaces.take(kind);
@@ -102,8 +108,9 @@ pub(super) fn steps(entrance: Entrance, mut namespaces: Namespaces, outside: Vec
     }
     if !outside.is_empty() {
         // In a mount namespace of its own, which the container's is then a copy of.
-        let private = Propagation { kind: PropagationKind::Private, recursive: true };
-        steps.extend([Step::NewMountNamespace, Step::SetHostPropagation(private)]);
+        let kind = if sees_host { PropagationKind::Slave } else { PropagationKind::Private };
+        let propagation = Propagation { kind, recursive: true };
+        steps.extend([Step::NewMountNamespace, Step::SetHostPropagation(propagation)]);
         steps.extend(outside);
     }
     let has_user = namespaces.user.is_some();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount;
 
 use crate::container::recipe::{Bind, Recipe};
+use crate::manifest::pod::{Access, MountPropagation};
 use crate::order;
 
 /// In the order of depth, so that a mount never hides one before it; a bind comes after a default of its depth.
@@ -12,9 +13,17 @@ pub(super) fn mounts(recipe: &Recipe<'_>) -> Vec<Mount> {
     let mut mounts = defaults(recipe);
     mounts.retain(|mount| !recipe.binds.iter().any(|bind| replaces(bind, mount.destination())));
     mounts.extend(recipe.binds.iter().map(bound));
-    order::sort_by_key(&mut mounts, |mount| depth(mount.destination()));
+    order::sort_by_key(&mut mounts, |mount| (is_seen_by_host(mount), depth(mount.destination())));
     mounts
 }
+
+/// A `Bidirectional` volume comes last: nothing of ours is ever mounted in one, as `/sys/fs/cgroup` would be in the host's
+/// `/sys`, for it would be mounted on the host too.
+fn is_seen_by_host(mount: &Mount) -> bool {
+    mount.options().iter().flatten().any(|option| option == SEEN_BY_HOST)
+}
+
+const SEEN_BY_HOST: &str = "rshared";
 
 /// As with containerd: a volume on the place of a default mount replaces it, and one on `/dev` all below it too.
 fn replaces(bind: &Bind, default: &Path) -> bool {
@@ -61,8 +70,18 @@ fn shared_memory(recipe: &Recipe<'_>) -> Mount {
 }
 
 fn bound(bind: &Bind) -> Mount {
-    let mut options = vec!["rbind", "rprivate"];
-    options.extend(bind.read_only.then_some("ro"));
+    // As containerd says it.
+    let propagation = match bind.propagation {
+        MountPropagation::None => "rprivate",
+        MountPropagation::HostToContainer => "rslave",
+        MountPropagation::Bidirectional => SEEN_BY_HOST,
+    };
+    let mut options = vec!["rbind", propagation];
+    options.extend(match bind.access {
+        Access::ReadWrite => None,
+        Access::ReadOnly => Some("ro"),
+        Access::RecursiveReadOnly => Some("rro"),
+    });
     options.extend(bind.mapped.then_some("idmap"));
     let mut mount = mount(&bind.destination, "bind", "", &options);
     mount.set_source(Some(bind.source.clone()));

@@ -7,7 +7,7 @@ use crate::container::environment::{NodeFacts, Purpose, Sources, environment};
 use crate::container::lsm::Lsm;
 use crate::container::recipe::{Bind, IdRange, ImageConfig};
 use crate::container::user::ResolvedUser;
-use crate::manifest::pod::{Container, EnvVar, Pod, PodId, Security, Uid};
+use crate::manifest::pod::{Access, Container, EnvVar, MountPropagation, Pod, PodId, Security, Uid};
 
 /// Everything that a recipe borrows.
 pub(in crate::container) struct Ingredients {
@@ -177,7 +177,10 @@ fn the_working_directory_is_the_manifests_else_the_images_else_the_root() {
 }
 
 fn bind(destination: &str, read_only: bool) -> Bind {
-    Bind { source: "/volume".into(), destination: destination.to_owned(), read_only, mapped: false }
+    Bind {
+        access: if read_only { Access::ReadOnly } else { Access::ReadWrite },
+        ..Bind::new("/volume", destination)
+    }
 }
 
 #[test]
@@ -198,6 +201,32 @@ fn binds_come_after_what_they_lie_in() {
             "/a/b/c/d bind rbind,rprivate,ro",
         ]
     );
+}
+
+#[test]
+fn a_bind_says_what_may_be_done_and_seen_through_it() {
+    let options = |access, propagation| {
+        let mut ingredients = Ingredients::new();
+        ingredients.binds = vec![Bind { access, propagation, ..bind("/a", false) }];
+        ingredients
+            .mounts()
+            .into_iter()
+            .find_map(|line| Some(line.strip_prefix("/a bind ")?.to_owned()))
+            .unwrap()
+    };
+    use MountPropagation::{Bidirectional, HostToContainer, None};
+    assert_eq!(options(Access::ReadWrite, Bidirectional), "rbind,rshared");
+    assert_eq!(options(Access::ReadOnly, HostToContainer), "rbind,rslave,ro");
+    assert_eq!(options(Access::RecursiveReadOnly, None), "rbind,rprivate,rro");
+}
+
+/// The container's cgroup would be mounted over the host's tree, on the host.
+#[test]
+fn nothing_is_mounted_in_a_volume_that_the_host_sees() {
+    let mut ingredients = Ingredients::new();
+    let propagation = MountPropagation::Bidirectional;
+    ingredients.binds = vec![Bind { propagation, ..bind("/sys", false) }, bind("/deep/er", false)];
+    assert_eq!(ingredients.mounts().last().unwrap(), "/sys bind rbind,rshared");
 }
 
 #[test]

@@ -11,9 +11,9 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 
-use super::{Child, mounts};
+use super::{Child, below, mounts};
 use crate::sys::mount::map_owners;
-use crate::sys::step::{Mapping, Propagation, Slot};
+use crate::sys::step::{Below, Mapping, Propagation, Slot, Step};
 
 pub(super) fn set_host_propagation(propagation: Propagation) -> Result<(), Errno> {
     let mut flags =
@@ -35,13 +35,25 @@ pub(super) fn mount(layers_dir: &CStr, options: &CStr, at: &CStr) -> Result<(), 
 }
 
 /// By mount(2), in one page: what fsconfig(2) takes for `lowerdir` is 255 bytes, and one layer at a time only since 6.7.
-pub(super) fn open_image(layers_dir: &CStr, options: &CStr, at: &CStr) -> Result<OwnedFd, Errno> {
+pub(super) fn open_image(
+    layers_dir: &CStr,
+    options: &CStr,
+    at: &CStr,
+    below: Option<&Below>,
+) -> Result<OwnedFd, Errno> {
     chdir(layers_dir)?;
     let flags = MountFlags::RDONLY | MountFlags::NOEXEC | MountFlags::NODEV | MountFlags::NOSUID;
     mount_old(c"overlay", at, c"overlay", flags, options)?;
-    let image = clone_tree(at, false)?;
+    let image = clone_below(at, below, false)?;
     unmount(at, UnmountFlags::DETACH)?;
     Ok(image)
+}
+
+fn clone_below(path: &CStr, below: Option<&Below>, recursive: bool) -> Result<OwnedFd, Errno> {
+    match below {
+        None => clone_tree(path, recursive),
+        Some(below) => mounts::copy(below::open(path, below)?.as_fd(), recursive),
+    }
 }
 
 fn clone_tree(path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
@@ -66,18 +78,14 @@ pub(super) fn move_over(root: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 impl Child<'_> {
-    pub(super) fn open_source(
-        &mut self,
-        source: &CStr,
-        recursive: bool,
-        slot: Slot,
-        map: Option<&Mapping>,
-    ) -> Result<(), Errno> {
-        let tree = clone_tree(source, recursive)?;
+    /// Only for [`Step::OpenSource`].
+    pub(super) fn open_source(&mut self, step: &Step) -> Result<(), Errno> {
+        let Step::OpenSource { source, below, recursive, slot, map } = step else { return Err(Errno::INVAL) };
+        let tree = clone_below(source, below.as_ref(), *recursive)?;
         if let Some(map) = map {
             map_owners(tree.as_fd(), map.user_namespace.as_fd(), map.recursive)?;
         }
-        self.fill(slot, tree)
+        self.fill(*slot, tree)
     }
 
     /// Its descriptor leads to the attached mount from then on; its path would lead below.

@@ -32,9 +32,15 @@ impl fmt::Display for Step {
             Step::Redirect { to, .. } => write!(f, "redirect {}", stream(*to)),
             Step::SetUmask(mask) => write!(f, "set umask {mask:04o}"),
             Step::SetHostPropagation(to) => write!(f, "make all mounts {}", propagation(to.kind)),
+            Step::OpenSource { source, below: Some(below), .. } => {
+                write!(f, "open {} in the volume {}", text(below.path()), text(source))
+            }
             Step::OpenSource { source, .. } => write!(f, "open {}", text(source)),
             Step::MapLayers { layers_dir, .. } => write!(f, "map the owners of {}", text(layers_dir)),
             Step::MountRoot { at, .. } => write!(f, "mount overlay on {}", text(at)),
+            Step::OpenImage { options, below: Some(below), .. } => {
+                write!(f, "open {} in the image volume {}", text(below.path()), text(options))
+            }
             Step::OpenImage { options, .. } => write!(f, "open the image volume {}", text(options)),
             Step::EnterHostDirectory { path } => write!(f, "enter {}", text(path)),
             Step::AttachRoot { at, .. } => write!(f, "mount the root on {}", text(at)),
