@@ -102,8 +102,7 @@ struct Asked {
 #[derive(Default)]
 pub struct Errands {
     asked: VecDeque<Asked>,
-    /// Many at once come and go with each tick of the probes: in a tree, whose nodes come and go with them, that was most of what
-    /// podkeep's own part of a probe cost.
+    /// Many at once come and go with each tick of the probes, and the nodes of a tree, each larger than a page's quarter, with them.
     all: HashMap<ErrandNumber, Errand>,
     in_order: BTreeSet<(BootTime, ErrandNumber)>,
     last: u64,
