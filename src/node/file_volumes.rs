@@ -60,7 +60,7 @@ impl Worker {
         }
         let folders = &self.options.folders;
         let write = || {
-            let ids = (!pod.host_users).then(|| user_ids::of(folders, &pod.uid)).transpose()?;
+            let ids = user_ids::of(folders, pod)?;
             volume::make_place_of_files(&folders.files())?;
             let folder = folders.files_of(&pod.uid);
             for (volume, files) in all {

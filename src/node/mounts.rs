@@ -109,8 +109,8 @@ fn expanded(mount: &VolumeMount, written: &pod::SubPath, environment: &Environme
 /// namespace shows as the Pod's. Nothing is made in files that podkeep writes, nor in images.
 fn owner(volume: &Volume, pod: &Pod, folders: &Folders) -> Result<Option<u32>> {
     Ok(match volume.kind {
-        VolumeKind::EmptyDir { .. } if !pod.host_users => Some(user_ids::of(folders, &pod.uid)?.first),
-        VolumeKind::EmptyDir { .. } | VolumeKind::HostPath { .. } => Some(0),
+        VolumeKind::EmptyDir { .. } => Some(user_ids::of(folders, pod)?.map_or(0, |ids| ids.first)),
+        VolumeKind::HostPath { .. } => Some(0),
         VolumeKind::Files { .. } | VolumeKind::Image { .. } => None,
     })
 }

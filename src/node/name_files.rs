@@ -47,7 +47,7 @@ impl Worker {
         let (dns, losses) = self.dns_of(&pod)?;
         let name = format!("{}\n", self.host_name_of(&pod));
         let folders = &self.options.folders;
-        let ids = (!pod.host_users).then(|| user_ids::of(folders, &pod.uid)).transpose()?;
+        let ids = user_ids::of(folders, &pod)?;
         let texts =
             [(HOSTS, self.hosts_of(&pod)?), (RESOLV_CONF, dns.text().into()), (HOSTNAME, name.into())];
         for (name, text) in texts {

@@ -86,7 +86,7 @@ impl Worker {
             return Ok(false);
         }
         let (folders, config) = (&self.options.folders, &self.options.config);
-        let ids = (!pod.host_users).then(|| user_ids::of(folders, &pod.uid)).transpose()?;
+        let ids = user_ids::of(folders, &pod)?;
         run.namespaces = prepare::namespaces(&pod, ids, &config.dns.cluster_domain)?;
         Ok(true)
     }
@@ -133,7 +133,7 @@ impl Worker {
             &spec.name,
         );
         let log = self.pump.open_log(&log_dir, attempt, self.policy)?;
-        let ids = (!pod.host_users).then(|| user_ids::of(folders, &pod.uid)).transpose()?;
+        let ids = user_ids::of(folders, pod)?;
         let fifo = |stream: Stream| make_fifo(folders, pod, spec, stream, user, ids);
         let (stdout, stderr) = (fifo(Stream::Stdout)?, fifo(Stream::Stderr)?);
         let (out, err) = (stdout.container_end()?, stderr.container_end()?);
@@ -215,7 +215,7 @@ impl Worker {
         let folders = &self.options.folders;
         let Ingredients { pod, image, user, environment, sub_paths } = ingredients;
         let spec = pod.containers.get(container).context("the Pod has no such container")?;
-        let ids = (!pod.host_users).then(|| user_ids::of(folders, &pod.uid)).transpose()?;
+        let ids = user_ids::of(folders, pod)?;
         let image_config = image_config(image);
         let recipe = Recipe {
             pod,

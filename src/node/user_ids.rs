@@ -14,7 +14,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::folders::Folders;
 use super::state::{Durability, save};
 use crate::container::IdRange;
-use crate::manifest::Uid;
+use crate::manifest::{Pod, Uid};
 use crate::order;
 
 /// Below it are the host's own users.
@@ -44,11 +44,15 @@ pub fn claim(folders: &Folders, uid: &Uid, size: u32) -> Result<IdRange> {
     Ok(range)
 }
 
-/// The range of a Pod that was prepared.
+/// The range of a Pod that was prepared; `None` if it has the host's users.
 ///
 /// # Errors
-/// When it has none.
-pub fn of(folders: &Folders, uid: &Uid) -> Result<IdRange> {
+/// When it has none, and should.
+pub fn of(folders: &Folders, pod: &Pod) -> Result<Option<IdRange>> {
+    (!pod.host_users).then(|| claimed(folders, &pod.uid)).transpose()
+}
+
+fn claimed(folders: &Folders, uid: &Uid) -> Result<IdRange> {
     read(&folders.pod(uid))?.context("the Pod has no range of ids for its user namespace")
 }
 
@@ -122,7 +126,7 @@ mod tests {
         }
         let first = claim(&folders, &uid('a'), 65_536).unwrap();
         assert_eq!(claim(&folders, &uid('a'), 65_536).unwrap(), first);
-        assert_eq!(of(&folders, &uid('a')).unwrap(), first);
+        assert_eq!(claimed(&folders, &uid('a')).unwrap(), first);
         assert_ne!(claim(&folders, &uid('b'), 65_536).unwrap(), first);
     }
 }

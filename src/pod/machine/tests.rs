@@ -184,20 +184,6 @@ fn who_does_not_end_for_a_change_is_killed_when_the_grace_is_over() {
 }
 
 #[test]
-fn a_change_while_nobody_was_there_is_noticed() {
-    let before = running_on_what_may_change();
-    let resumed = |fingerprint| {
-        let state = before.state().clone();
-        let mut machine = Machine::resume(Arc::clone(before.pod()), state, Settings::default(), at(50));
-        let machine = machine.as_mut().expect("its own state");
-        machine.step(Event::Tick, at(50));
-        machine.step(changed_to(fingerprint), at(50))
-    };
-    assert_eq!(resumed("one"), []);
-    assert_eq!(resumed("two"), [Command::Signal { container: 1 }]);
-}
-
-#[test]
 fn a_pod_that_does_not_ask_for_it_is_not_started_again_for_a_change() {
     let mut machine = running(30);
     machine.step(changed_to("one"), at(1));

@@ -103,3 +103,17 @@ fn the_end_of_a_run_that_was_being_cleared_is_known_when_the_next_one_is_adopted
     assert_eq!((status.pid, status.restart_count), (Some(9), 1));
     assert_eq!(status.last.map(|end| (end.exit, end.finished_at)), Some((Exit::Code(3), at(1))));
 }
+
+#[test]
+fn a_change_while_nobody_was_there_is_noticed() {
+    let before = running_on_what_may_change();
+    let resumed = |fingerprint| {
+        let state = before.state().clone();
+        let mut machine = Machine::resume(Arc::clone(before.pod()), state, Settings::default(), at(50));
+        let machine = machine.as_mut().expect("its own state");
+        machine.step(Event::Tick, at(50));
+        machine.step(changed_to(fingerprint), at(50))
+    };
+    assert_eq!(resumed("one"), []);
+    assert_eq!(resumed("two"), [Command::Signal { container: 1 }]);
+}
