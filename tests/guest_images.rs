@@ -217,7 +217,8 @@ fn layers_with_removals_and_odd_entries_make_the_right_tree() {
 /// The image's folder of layers, as a record of the store names it.
 fn layer_folders(node: &Node) -> Vec<std::path::PathBuf> {
     let layers = node.root().join("images/layers");
-    fs::read_dir(layers).unwrap().map(|entry| entry.unwrap().path()).collect()
+    let folders = fs::read_dir(layers).unwrap().map(|entry| entry.unwrap().path());
+    folders.filter(|folder| !folder.ends_with("mount-points")).collect()
 }
 
 #[test]
@@ -232,6 +233,26 @@ fn an_image_that_is_damaged_when_its_container_starts_is_mended_by_itself() {
     node.manifest("two.yaml", &shell_pod("two", "exec sleep 1000"));
     node.wait_running("two", "main");
     assert_eq!(node.ask(&["images", "--verify"]), "every image is whole\n");
+}
+
+/// The busybox image has no `/proc`, no `/etc/hosts` and no `/etc/resolv.conf`.
+#[test]
+fn a_start_writes_nothing_into_the_writable_layer() {
+    let node = Node::start(Options::default());
+    let places = node.root().join("images/layers/mount-points");
+    for (name, are_there) in [("one", true), ("two", false)] {
+        if !are_there {
+            fs::remove_dir_all(&places).unwrap();
+        }
+        node.manifest(&format!("{name}.yaml"), &shell_pod(name, "exec sleep 1000"));
+        node.wait_running(name, "main");
+        let list = node.list();
+        let pod = list.pod(name).unwrap().uid().replace('-', "");
+        let upper = node.root().join("pods").join(pod).join("writable.main.0/upper");
+        let written: Vec<_> = fs::read_dir(&upper).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(written.is_empty(), "{written:?}");
+    }
+    assert!(fs::metadata(places.join("etc/hosts")).unwrap().is_file());
 }
 
 /// Whatever the write is that meets the full disk: the error says so, nothing is half there, and with more room the same command works.

@@ -400,7 +400,7 @@ fn who_writes_more_to_the_disk_than_it_may_is_evicted_for_good() {
 
     // The disk has it back, and a new worker does not begin anew.
     let list = node.list();
-    let folder = node.root().join("pods").join(list.pod("volume").unwrap().uid());
+    let folder = node.root().join("pods").join(list.pod("volume").unwrap().uid().replace('-', ""));
     wait_until("what it wrote is gone", || (!folder.join("volumes").exists()).then_some(()));
     let worker = node.worker().unwrap();
     kill(worker, Signal::KILL);

@@ -76,8 +76,9 @@ impl Bench {
 
     /// The image has one layer, which podkeep has unpacked.
     fn only_layer(&self) -> PathBuf {
-        let mut layers = fs::read_dir(self.node.root().join("images/layers")).unwrap();
-        layers.next().unwrap().unwrap().path()
+        let layers = fs::read_dir(self.node.root().join("images/layers")).unwrap();
+        let mut paths = layers.map(|layer| layer.unwrap().path());
+        paths.find(|path| !path.ends_with("mount-points")).unwrap()
     }
 
     fn view(&self, text: &str) -> View {

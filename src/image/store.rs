@@ -3,6 +3,7 @@
 //! | below the store's folder | what |
 //! |---|---|
 //! | `layers/<short>/` | one unpacked layer; a base-36 number as name, so that 120 fit into one mount option |
+//! | `layers/mount-points/` | what lies below every image: where things are mounted into a container |
 //! | `diffs/<hex>.json` | which folder holds the layer with this diff ID, how many bytes its files have, and which blob it was |
 //! | `listings/<hex>` | what that layer's folder holds, to be verified against |
 //! | `blobs/<hex>` | a layer's blob as it came: a spare copy, from which the layer can be made again |
@@ -19,6 +20,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::iter;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -30,6 +32,7 @@ use rustix::io::Errno;
 
 use super::import::Reason;
 use super::inventory::digests_in;
+use super::mount_points::{self, MOUNT_POINTS};
 use super::record::{Batch, LayerRecord, ReferenceRecord, SourceRecord, read_record, read_small};
 use super::stamp::Stamp;
 use super::writer_folder::WriterFolder;
@@ -221,9 +224,17 @@ impl Store {
         Ok(images)
     }
 
-    /// Whether the folders of an image's layers are there: one look each, none at what is in them.
+    /// Whether the folders of an image's layers are there, and the one below them: one look each, none at what is in them.
     pub fn has_layers(&self, image: &Image) -> bool {
-        image.layers.iter().all(|layer| self.layers_dir().join(layer).is_dir())
+        let lowest = iter::once(MOUNT_POINTS);
+        lowest
+            .chain(image.layers.iter().map(String::as_str))
+            .all(|layer| self.layers_dir().join(layer).is_dir())
+    }
+
+    /// Makes the layer below every image, [`MOUNT_POINTS`], or what is missing of it.
+    pub fn make_mount_points(&self) -> Result<(), Error> {
+        mount_points::make(&self.folders.layers)
     }
 
     /// The folder that [`Image::layers`] are names in.
@@ -396,9 +407,8 @@ impl Store {
 
     /// One more than the highest number in use: a name that was in use a moment ago may still be in somebody's list.
     fn next_short_name(&self) -> Result<String, Error> {
-        let layers = &self.folders.layers;
         let mut highest = 0;
-        for name in names_in(layers)? {
+        for name in self.layer_names()? {
             let number = name.to_str().and_then(|name| u32::from_str_radix(name, 36).ok());
             highest = highest.max(number.unwrap_or(0));
         }
@@ -431,7 +441,7 @@ impl Store {
         let folders =
             records.into_values().flat_map(|record| record.replaced.into_iter().chain([record.dir]));
         let known: HashSet<OsString> = folders.map(OsString::from).collect();
-        let mut orphans = names_in(&self.folders.layers)?;
+        let mut orphans = self.layer_names()?;
         orphans.retain(|name| !known.contains(name));
         if orphans.is_empty() {
             return Ok(None);
@@ -465,6 +475,13 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Those of all folders that hold a layer of an image.
+    pub(super) fn layer_names(&self) -> Result<Vec<OsString>, Error> {
+        let mut names = names_in(&self.folders.layers)?;
+        names.retain(|name| name != MOUNT_POINTS);
+        Ok(names)
     }
 
     /// `None` if one cannot be read: it may name whatever seems to have no name.
@@ -621,7 +638,7 @@ mod tests {
         fs::create_dir(store.layers_dir().join("orphan")).unwrap();
         Store::open(&home.path().join("store")).unwrap();
         assert_eq!(store.layer(&id).unwrap(), Some(record));
-        assert_eq!(fs::read_dir(store.layers_dir()).unwrap().count(), 1);
+        assert_eq!(store.layer_names().unwrap().len(), 1);
     }
 
     /// A cut came between the layers' places and their records.

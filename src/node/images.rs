@@ -92,6 +92,7 @@ struct Accounts {
 impl Images {
     pub fn open(dir: &Path, folder: Option<&Path>, keep_blobs: bool) -> Result<Images> {
         let store = Store::open(dir)?.keep_blobs(keep_blobs);
+        store.make_mount_points()?;
         let changes = WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
         let store_watch = watch(store.refs_dir(), changes)?;
         let records = store.records_dir();
@@ -146,6 +147,7 @@ impl Images {
         if let Some(image) = self.found.get(reference).filter(is_there) {
             return Ok(Some(Arc::clone(image)));
         }
+        self.store.make_mount_points()?;
         let image = self.store.find(reference)?.map(Arc::new);
         if let Some(image) = &image {
             self.found.insert(reference.clone(), Arc::clone(image));

@@ -1,6 +1,7 @@
 //! From a container of the manifest to a process.
 
 use std::fs;
+use std::iter;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::path::Path;
@@ -32,7 +33,7 @@ use crate::container::{
     self, About, IdRange, ImageConfig, ImageVolume, Lsm, Namespaces, News, Overlay, Plan, Recipe,
     ResolvedUser, Root, Setting, StartError, Stdio, SubPath,
 };
-use crate::image::Image;
+use crate::image::{Image, MOUNT_POINTS};
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
 use crate::manifest::pod::{AppArmorProfile, SeccompProfile};
 use crate::manifest::{Container, Pod};
@@ -185,11 +186,12 @@ impl Worker {
         Ok(self.root(&ingredients.image, &run, volumes))
     }
 
-    /// The image's layers below what is in the folder of a run.
+    /// The image's layers between the places of its mounts and what is in the folder of a run.
     pub fn root(&self, image: &Image, run: &Path, volumes: Vec<ImageVolume>) -> Overlay {
+        let lowest = iter::once(MOUNT_POINTS.to_owned());
         Overlay {
             layers_dir: self.images.layers_dir().to_owned(),
-            lower: image.layers.clone(),
+            lower: lowest.chain(image.layers.iter().cloned()).collect(),
             upper: run.join("upper"),
             work: run.join("work"),
             mount_at: self.options.folders.mount_point(),
