@@ -7,6 +7,7 @@
 mod dns;
 mod host_name;
 mod hosts;
+pub mod netlink;
 
 pub use dns::{Cluster, Dns, Loss, of_pod as dns_of_pod};
 pub use host_name::{domain, host_name};

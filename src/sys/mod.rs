@@ -13,6 +13,7 @@ pub mod interface;
 pub mod lease;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod pause;
 pub mod pidfd;
 pub mod process;

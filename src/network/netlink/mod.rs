@@ -1,0 +1,222 @@
+//! Netlink: how the kernel is asked for links, addresses, routes and firewall rules (netlink(7)).
+//!
+//! `message.rs` writes what is asked, `read.rs` reads what is answered, here it is sent. The kernel works while it is being sent to: when
+//! that returns, its answers lie in the socket. So nothing here waits, and nothing is ever cut off in the middle.
+
+mod message;
+mod read;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::netlink::NETFILTER;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+pub use message::Message;
+use read::{Answer, answers};
+pub use read::{Attributes, attributes, find};
+
+use crate::sys::netlink;
+
+/// More than the kernel puts into one part of a list (32 KiB; `netlink_dump`), so that none is cut off. Bytes.
+const PART: usize = 64 << 10;
+
+/// A socket of one family, in the network namespace of the thread that has opened it.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+}
+
+/// What the kernel has not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which of the messages it was, from 0.
+    pub index: usize,
+    pub errno: Errno,
+    /// In the kernel's own words, if it has any.
+    pub sentence: Option<String>,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.sentence {
+            Some(sentence) => write!(f, "{} ({sentence})", self.errno),
+            None => write!(f, "{}", self.errno),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Refusal {
+        Refusal { index: 0, errno, sentence: None }
+    }
+}
+
+impl Socket {
+    /// To links, addresses, neighbours and routes (rtnetlink(7)).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn route() -> Result<Socket, Errno> {
+        Ok(Socket { fd: netlink::open(None)? })
+    }
+
+    /// To nftables and the like.
+    ///
+    /// # Errors
+    /// The kernel's: `EPROTONOSUPPORT` where it has no netfilter.
+    pub fn netfilter() -> Result<Socket, Errno> {
+        Ok(Socket { fd: netlink::open(Some(NETFILTER))? })
+    }
+
+    /// Lets the kernel tell of what happens in this group (`RTNLGRP_*`, `NFNLGRP_*`).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn join(&self, group: u32) -> Result<(), Errno> {
+        netlink::join(&self.fd, group)
+    }
+
+    /// Has all of these done, one after the other.
+    ///
+    /// Where the messages are a transaction of nftables, that is all of them or none; else those before the one that was refused are
+    /// done, and those after it too, as far as they can be without it.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub fn tell(&self, messages: &[Message]) -> Result<(), Refusal> {
+        let mut bytes = Vec::new();
+        for (index, message) in messages.iter().enumerate() {
+            message.write(index as u32, &mut bytes);
+        }
+        self.send(&bytes)?;
+        let mut refusal = None;
+        let mut buffer = vec![0; PART];
+        loop {
+            let count = match recv(&self.fd, &mut *buffer, RecvFlags::empty()) {
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return refusal.map_or(Ok(()), Err),
+                other => other?.0,
+            };
+            for answer in answers(&buffer[..count]) {
+                if let Answer::Refused { sequence, errno, sentence } = answer
+                    && refusal.is_none()
+                {
+                    refusal = Some(Refusal { index: sequence as usize, errno, sentence });
+                }
+            }
+        }
+    }
+
+    /// Asks for what there is, and hands over each of it: the kind of message, and what follows its header.
+    ///
+    /// # Errors
+    /// The kernel's. `EINTR` if it changed meanwhile, so that the list may not be right: ask again.
+    pub fn list(&self, request: &Message, take: &mut dyn FnMut(u16, &[u8])) -> Result<(), Refusal> {
+        let mut bytes = Vec::new();
+        request.write(0, &mut bytes);
+        self.send(&bytes)?;
+        let mut buffer = vec![0; PART];
+        let mut interrupted = false;
+        loop {
+            let count = match recv(&self.fd, &mut *buffer, RecvFlags::empty()) {
+                Err(Errno::INTR) => continue,
+                // What was asked for is no list but one thing, which has come.
+                Err(Errno::AGAIN) => break,
+                other => other?.0,
+            };
+            for answer in answers(&buffer[..count]) {
+                match answer {
+                    Answer::Data { kind, payload, is_torn } => {
+                        interrupted |= is_torn;
+                        take(kind, payload);
+                    }
+                    Answer::End if interrupted => return Err(Errno::INTR.into()),
+                    Answer::End => return Ok(()),
+                    Answer::Refused { errno, sentence, .. } => {
+                        return Err(Refusal { index: 0, errno, sentence });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over what the kernel has told the groups since.
+    ///
+    /// # Errors
+    /// `ENOBUFS` if some of it was lost: whoever listens must look for itself.
+    pub fn take_news(&self, take: &mut dyn FnMut(u16, &[u8])) -> Result<(), Errno> {
+        let mut buffer = vec![0; PART];
+        loop {
+            let count = match recv(&self.fd, &mut *buffer, RecvFlags::empty()) {
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Ok(()),
+                other => other?.0,
+            };
+            for answer in answers(&buffer[..count]) {
+                if let Answer::Data { kind, payload, .. } = answer {
+                    take(kind, payload);
+                }
+            }
+        }
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
+        loop {
+            match send(&self.fd, bytes, SendFlags::empty()) {
+                Err(Errno::INTR) => {}
+                other => return other.map(drop),
+            }
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `struct ifinfomsg`, all zero but the index.
+    fn link(index: i32) -> [u8; 16] {
+        let mut header = [0; 16];
+        header[4..8].copy_from_slice(&index.to_ne_bytes());
+        header
+    }
+
+    #[test]
+    fn the_loopback_is_listed_with_its_name() {
+        let socket = Socket::route().unwrap();
+        let mut names = Vec::new();
+        let request = Message::list(libc::RTM_GETLINK, &link(0));
+        let take = &mut |kind, payload: &[u8]| {
+            assert_eq!(kind, libc::RTM_NEWLINK);
+            let name = find(&payload[16..], libc::IFLA_IFNAME).unwrap();
+            names.push(String::from_utf8(name[..name.len() - 1].to_vec()).unwrap());
+        };
+        socket.list(&request, take).unwrap();
+        assert!(names.contains(&"lo".to_owned()), "{names:?}");
+    }
+
+    #[test]
+    fn a_refusal_names_its_message_and_has_the_kernels_words() {
+        let socket = Socket::route().unwrap();
+        let good = || Message::new(libc::RTM_GETLINK, &link(1));
+        // A link of this name there is not, and one may not be asked for by a name that long.
+        let unknown = Message::new(libc::RTM_GETLINK, &link(i32::MAX));
+        let refusal = socket.tell(&[good(), unknown, good()]).unwrap_err();
+        assert_eq!((refusal.index, refusal.errno), (1, Errno::NODEV));
+        let strange =
+            Message::list(libc::RTM_GETROUTE, &[libc::AF_INET as u8, 200, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let refusal = socket.list(&strange, &mut |_, _| ()).unwrap_err();
+        assert_eq!(refusal.errno, Errno::INVAL);
+        assert!(refusal.sentence.as_deref().is_some_and(|words| words.contains("header")), "{refusal:?}");
+    }
+}
