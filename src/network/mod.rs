@@ -5,10 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod dns;
+pub mod forwarding;
 mod host_name;
 mod hosts;
+pub mod links;
 pub mod netlink;
+mod range;
 
 pub use dns::{Cluster, Dns, Loss, of_pod as dns_of_pod};
 pub use host_name::{domain, host_name};
 pub use hosts::{hosts, hosts_of_the_host};
+pub use range::{Addresses, NODE, Range, Ranges, Slot};

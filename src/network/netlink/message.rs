@@ -50,6 +50,14 @@ impl Message {
         self
     }
 
+    /// Bytes that are no attribute: a header inside of one.
+    #[must_use]
+    pub fn raw(mut self, bytes: &[u8]) -> Message {
+        self.payload.extend(bytes);
+        pad(&mut self.payload);
+        self
+    }
+
     /// In the byte order of this machine, as rtnetlink has it.
     #[must_use]
     pub fn number(self, kind: u16, value: u32) -> Message {

@@ -1,0 +1,316 @@
+//! The links of a node: one end of a pair stands in a Pod, the other in the host, and the host routes between them.
+//!
+//! There is no bridge, which ends at 1,023 ports, and nobody asks who has an address (ARP, NDP): each end knows the other's hardware
+//! address, for good. In the Pod, everything goes to the node's address; in the host, a route of one address leads to each Pod. All
+//! of it is gone with the pair, and the pair with either namespace.
+
+use std::net::IpAddr;
+
+use rustix::io::Errno;
+use rustix::net::netdevice::name_to_index;
+
+use super::netlink::{Message, Refusal, Socket, find};
+use super::range::{Addresses, NODE, Ranges, Slot};
+
+/// What the Pod calls its end.
+const POD_END: &str = "eth0";
+/// What the names of all our links in the host begin with.
+const PREFIX: &str = "pk";
+/// `rtm_protocol` of our routes, as `ip route` shows it (`proto 112`): anything but the numbers of iproute2's `rt_protos`.
+const PROTOCOL: u8 = 112;
+
+const VETH_INFO_PEER: u16 = 1;
+const IFLA_INET_CONF: u16 = 1;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+/// linux/ip.h: what `net.ipv4.conf.LINK` holds.
+const IPV4_DEVCONF_RP_FILTER: u16 = 8;
+const IPV4_DEVCONF_ROUTE_LOCALNET: u16 = 26;
+
+/// What could not be done to a link.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{doing}: {cause}")]
+    Refused { doing: String, cause: Refusal },
+    #[error("{doing}: this kernel has no links of kind `veth`: its module is missing or may not be loaded")]
+    NoVeth { doing: String },
+    #[error(
+        "the link {name} belongs to {owner:?}: two that run side by side need a `podCIDR` of their own each"
+    )]
+    NotOurs { name: String, owner: String },
+}
+
+/// One of our links in the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub name: String,
+    /// What it was made with as its owner.
+    pub owner: String,
+}
+
+/// What the host calls the link to these addresses: it follows from them, so that each has one name on a host.
+pub fn name(addresses: Addresses) -> String {
+    format!("{PREFIX}{:08x}", low_bits(addresses))
+}
+
+/// What tells a node's addresses apart.
+fn low_bits(addresses: Addresses) -> u32 {
+    let low_v6 = addresses.v6.map(|v6| v6.to_bits() as u32);
+    addresses.v4.map(|v4| v4.to_bits()).or(low_v6).unwrap_or(0)
+}
+
+/// Gives the host the node's own addresses, on its loopback: there it has them whatever becomes of other links, and not every small
+/// kernel has a kind of link that leads nowhere (`dummy`).
+///
+/// # Errors
+/// When the kernel refuses, or a Pod of somebody else's has an address of these ranges.
+pub fn add_node(host: &Socket, ranges: &Ranges, owner: &str) -> Result<(), Error> {
+    verify_owner(host, ranges, owner)?;
+    let doing = || "give the node its addresses for Pods".to_owned();
+    let loopback = index(host, "lo").map_err(|cause| refused(doing(), cause))?;
+    let messages: Vec<Message> = ranges.addresses(NODE).iter().map(|ip| address(ip, loopback)).collect();
+    host.tell(&messages).map_err(|cause| refused(doing(), cause))
+}
+
+/// Takes them from it again. None there is no error.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn remove_node(host: &Socket, ranges: &Ranges) -> Result<(), Error> {
+    let doing = || "take the node's addresses for Pods from it".to_owned();
+    let loopback = index(host, "lo").map_err(|cause| refused(doing(), cause))?;
+    for ip in ranges.addresses(NODE).iter() {
+        match host.tell(&[no_address(ip, loopback)]) {
+            Err(refusal) if refusal.errno == Errno::ADDRNOTAVAIL => {}
+            other => other.map_err(|cause| refused(doing(), cause))?,
+        }
+    }
+    Ok(())
+}
+
+/// Joins a Pod to the host. `pod` is a socket in its namespace, of which `namespace` is the descriptor.
+///
+/// # Errors
+/// When the kernel refuses. What was made until then is gone with [`remove`].
+pub fn connect(
+    host: &Socket,
+    pod: &Socket,
+    namespace: u32,
+    node: Addresses,
+    addresses: Addresses,
+    owner: &str,
+) -> Result<(), Error> {
+    let name = name(addresses);
+    let doing = |what: &str| format!("{what} the link {name} to the Pod");
+    let (host_mac, pod_mac) = (hardware(node), hardware(addresses));
+    // One left by a namespace that the kernel has not yet destroyed.
+    remove(host, &name)?;
+    let make = Message::new(libc::RTM_NEWLINK, &link(0, false))
+        .flags(libc::NLM_F_CREATE | libc::NLM_F_EXCL)
+        .text(libc::IFLA_IFNAME, &name)
+        .attribute(libc::IFLA_ADDRESS, &host_mac)
+        .nested(libc::IFLA_LINKINFO, |info| {
+            info.text(libc::IFLA_INFO_KIND, "veth").nested(libc::IFLA_INFO_DATA, |data| {
+                data.nested(VETH_INFO_PEER, |peer| {
+                    peer.raw(&link(0, false))
+                        .text(libc::IFLA_IFNAME, POD_END)
+                        .attribute(libc::IFLA_ADDRESS, &pod_mac)
+                        .number(libc::IFLA_NET_NS_FD, namespace)
+                })
+            })
+        });
+    host.tell(&[make]).map_err(|cause| refused(doing("make"), cause))?;
+
+    let at_host = index(host, &name).map_err(|cause| refused(doing("find"), cause))?;
+    let mut messages =
+        vec![host_settings(at_host, addresses, owner), Message::new(libc::RTM_SETLINK, &link(at_host, true))];
+    for (ip, own) in addresses.iter().zip(node.iter()) {
+        messages.push(neighbour(ip, at_host, &pod_mac));
+        messages.push(route(ip, at_host).attribute(libc::RTA_PREFSRC, &octets(own)));
+    }
+    host.tell(&messages).map_err(|cause| refused(doing("set up"), cause))?;
+
+    let inside = |cause| refused(format!("set up {POD_END} in the Pod"), cause);
+    let at_pod = index(pod, POD_END).map_err(inside)?;
+    let mut messages = vec![Message::new(libc::RTM_SETLINK, &link(at_pod, false))];
+    if addresses.v6.is_some() {
+        messages[0] = messages[0].clone().nested(libc::IFLA_AF_SPEC, without_link_local);
+    }
+    messages.push(Message::new(libc::RTM_SETLINK, &link(at_pod, true)));
+    for (ip, gateway) in addresses.iter().zip(node.iter()) {
+        messages.push(address(ip, at_pod));
+        messages.push(neighbour(gateway, at_pod, &host_mac));
+        messages.push(route(gateway, at_pod));
+        messages.push(default_route(gateway, at_pod));
+    }
+    pod.tell(&messages).map_err(inside)
+}
+
+/// Removes a link. None of that name is no error.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn remove(host: &Socket, name: &str) -> Result<(), Error> {
+    let remove = Message::new(libc::RTM_DELLINK, &link(0, false)).text(libc::IFLA_IFNAME, name);
+    match host.tell(&[remove]) {
+        Err(refusal) if refusal.errno == Errno::NODEV => Ok(()),
+        other => other.map_err(|cause| refused(format!("remove the link {name}"), cause)),
+    }
+}
+
+/// All links of the host that are named as ours are.
+///
+/// # Errors
+/// When the kernel does not list them.
+pub fn list(host: &Socket) -> Result<Vec<Found>, Error> {
+    let request = Message::list(libc::RTM_GETLINK, &link(0, false));
+    loop {
+        let mut all = Vec::new();
+        let mut take = |_: u16, payload: &[u8]| {
+            let Some(attributes) = payload.get(LINK_HEADER..) else { return };
+            let text = |kind| find(attributes, kind).map(text_of).unwrap_or_default();
+            let name = text(libc::IFLA_IFNAME);
+            let digits = name.strip_prefix(PREFIX).unwrap_or_default();
+            if digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                all.push(Found { name, owner: text(libc::IFLA_IFALIAS) });
+            }
+        };
+        match host.list(&request, &mut take) {
+            // Links have come or gone meanwhile.
+            Err(refusal) if refusal.errno == Errno::INTR => {}
+            Err(cause) => return Err(Error::Refused { doing: "list the host's links".to_owned(), cause }),
+            Ok(()) => return Ok(all),
+        }
+    }
+}
+
+/// Whether nobody else gives Pods addresses of these ranges.
+fn verify_owner(host: &Socket, ranges: &Ranges, owner: &str) -> Result<(), Error> {
+    let (first, end) = (low_bits(ranges.addresses(NODE)), low_bits(ranges.addresses(Slot(ranges.slots()))));
+    for link in list(host)? {
+        let is_here = u32::from_str_radix(&link.name[PREFIX.len()..], 16)
+            .is_ok_and(|number| (first..end).contains(&number));
+        if is_here && link.owner != owner {
+            return Err(Error::NotOurs { name: link.name, owner: link.owner });
+        }
+    }
+    Ok(())
+}
+
+fn refused(doing: String, cause: Refusal) -> Error {
+    match cause.errno {
+        Errno::OPNOTSUPP => Error::NoVeth { doing },
+        _ => Error::Refused { doing, cause },
+    }
+}
+
+fn index(socket: &Socket, name: &str) -> Result<u32, Refusal> {
+    Ok(name_to_index(socket, name)?)
+}
+
+/// Locally administered, and the same wherever it stands: each pair has two ends only.
+fn hardware(addresses: Addresses) -> [u8; 6] {
+    let [a, b, c, d] = low_bits(addresses).to_be_bytes();
+    [0x0a, 0x58, a, b, c, d]
+}
+
+/// Of the host's end: whom it belongs to; packets come from the Pod's address alone (`rp_filter`); and who asks `127.0.0.1` for a
+/// Pod's port may be led there (`route_localnet`).
+fn host_settings(index: u32, addresses: Addresses, owner: &str) -> Message {
+    let conf = |conf: Message| conf.number(IPV4_DEVCONF_RP_FILTER, 1).number(IPV4_DEVCONF_ROUTE_LOCALNET, 1);
+    let v4 = |spec: Message| match addresses.v4 {
+        Some(_) => spec.nested(libc::AF_INET as u16, |inet| inet.nested(IFLA_INET_CONF, conf)),
+        None => spec,
+    };
+    Message::new(libc::RTM_SETLINK, &link(index, false)).text(libc::IFLA_IFALIAS, owner).nested(
+        libc::IFLA_AF_SPEC,
+        |spec| match addresses.v6 {
+            Some(_) => without_link_local(v4(spec)),
+            None => v4(spec),
+        },
+    )
+}
+
+/// Nobody needs such an address here, and to make sure that it is the only one takes a second and some packets.
+fn without_link_local(spec: Message) -> Message {
+    spec.nested(libc::AF_INET6 as u16, |inet6| {
+        inet6.attribute(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE])
+    })
+}
+
+/// Bytes of `struct ifinfomsg`.
+const LINK_HEADER: usize = 16;
+
+/// `struct ifinfomsg`; an index of 0 is none.
+fn link(index: u32, is_up: bool) -> [u8; LINK_HEADER] {
+    let mut header = [0; LINK_HEADER];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    if is_up {
+        let up = (libc::IFF_UP as u32).to_ne_bytes();
+        header[8..12].copy_from_slice(&up);
+        header[12..16].copy_from_slice(&up);
+    }
+    header
+}
+
+/// One address, and nothing of its network; nobody else has it (`IFA_F_NODAD`).
+fn address(ip: IpAddr, index: u32) -> Message {
+    let [i, j, k, l] = index.to_ne_bytes();
+    let flags = if ip.is_ipv6() { libc::IFA_F_NODAD as u8 } else { 0 };
+    Message::new(libc::RTM_NEWADDR, &[family(ip), bits(ip), flags, libc::RT_SCOPE_UNIVERSE, i, j, k, l])
+        .flags(libc::NLM_F_CREATE | libc::NLM_F_REPLACE)
+        .attribute(libc::IFA_LOCAL, &octets(ip))
+        .attribute(libc::IFA_ADDRESS, &octets(ip))
+}
+
+fn no_address(ip: IpAddr, index: u32) -> Message {
+    let [i, j, k, l] = index.to_ne_bytes();
+    Message::new(libc::RTM_DELADDR, &[family(ip), bits(ip), 0, 0, i, j, k, l])
+        .attribute(libc::IFA_LOCAL, &octets(ip))
+}
+
+/// Whose hardware address is known for good (`NUD_PERMANENT`).
+fn neighbour(ip: IpAddr, index: u32, mac: &[u8; 6]) -> Message {
+    let [i, j, k, l] = index.to_ne_bytes();
+    let [low, high] = libc::NUD_PERMANENT.to_ne_bytes();
+    Message::new(libc::RTM_NEWNEIGH, &[family(ip), 0, 0, 0, i, j, k, l, low, high, 0, 0])
+        .flags(libc::NLM_F_CREATE | libc::NLM_F_REPLACE)
+        .attribute(libc::NDA_DST, &octets(ip))
+        .attribute(libc::NDA_LLADDR, mac)
+}
+
+/// To one address, which lies at the link's other end.
+fn route(to: IpAddr, index: u32) -> Message {
+    routed(family(to), bits(to), libc::RT_SCOPE_LINK, index).attribute(libc::RTA_DST, &octets(to))
+}
+
+fn default_route(gateway: IpAddr, index: u32) -> Message {
+    routed(family(gateway), 0, libc::RT_SCOPE_UNIVERSE, index).attribute(libc::RTA_GATEWAY, &octets(gateway))
+}
+
+/// `struct rtmsg`.
+fn routed(family: u8, length: u8, scope: u8, index: u32) -> Message {
+    let header = [family, length, 0, 0, libc::RT_TABLE_MAIN, PROTOCOL, scope, libc::RTN_UNICAST, 0, 0, 0, 0];
+    Message::new(libc::RTM_NEWROUTE, &header)
+        .flags(libc::NLM_F_CREATE | libc::NLM_F_REPLACE)
+        .number(libc::RTA_OIF, index)
+}
+
+fn family(ip: IpAddr) -> u8 {
+    (if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
+}
+
+fn bits(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+fn text_of(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.strip_suffix(b"\0").unwrap_or(value)).into_owned()
+}

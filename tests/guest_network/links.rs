@@ -1,0 +1,193 @@
+//! The links themselves, without a node: each test in a host of its own, which is a network namespace.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::Command;
+use std::thread;
+
+use podkeep::network::netlink::Socket;
+use podkeep::network::{Addresses, NODE, Ranges, Slot, forwarding, links};
+use podkeep::sys::namespace::{self, Tour};
+use podkeep::sys::step::Step;
+use serde_json::Value;
+
+const OWNER: &str = "podkeep of /run/here";
+
+/// A network namespace with its loopback up.
+fn namespace() -> OwnedFd {
+    namespace::make(libc::CLONE_NEWNET as u64, &[Step::RaiseLoopback]).unwrap().net.unwrap()
+}
+
+/// Does something inside of a namespace, on a thread of its own.
+fn inside<T: Send>(namespace: &OwnedFd, work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let within = move || {
+            let mut tour = Tour::default();
+            tour.enter(Some(namespace.as_fd())).unwrap();
+            work()
+        };
+        scope.spawn(within).join().unwrap()
+    })
+}
+
+struct Host {
+    namespace: OwnedFd,
+    ranges: Ranges,
+}
+
+struct Pod {
+    namespace: OwnedFd,
+    addresses: Addresses,
+}
+
+impl Host {
+    fn new(ranges: &str) -> Host {
+        let host = Host { namespace: namespace(), ranges: Ranges::parse(ranges).unwrap() };
+        inside(&host.namespace, || {
+            links::add_node(&Socket::route().unwrap(), &host.ranges, OWNER).unwrap();
+            forwarding::turn_on(&host.ranges).unwrap();
+        });
+        host
+    }
+
+    fn connect(&self, slot: u32) -> Pod {
+        let pod = Pod { namespace: namespace(), addresses: self.ranges.addresses(Slot(slot)) };
+        let in_pod = inside(&pod.namespace, || Socket::route().unwrap());
+        let node = self.ranges.addresses(NODE);
+        inside(&self.namespace, || {
+            let host = Socket::route().unwrap();
+            let namespace = pod.namespace.as_raw_fd() as u32;
+            links::connect(&host, &in_pod, namespace, node, pod.addresses, OWNER).unwrap();
+        });
+        pod
+    }
+
+    /// What iproute2 says in the host.
+    fn ip(&self, arguments: &[&str]) -> Value {
+        ip(&self.namespace, arguments)
+    }
+}
+
+fn ip(namespace: &OwnedFd, arguments: &[&str]) -> Value {
+    inside(namespace, || {
+        let output = Command::new("ip").args(["-j", "-d"]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    })
+}
+
+/// Who asks is answered with the address that is seen of it.
+fn asks(from: &OwnedFd, to: &OwnedFd, address: IpAddr) -> SocketAddr {
+    let listener = inside(to, || TcpListener::bind((address, 0)).unwrap());
+    let at = listener.local_addr().unwrap();
+    let answering = thread::spawn(move || {
+        let (mut connection, peer) = listener.accept().unwrap();
+        write!(connection, "{peer}").unwrap();
+    });
+    let mut answer = String::new();
+    inside(from, || TcpStream::connect(at).unwrap().read_to_string(&mut answer).unwrap());
+    answering.join().unwrap();
+    answer.parse().unwrap()
+}
+
+#[test]
+fn a_pod_the_host_and_other_pods_reach_each_other_by_their_own_addresses() {
+    for ranges in ["10.203.0.0/16,fd00:203::/64", "10.203.0.0/16", "fd00:203::/64"] {
+        let host = Host::new(ranges);
+        let (one, other) = (host.connect(2), host.connect(300));
+        let node = host.ranges.addresses(NODE);
+        let ends =
+            [(&host.namespace, node), (&one.namespace, one.addresses), (&other.namespace, other.addresses)];
+        for (from, own) in ends {
+            for (to, address) in ends {
+                for (own, address) in own.iter().zip(address.iter()) {
+                    assert_eq!(asks(from, to, address).ip(), own, "{ranges}: {own} to {address}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_iproute_shows_of_a_pod_is_what_it_was_given() {
+    let host = Host::new("10.203.0.0/16,fd00:203::/64");
+    let pod = host.connect(2);
+    let [link] =
+        host.ip(&["link", "show", "dev", "pk0acb0002"]).as_array().cloned().unwrap().try_into().unwrap();
+    assert_eq!((&link["ifalias"], &link["linkinfo"]["info_kind"]), (&OWNER.into(), &"veth".into()));
+    let of = |list: Value, key: &str| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|one| one[key].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(of(host.ip(&["-4", "route", "show", "proto", "112"]), "dst"), ["10.203.0.2"]);
+    assert_eq!(of(host.ip(&["-4", "route", "show", "proto", "112"]), "prefsrc"), ["10.203.0.1"]);
+    assert_eq!(of(host.ip(&["-6", "route", "show", "proto", "112"]), "dst"), ["fd00:203::2"]);
+    let inside = |arguments: &[&str]| ip(&pod.namespace, arguments);
+    let addresses = inside(&["addr", "show", "dev", "eth0"]);
+    let addresses = &addresses[0]["addr_info"];
+    // No third one: nothing was made of the hardware's address.
+    assert_eq!(of(addresses.clone(), "local"), ["10.203.0.2", "fd00:203::2"], "{addresses}");
+    assert_eq!(of(inside(&["-4", "route", "show"]), "dst"), ["default", "10.203.0.1"]);
+    assert_eq!(of(inside(&["-6", "route", "show", "default"]), "gateway"), ["fd00:203::1"]);
+    let setting = |name: &str| {
+        let path = format!("/proc/sys/net/ipv4/conf/pk0acb0002/{name}");
+        self::inside(&host.namespace, || std::fs::read_to_string(path).unwrap())
+    };
+    assert_eq!(
+        (&*setting("rp_filter"), &*setting("route_localnet"), &*setting("forwarding")),
+        ("1\n", "1\n", "1\n")
+    );
+}
+
+#[test]
+fn a_link_that_goes_takes_everything_with_it() {
+    let host = Host::new("10.203.0.0/16,fd00:203::/64");
+    let before: Vec<Value> =
+        [&["link"][..], &["-4", "route"], &["-6", "route"], &["neigh"]].map(|what| host.ip(what)).into();
+    let pod = host.connect(2);
+    let name = links::name(pod.addresses);
+    let found = inside(&host.namespace, || links::list(&Socket::route().unwrap()).unwrap());
+    assert!(found.iter().any(|link| link.name == name && link.owner == OWNER), "{found:?}");
+    inside(&host.namespace, || {
+        let socket = Socket::route().unwrap();
+        links::remove(&socket, &name).unwrap();
+        links::remove(&socket, &name).expect("it is gone already");
+    });
+    let after: Vec<Value> =
+        [&["link"][..], &["-4", "route"], &["-6", "route"], &["neigh"]].map(|what| host.ip(what)).into();
+    assert_eq!(after, before);
+    // Its end in the Pod went too, and it can be joined once more.
+    assert_eq!(ip(&pod.namespace, &["link"]).as_array().unwrap().len(), 1);
+    host.connect(2);
+    host.connect(2);
+}
+
+#[test]
+fn a_node_finds_its_own_address_again_and_leaves_anothers_alone() {
+    let host = Host::new("10.203.0.0/16,fd00:203::/64");
+    host.connect(2);
+    inside(&host.namespace, || {
+        let socket = Socket::route().unwrap();
+        links::add_node(&socket, &host.ranges, OWNER).unwrap();
+        for (ranges, is_free) in [("10.203.0.0/16", false), ("10.202.0.0/16", true), ("10.204.0.0/16", true)]
+        {
+            let added = links::add_node(&socket, &Ranges::parse(ranges).unwrap(), "podkeep of /run/there");
+            assert_eq!(added.is_ok(), is_free, "{ranges}");
+            if let Err(error) = added {
+                let error = error.to_string();
+                assert!(
+                    error.contains("belongs to \"podkeep of /run/here\"") && error.contains("podCIDR"),
+                    "{error}"
+                );
+            }
+        }
+    });
+    let ours = |text: &str| host.ip(&["addr", "show", "dev", "lo"]).to_string().contains(text);
+    assert!(ours("10.203.0.1") && ours("fd00:203::1"));
+    inside(&host.namespace, || {
+        let socket = Socket::route().unwrap();
+        links::remove_node(&socket, &host.ranges).unwrap();
+        links::remove_node(&socket, &host.ranges).expect("they are gone already");
+    });
+    assert!(!ours("10.203.0.1") && !ours("fd00:203::1") && ours("10.204.0.1"));
+}
