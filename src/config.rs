@@ -17,6 +17,7 @@ use crate::manifest::findings::Findings;
 use crate::manifest::quantity::Quantity;
 use crate::manifest::tree::{Data, Node, Path as Field, Place};
 use crate::manifest::{Diagnostic, MAX_BYTES, duration, sysctl, text};
+use crate::network::Ranges;
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 
@@ -54,11 +55,24 @@ pub struct Config {
     /// How old what was measured of Pods' disk usage may become where anything has changed; `None`: nothing is measured
     /// (`volumeStatsAggPeriod`, a negative one).
     pub volume_stats_period: Option<Duration>,
+    pub pod_network: PodNetwork,
     pub dns: DnsConfig,
     pub images: ImageConfig,
     pub shutdown: ShutdownConfig,
     /// Ours: refuse a Pod whose limits this host cannot enforce.
     pub require_cgroup_controllers: bool,
+}
+
+/// What Pods have that are not on the host's network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PodNetwork {
+    /// Addresses of podkeep's choice.
+    #[default]
+    Usual,
+    /// Of these (`podCIDR`).
+    Ranges(Ranges),
+    /// None: a loopback of their own and nothing else.
+    Loopback,
 }
 
 /// `volumeStatsAggPeriod` where none is written.
@@ -86,6 +100,7 @@ impl Default for Config {
             user_ids_per_pod: USER_IDS,
             max_container_restart_period: Duration::from_secs(300),
             volume_stats_period: Some(VOLUME_STATS_PERIOD),
+            pod_network: PodNetwork::default(),
             dns: DnsConfig::default(),
             images: ImageConfig::default(),
             shutdown: ShutdownConfig::default(),
@@ -120,6 +135,8 @@ const HONOURED: &[&str] = &[
     "userNamespaces",
     "crashLoopBackOff",
     "volumeStatsAggPeriod",
+    "podCIDR",
+    "podNetwork",
     "requireCgroupControllers",
 ];
 
@@ -140,7 +157,7 @@ const KNOWN: &[&str] = &[
     "makeIPTablesUtilChains", "maxOpenFiles", "memoryManagerPolicy",
     "memoryReservationPolicy", "memorySwap", "memoryThrottlingFactor", "mergeDefaultEvictionSettings",
     "nodeLeaseDurationSeconds", "nodeStatusMaxImages", "nodeStatusReportFrequency", "nodeStatusUpdateFrequency",
-    "oomScoreAdj", "podCIDR", "podsPerCore", "port", "preloadedImagesVerificationAllowlist",
+    "oomScoreAdj", "podsPerCore", "port", "preloadedImagesVerificationAllowlist",
     "protectKernelDefaults", "providerID", "qosReserved", "readOnlyPort", "registerNode", "registerWithTaints",
     "reservedMemory", "reservedSystemCPUs", "rotateCertificates",
     "runOnce", "runtimeRequestTimeout", "serverTLSBootstrap",
@@ -240,6 +257,8 @@ fn set(config: &mut Config, key: &str, value: &Node) -> Result<(), String> {
         "userNamespaces" => config.user_ids_per_pod = user_ids_per_pod(value)?,
         "crashLoopBackOff" => config.max_container_restart_period = max_restart_period(value)?,
         "volumeStatsAggPeriod" => config.volume_stats_period = volume_stats_period(text()?)?,
+        "podCIDR" => set_ranges(&mut config.pod_network, text()?)?,
+        "podNetwork" => set_network(&mut config.pod_network, text()?)?,
         "requireCgroupControllers" => config.require_cgroup_controllers = switch(value)?,
         _ if dns::FIELDS.contains(&key) => config.dns.set(key, value)?,
         _ if images::FIELDS.contains(&key) => config.images.set(key, value)?,
@@ -247,6 +266,27 @@ fn set(config: &mut Config, key: &str, value: &Node) -> Result<(), String> {
         _ => {}
     }
     Ok(())
+}
+
+/// None where Pods have no network, whichever of the two fields stands first.
+fn set_ranges(network: &mut PodNetwork, text: &str) -> Result<(), String> {
+    let ranges = Ranges::parse(text)?;
+    if *network != PodNetwork::Loopback {
+        *network = PodNetwork::Ranges(ranges);
+    }
+    Ok(())
+}
+
+/// Ours.
+fn set_network(network: &mut PodNetwork, text: &str) -> Result<(), String> {
+    match text {
+        "Addresses" => Ok(()),
+        "Loopback" => {
+            *network = PodNetwork::Loopback;
+            Ok(())
+        }
+        _ => Err("must be `Addresses` or `Loopback`".to_owned()),
+    }
 }
 
 fn switch(value: &Node) -> Result<bool, String> {

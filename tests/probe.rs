@@ -134,7 +134,7 @@ fn http(https: bool, address: SocketAddr, path: &str, headers: &[(&str, &str)]) 
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let (host, port) = (Some(address.ip().to_string()), address.port());
     let get = HttpGet { https, host, port, path: format!("/{path}"), headers };
-    Way::Http(Get::new(&get, Asker::Probe).unwrap())
+    Way::Http(Get::new(&get, Asker::Probe, "127.0.0.1").unwrap())
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -184,8 +185,9 @@ impl PodView {
         let views = |of: Vec<(&ContainerStatus, &str)>| {
             of.into_iter().map(|(c, image)| ContainerView::of(c, image, &at)).collect()
         };
-        let host_ips: Vec<_> = node.host_ips.iter().map(|ip| Ip { ip: ip.to_string() }).collect();
-        let pod_ips = if pod.host_network { host_ips.clone() } else { Vec::new() };
+        let ips = |all: &[IpAddr]| all.iter().map(|ip| Ip { ip: ip.to_string() }).collect::<Vec<_>>();
+        let host_ips = ips(&node.host_ips);
+        let pod_ips = if pod.host_network { host_ips.clone() } else { ips(&snapshot.addresses) };
         let first = |ips: &[Ip]| ips.first().map(|first| first.ip.clone());
         PodView {
             api_version: "v1".to_owned(),
@@ -321,6 +323,7 @@ mod tests {
             log_dir: PathBuf::new(),
             images: Vec::new(),
             cgroup: None,
+            addresses: Vec::new(),
             not_enforced: Vec::new(),
         }
     }
@@ -351,18 +354,21 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_on_the_hosts_network_has_the_hosts_addresses() {
+    fn a_pod_on_the_hosts_network_has_the_hosts_addresses_and_others_their_own() {
         let machine =
             |host_network| Machine::new(pod(host_network), Settings::default(), BootTime::from_nanos(0));
-        let pods = [true, false].map(|host_network| snapshot_of(&machine(host_network)));
+        let mut pods = [true, false, false].map(|host_network| snapshot_of(&machine(host_network)));
+        pods[2].addresses = ["10.203.0.2", "fd00::2"].map(|ip| ip.parse().unwrap()).into();
         let list = serde_json::to_value(PodList::of(&node(pods.into()))).unwrap();
         let ips = serde_json::json!([{ "ip": "192.0.2.7" }, { "ip": "2001:db8::7" }]);
         for item in list["items"].as_array().unwrap() {
             assert_eq!((&item["status"]["hostIP"], &item["status"]["hostIPs"]), (&ips[0]["ip"], &ips));
         }
-        let [on_host, own] = [0, 1].map(|at| &list["items"][at]["status"]);
+        let [on_host, none, own] = [0, 1, 2].map(|at| &list["items"][at]["status"]);
         assert_eq!((&on_host["podIP"], &on_host["podIPs"]), (&ips[0]["ip"], &ips));
-        assert!(own.get("podIP").is_none() && own.get("podIPs").is_none());
+        assert!(none.get("podIP").is_none() && none.get("podIPs").is_none());
+        let ips = serde_json::json!([{ "ip": "10.203.0.2" }, { "ip": "fd00::2" }]);
+        assert_eq!((&own["podIP"], &own["podIPs"]), (&ips[0]["ip"], &ips));
     }
     #[test]
     fn what_finished_on_an_earlier_boot_keeps_its_times() {

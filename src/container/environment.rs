@@ -25,6 +25,8 @@ pub struct Sources<'a> {
 pub struct NodeFacts {
     /// The first one is `hostIP`.
     pub addresses: Vec<IpAddr>,
+    /// Of a Pod that is not on the node's network.
+    pub pod_addresses: Vec<IpAddr>,
     pub allocatable: Allocatable,
 }
 
@@ -173,12 +175,10 @@ impl<'a> Sources<'a> {
         text(object, key, purpose)
     }
 
-    /// A Pod that is not on the host's network has no address yet.
     fn address(&self, address: Address) -> String {
-        if matches!(address, Address::PodIp | Address::PodIps) && !self.pod.host_network {
-            return String::new();
-        }
-        let all = (self.node)().addresses;
+        let is_pods = matches!(address, Address::PodIp | Address::PodIps) && !self.pod.host_network;
+        let NodeFacts { addresses, pod_addresses, .. } = (self.node)();
+        let all = if is_pods { pod_addresses } else { addresses };
         let most = if matches!(address, Address::HostIp | Address::PodIp) { 1 } else { all.len() };
         all.iter().take(most).map(IpAddr::to_string).collect::<Vec<_>>().join(",")
     }

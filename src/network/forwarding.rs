@@ -30,11 +30,8 @@ pub fn turn_on(ranges: &Ranges) -> Result<Vec<String>, Error> {
     if ranges.v6().is_some() {
         // Who forwards is a router, and no router takes its own routes from others' advertisements unless it is told to
         // (Documentation/networking/ip-sysctl.rst, accept_ra): the host would lose its default route within half an hour.
-        for link in links(&net.join("ipv6/conf")) {
-            let accepts = link.join("accept_ra");
-            if read(&accepts) == "1" {
-                set(&accepts, "2", &mut changes)?;
-            }
+        for accepts in accepting(&net.join("ipv6/conf")) {
+            set(&accepts, "2", &mut changes)?;
         }
         set(&net.join("ipv6/conf/all/forwarding"), "1", &mut changes)?;
     }
@@ -46,9 +43,11 @@ pub fn has_v6() -> bool {
     read(&Path::new(SYSCTLS).join("ipv6/conf/all/disable_ipv6")) == "0"
 }
 
-fn links(conf: &Path) -> Vec<PathBuf> {
+/// The `accept_ra` of the links that do, and of those to come.
+fn accepting(conf: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(conf).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).collect()
+    let links = entries.filter(|entry| entry.file_name() != "lo" && entry.file_name() != "all");
+    links.map(|entry| entry.path().join("accept_ra")).filter(|accepts| read(accepts) == "1").collect()
 }
 
 fn read(path: &Path) -> String {

@@ -1,7 +1,5 @@
-//! What a Pod sees of the network. So far: what it is called, and the texts by which it looks up what others are called
-//! (`/etc/hosts`, `/etc/resolv.conf`).
-//!
-//! Texts from texts: nothing here does I/O.
+//! The network of Pods: texts by which they know what they and others are called (`/etc/hosts`, `/etc/resolv.conf`), the addresses they
+//! have, and what has to be in the kernel for it.
 #![forbid(unsafe_code)]
 
 mod dns;

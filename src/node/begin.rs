@@ -19,6 +19,7 @@ use super::folders::{Folders, WRITABLE};
 use super::images::Images;
 use super::manifest_url::ManifestUrl;
 use super::node_key::KeyState;
+use super::pod_network::Network;
 use super::pod_run::Key;
 use super::poller::{Interest, Poller};
 use super::pulls::Pulls;
@@ -37,6 +38,7 @@ use crate::config::Config;
 use crate::events::{self, Fresh, Recorder};
 use crate::keeper::link::Link;
 use crate::logs::{Holding, Policy, Pump};
+use crate::network::NODE;
 use crate::pod::backoff::Pace;
 use crate::pod::machine::Settings;
 use crate::pod::set::{Set, SetEvent};
@@ -94,6 +96,8 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         begun: VecDeque::new(),
         processes: HashMap::new(),
         cgroups,
+        network: Network::open(&options.config.pod_network, &options.folders.run),
+        last_slot: NODE,
         errands: Errands::default(),
         execs: Execs::new().context("make the tasks")?,
         images: Images::open(
@@ -147,6 +151,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
     worker.watch_everything()?;
     worker.take_over(held, &legacy.exits)?;
     worker.remove_strays()?;
+    worker.remove_stray_links();
     for exit in legacy.exits {
         worker.process_ended(exit)?;
     }
@@ -343,6 +348,7 @@ impl Worker {
     /// After a stop: the cgroups' root and the run folder go too.
     pub fn leave_nothing(self) {
         let folders = self.options.folders.clone();
+        self.close_network();
         match self.cgroups.remove_if_empty() {
             Ok(_) => {}
             Err(error) => log::warn!("{:#}", anyhow::Error::from(error)),

@@ -19,7 +19,7 @@ impl Worker {
     ) -> Result<Environment, NotThere> {
         let objects = self.set.objects();
         let of_set = |id: &_| objects.get(id).map(|object| -> &Object { object });
-        let sources = Sources { pod, objects: &of_set, node: &|| self.node_facts() };
+        let sources = Sources { pod, objects: &of_set, node: &|| self.node_facts(pod) };
         environment(container, sources, purpose)
     }
 
@@ -33,8 +33,10 @@ impl Worker {
         self.check_files(pod).err().or_else(|| pod.containers.iter().find_map(of_container))
     }
 
-    fn node_facts(&self) -> NodeFacts {
-        NodeFacts { addresses: host_ips(), allocatable: self.allocatable() }
+    fn node_facts(&self, pod: &Pod) -> NodeFacts {
+        let run = self.numbers.get(&pod.uid).and_then(|number| self.pods.get(number));
+        let pod_addresses = self.addresses_of(run.and_then(|run| run.slot));
+        NodeFacts { addresses: host_ips(), pod_addresses, allocatable: self.allocatable() }
     }
 
     /// All of the machine: podkeep sets nothing aside.

@@ -175,7 +175,8 @@ impl Worker {
             }
             Some(HookAction::Exec(command)) => self.run_command(place, purpose, command.clone(), None),
             Some(HookAction::HttpGet(get)) => {
-                let way = Get::new(get, Asker::Hook).map(Way::Http).map_err(|error| error.to_string());
+                let own = self.own_address(pod);
+                let way = Get::new(get, Asker::Hook, &own).map(Way::Http).map_err(|error| error.to_string());
                 self.ask(place, purpose, get.host.as_deref(), get.port, way, HTTP_HOOK);
             }
         }
@@ -201,7 +202,8 @@ impl Worker {
                 return self.run_command(place, purpose, command, Some(timeout));
             }
             ProbeAction::HttpGet(get) => {
-                let way = Get::new(get, Asker::Probe).map(Way::Http).map_err(|error| error.to_string());
+                let own = self.own_address(pod);
+                let way = Get::new(get, Asker::Probe, &own).map(Way::Http).map_err(|error| error.to_string());
                 (get.host.as_deref(), get.port, way)
             }
             ProbeAction::TcpSocket { host, port } => (host.as_deref(), *port, Ok(Way::Tcp)),
@@ -210,6 +212,12 @@ impl Worker {
             }
         };
         self.ask(place, purpose, host, port, way, timeout);
+    }
+
+    /// Where a Pod itself is asked: its first address; the loopback where it has none of its own.
+    fn own_address(&self, pod: PodNumber) -> String {
+        let own = self.addresses_of(self.pods.get(&pod).and_then(|run| run.slot));
+        own.first().map_or_else(|| probe::OWN_ADDRESS.to_owned(), IpAddr::to_string)
     }
 
     /// Opens the connection, once it is known to whom: to the Pod itself where no host is named.
@@ -227,7 +235,8 @@ impl Worker {
             Ok(way) => way,
             Err(message) => return self.conclude(place, purpose, Outcome::NotAsked(message)),
         };
-        let name = host.unwrap_or(probe::OWN_ADDRESS);
+        let own = self.own_address(place.pod);
+        let name = host.unwrap_or(&own);
         if let Ok(address) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
             let address = SocketAddr::new(address, port);
             let asked = Asked { place, purpose, address, way, own: host.is_none(), until: due };

@@ -31,6 +31,7 @@ mod objects;
 pub mod offline;
 mod output;
 mod pause;
+mod pod_network;
 mod pod_run;
 mod poller;
 mod prepare;

@@ -42,14 +42,15 @@ impl Worker {
     /// Makes the files of a Pod what they shall be now. What it asked for and does not get is told when this worker first does so.
     pub fn write_name_files(&mut self, number: PodNumber) -> Result<()> {
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
-        let pod = Arc::clone(run.pod());
+        let (pod, slot) = (Arc::clone(run.pod()), run.slot);
         let is_told = std::mem::replace(&mut run.names_told, true);
         let (dns, losses) = self.dns_of(&pod)?;
         let name = format!("{}\n", self.host_name_of(&pod));
         let folders = &self.options.folders;
         let ids = user_ids::of(folders, &pod)?;
+        let own = self.addresses_of(slot);
         let texts =
-            [(HOSTS, self.hosts_of(&pod)?), (RESOLV_CONF, dns.text().into()), (HOSTNAME, name.into())];
+            [(HOSTS, self.hosts_of(&pod, &own)?), (RESOLV_CONF, dns.text().into()), (HOSTNAME, name.into())];
         for (name, text) in texts {
             let path = folders.name_file(&pod.uid, name);
             let owner = ids.map_or(0, |ids| ids.first);
@@ -68,13 +69,14 @@ impl Worker {
         own.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
     }
 
-    fn hosts_of(&self, pod: &Pod) -> Result<Vec<u8>> {
+    fn hosts_of(&self, pod: &Pod, own: &[IpAddr]) -> Result<Vec<u8>> {
         let Some(name) = &pod.hostname else {
             let text = read_if_there(Path::new("/etc/hosts"))?;
             return Ok(network::hosts_of_the_host(&text, &pod.host_aliases));
         };
         let domain = network::domain(pod, &self.options.config.dns.cluster_domain);
-        Ok(network::hosts(&[OWN_ADDRESS], name, domain.as_deref(), &pod.host_aliases).into())
+        let own = if own.is_empty() { &[OWN_ADDRESS][..] } else { own };
+        Ok(network::hosts(own, name, domain.as_deref(), &pod.host_aliases).into())
     }
 
     fn dns_of(&self, pod: &Pod) -> Result<(Dns, Vec<Loss>)> {

@@ -17,6 +17,7 @@ use crate::image::{Digest, Image};
 use crate::logs::{ContainerLog, Fifo, Stream};
 use crate::manifest::pod::QosClass;
 use crate::manifest::{Pod, Uid};
+use crate::network::Slot;
 use crate::pod::event::Index;
 use crate::pod::{BootTime, Event, Machine, storage};
 
@@ -72,6 +73,8 @@ pub struct PodRun {
     pub pause_ending: Option<Watched<OwnedFd>>,
     /// Hooks that are commands and under way.
     pub hooks: Vec<SavedHook>,
+    /// Its place in the network of the node's Pods, from its preparation until its link is gone.
+    pub slot: Option<Slot>,
     /// What it asked for of names and does not get was told.
     pub names_told: bool,
     /// In the order of the Pod's containers.
@@ -160,6 +163,7 @@ impl PodRun {
             pause: None,
             pause_ending: None,
             hooks: Vec::new(),
+            slot: None,
             names_told: false,
             containers,
             qos,
@@ -193,6 +197,6 @@ impl PodRun {
     pub fn saved(&self) -> SavedState {
         let run = |c: &ContainerRun| c.process.as_ref().map(|process| process.run.clone());
         let runs = self.containers.iter().map(run).collect();
-        SavedState { machine: self.machine.state().clone(), runs, hooks: self.hooks.clone() }
+        SavedState { machine: self.machine.state().clone(), runs, hooks: self.hooks.clone(), slot: self.slot }
     }
 }

@@ -11,6 +11,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use super::admission;
 use super::file_volumes::{owner, remove_files};
 use super::folders::Folders;
+use super::pod_network::Place;
 use super::pod_run::{PodNumber, PodRun};
 use super::snapshot::unmet_wishes;
 use super::spare::Spares;
@@ -68,6 +69,10 @@ impl Worker {
         if let Err(message) = self.check_files(&pod) {
             return self.pod_prepared(number, Err((PrepareProblem::Volume, message)));
         }
+        let place = match self.claim_place(number) {
+            Ok(place) => place,
+            Err(error) => return self.pod_prepared(number, Err(other(format!("{error:#}")))),
+        };
         let job = move || {
             let admitted = match taken_over {
                 true => Ok(()),
@@ -76,7 +81,7 @@ impl Worker {
             let result = admitted.and_then(|()| prepare_folder(&pod, &folders, &spares, ids_per_pod));
             let result = result.and_then(|ids| match prepared {
                 true => Ok(None),
-                false => namespaces(&pod, ids, &cluster_domain).map(Some),
+                false => namespaces(&pod, ids, &cluster_domain, place.as_ref()).map(Some),
             });
             result.map_err(|error| (problem_of(&error), format!("{error:#}")))
         };
@@ -217,11 +222,15 @@ impl Worker {
         }
         run.group = None;
         let (pod, folders) = (run.pod().clone(), self.options.folders.clone());
+        let place = self.place(number);
+        let Some(run) = self.pods.get(&number) else { return Ok(()) };
         let for_good = run.machine.is_terminating();
         // Before the folder that the state lies in goes, perhaps at once.
         self.save_state_of(number);
         self.disk.add(move || {
-            let result = release_folders(&pod, &folders, for_good).map_err(|error| format!("{error:#}"));
+            let disconnected = place.map_or(Ok(()), |place| place.disconnect());
+            let result = disconnected.and_then(|()| release_folders(&pod, &folders, for_good));
+            let result = result.map_err(|error| format!("{error:#}"));
             Done::Released { pod: number, result }
         });
         Ok(())
@@ -229,9 +238,12 @@ impl Worker {
 
     /// The Pod's folder has been given back, or why not.
     pub fn released(&mut self, number: PodNumber, result: Result<(), String>) {
-        let Some(run) = self.pods.get(&number) else { return };
+        let Some(run) = self.pods.get_mut(&number) else { return };
         let event = match result {
-            Ok(()) => Event::Released,
+            Ok(()) => {
+                run.slot = None;
+                Event::Released
+            }
             Err(message) => {
                 log::warn!("{}: {message}", run.pod().id);
                 Event::ReleaseFailed { message }
@@ -315,8 +327,13 @@ fn prepare_folder(
     Ok(ids)
 }
 
-/// The namespaces that the Pod's containers share.
-pub fn namespaces(pod: &Pod, ids: Option<IdRange>, cluster_domain: &str) -> Result<Namespaces> {
+/// The namespaces that the Pod's containers share, its network's with what leads out of it.
+pub fn namespaces(
+    pod: &Pod,
+    ids: Option<IdRange>,
+    cluster_domain: &str,
+    place: Option<&Place>,
+) -> Result<Namespaces> {
     let host_name = admission::host_name(pod, cluster_domain)?;
     let wanted = PodNamespaces {
         hostname: host_name.as_deref(),
@@ -324,7 +341,11 @@ pub fn namespaces(pod: &Pod, ids: Option<IdRange>, cluster_domain: &str) -> Resu
         host_ipc: pod.host_ipc,
         mappings: ids.map(|ids| Mappings::range(ids.first, ids.size)),
     };
-    Ok(Namespaces::create(&wanted)?)
+    let namespaces = Namespaces::create(&wanted)?;
+    if let (Some(place), Some(net)) = (place, &namespaces.net) {
+        place.connect(net).context("give the Pod its addresses")?;
+    }
+    Ok(namespaces)
 }
 
 fn make_group(run: &mut PodRun, cgroups: &Tree, pids_max: Option<u64>) -> Result<(), String> {

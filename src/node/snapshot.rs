@@ -66,6 +66,8 @@ pub struct PodSnapshot {
     pub images: Vec<Digest>,
     /// As in `/proc/PID/cgroup`; `None` before it exists.
     pub cgroup: Option<PathBuf>,
+    /// Its own; none on the host's network.
+    pub addresses: Vec<IpAddr>,
     /// What of this Pod's wishes this machine cannot enforce.
     pub not_enforced: Vec<String>,
 }
@@ -82,7 +84,16 @@ pub fn pod_snapshot(
 ) -> PodSnapshot {
     let log_dir = pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid);
     let not_enforced = unmet_wishes(&pod, missing, pids_max);
-    PodSnapshot { pod, status, file, images: Vec::new(), log_dir, cgroup, not_enforced }
+    PodSnapshot {
+        pod,
+        status,
+        file,
+        images: Vec::new(),
+        log_dir,
+        cgroup,
+        addresses: Vec::new(),
+        not_enforced,
+    }
 }
 
 /// What the Pod asks for that these controllers, which the host lacks, would have to give.

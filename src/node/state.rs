@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::folders::Folders;
 use crate::image::Digest;
 use crate::manifest::{Pod, Uid};
+use crate::network::Slot;
 use crate::order;
 use crate::pod::event::{Hook, Index};
 use crate::pod::machine;
@@ -47,6 +48,9 @@ pub struct SavedState {
     pub runs: Vec<Option<SavedRun>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<SavedHook>,
+    /// Its place in the network of the node's Pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Slot>,
 }
 
 /// A hook that is a command and under way.

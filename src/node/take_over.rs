@@ -70,6 +70,7 @@ impl Worker {
             container.process = saved.map(open_process);
         }
         run.hooks = found.state.hooks;
+        run.slot = found.state.slot;
         log::info!("{id}: taken over");
         Ok(self.add_run(run))
     }

@@ -23,6 +23,7 @@ use super::manifest_url::ManifestUrl;
 use super::node_key::{KeyState, NodeKey};
 use super::notes;
 use super::output::Chatty;
+use super::pod_network::Network;
 use super::pod_run::{Events, Key, PodNumber, PodRun};
 use super::poller::Poller;
 use super::prepare::Prepared;
@@ -42,6 +43,7 @@ use crate::keeper;
 use crate::keeper::link::{Link, Word};
 use crate::logs::{Policy, Pump};
 use crate::manifest::Uid;
+use crate::network::Slot;
 use crate::order;
 use crate::pod::event::Index;
 use crate::pod::machine::{Settings, is_routine};
@@ -159,6 +161,10 @@ pub struct Worker {
     /// First processes of containers that are the keeper's children.
     pub processes: HashMap<u32, (PodNumber, Index)>,
     pub cgroups: Tree,
+    /// Of Pods that are not on the host's, unless they are to have none.
+    pub network: Option<Arc<Network>>,
+    /// The one that was given to a Pod last.
+    pub last_slot: Slot,
     /// Commands in containers, beside their first processes.
     pub execs: Execs,
     pub errands: Errands,
@@ -594,7 +600,8 @@ impl Worker {
                 self.cgroups.missing_controllers(),
                 self.options.config.pod_pids_limit,
             );
-            super::snapshot::PodSnapshot { images: run.image_ids().collect(), ..pod }
+            let (images, addresses) = (run.image_ids().collect(), self.addresses_of(run.slot));
+            super::snapshot::PodSnapshot { images, addresses, ..pod }
         });
         let mut pods: Vec<_> = pods.collect();
         order::sort_by(&mut pods, |a, b| a.pod.id.cmp(&b.pod.id));

@@ -1,6 +1,6 @@
 //! `httpGet`: one GET, whose status says how the container is.
 
-use super::{OWN_ADDRESS, Outcome, PROBE_AGENT};
+use super::{Outcome, PROBE_AGENT};
 use crate::http::{Head, Incoming, InvalidUrl, Url};
 use crate::manifest::pod::HttpGet;
 
@@ -46,10 +46,12 @@ impl Asker {
 }
 
 impl Get {
+    /// `own` is asked where no host is named: the Pod's address.
+    ///
     /// # Errors
     /// When that makes no URL.
-    pub fn new(written: &HttpGet, asker: Asker) -> Result<Get, InvalidUrl> {
-        let host = written.host.as_deref().unwrap_or(OWN_ADDRESS);
+    pub fn new(written: &HttpGet, asker: Asker, own: &str) -> Result<Get, InvalidUrl> {
+        let host = written.host.as_deref().unwrap_or(own);
         let url = Url::of(written.https, host, written.port, &written.path)?;
         Ok(Get { url, headers: written.headers.clone(), asker, redirects: 0 })
     }

@@ -50,6 +50,7 @@ fn container(env_from: Vec<EnvFrom>, env: Vec<EnvVar>) -> Container {
 fn facts() -> NodeFacts {
     NodeFacts {
         addresses: vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
+        pod_addresses: vec!["10.203.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
         allocatable: pod::Allocatable { cpu_milli: 4000, memory: 8 << 30, ephemeral_storage: 10_000_000_001 },
     }
 }
@@ -164,7 +165,10 @@ fn a_pod_without_a_network_has_no_address_and_one_on_the_hosts_has_the_hosts() {
     let variable = |address| EnvVar { name: format!("{address:?}"), value: EnvValue::Address(address) };
     let mut pod = pod_of(vec![container(Vec::new(), all.map(variable).to_vec())]);
     let host = ["HostIp=10.0.0.7", "HostIps=10.0.0.7,fd00::7"];
-    assert_eq!(resolved(&pod, Purpose::Start).unwrap(), [host[0], host[1], "PodIp=", "PodIps="]);
+    assert_eq!(
+        resolved(&pod, Purpose::Start).unwrap(),
+        [host[0], host[1], "PodIp=10.203.0.2", "PodIps=10.203.0.2,fd00::2"]
+    );
     pod.host_network = true;
     let own = ["PodIp=10.0.0.7", "PodIps=10.0.0.7,fd00::7"];
     assert_eq!(resolved(&pod, Purpose::Start).unwrap(), [host, own].concat());

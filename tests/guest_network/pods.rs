@@ -1,0 +1,146 @@
+//! Pods of a node, and their addresses.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream};
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::harness::manifest::ShellPod;
+use crate::harness::{NODE_NAME, Node, Options, kill, wait_until};
+
+/// Serves its own name over HTTP.
+fn server(name: &str) -> String {
+    let script = "mkdir -p /www; hostname >/www/name; exec httpd -f -p 80 -h /www";
+    ShellPod { name, script, spec: "terminationGracePeriodSeconds: 0", container: "" }.yaml()
+}
+
+fn addresses(node: &Node, pod: &str) -> Vec<IpAddr> {
+    let list = node.list();
+    let status = &list.pod(pod).unwrap().0["status"];
+    let ips =
+        status["podIPs"].as_array().unwrap().iter().map(|one| one["ip"].as_str().unwrap().parse().unwrap());
+    let ips: Vec<IpAddr> = ips.collect();
+    assert_eq!(status["podIP"], ips[0].to_string());
+    ips
+}
+
+fn host_name(pod: &str) -> String {
+    format!("{pod}-{NODE_NAME}")
+}
+
+/// What the server in a Pod says to who asks from the host.
+fn asked_from_host(address: IpAddr) -> Option<String> {
+    let mut connection = TcpStream::connect((address, 80)).ok()?;
+    connection.write_all(b"GET /name HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    Some(answer.lines().last().unwrap_or_default().to_owned())
+}
+
+/// Links, addresses, routes and neighbours of the host, as iproute2 shows them.
+fn traces() -> Vec<String> {
+    let show = |what: &str| {
+        let output = Command::new("ip").args(what.split(' ')).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    ["-br link", "-br addr", "-4 route show table all", "-6 route show table all", "neigh"].map(show).into()
+}
+
+#[test]
+fn pods_reach_each_other_and_the_host_by_the_addresses_that_are_shown() {
+    let node = Node::start(Options::default());
+    for pod in ["one", "two"] {
+        node.manifest(&format!("{pod}.yaml"), &server(pod));
+    }
+    for (pod, other) in [("one", "two"), ("two", "one")] {
+        node.wait_running(pod, "main");
+        node.wait_running(other, "main");
+        let (own, of_other) = (addresses(&node, pod), addresses(&node, other));
+        assert_eq!(own.len(), 2, "{own:?}");
+        for address in of_other {
+            let answer = wait_until("an answer", || asked_from_host(address));
+            assert_eq!(answer, host_name(other));
+            let url = match address {
+                IpAddr::V4(ip) => format!("http://{ip}/name"),
+                IpAddr::V6(ip) => format!("http://[{ip}]/name"),
+            };
+            assert_eq!(
+                node.ask(&["exec", pod, "--", "wget", "-q", "-O", "-", &url]),
+                format!("{}\n", host_name(other))
+            );
+        }
+        let hosts = node.ask(&["exec", pod, "--", "cat", "/etc/hosts"]);
+        for address in &own {
+            assert!(hosts.contains(&format!("{address}\t{}\n", host_name(pod))), "{hosts}");
+        }
+        assert!(node.ask(&["ps", "-o", "wide"]).contains(&own[0].to_string()));
+    }
+}
+
+#[test]
+fn a_pod_keeps_its_address_over_a_new_worker_and_gives_it_back_when_it_goes() {
+    let before = traces();
+    let node = Node::start(Options::default());
+    node.manifest("one.yaml", &server("one"));
+    node.wait_running("one", "main");
+    let own = addresses(&node, "one");
+    wait_until("an answer", || asked_from_host(own[0]));
+    let mut connection = TcpStream::connect((own[0], 80)).unwrap();
+
+    let worker = node.worker().unwrap();
+    kill(worker, Signal::KILL);
+    wait_until("a new worker answers", || {
+        node.worker().filter(|new| *new != worker).and_then(|_| node.try_list())
+    });
+    assert_eq!(addresses(&node, "one"), own);
+    connection.write_all(b"GET /name HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with(&format!("{}\n", host_name("one"))), "{answer}");
+
+    // The next one gets another address, the one after this one's removal too.
+    node.manifest("two.yaml", &server("two"));
+    node.wait_running("two", "main");
+    let second = addresses(&node, "two");
+    assert!(second[0] > own[0], "{second:?}");
+    fs::remove_file(node.manifests().join("one.yaml")).unwrap();
+    node.wait_gone("one");
+    assert!(asked_from_host(own[0]).is_none());
+    node.manifest("three.yaml", &server("three"));
+    node.wait_running("three", "main");
+    assert!(addresses(&node, "three")[0] > second[0]);
+
+    // Whose Pod went while no worker was there.
+    let ip =
+        |arguments: &str| assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success());
+    ip("link add pk0acbf00d type veth peer name stray");
+    let owner = format!("podkeep of {}", node.run().display());
+    assert!(
+        Command::new("ip").args(["link", "set", "pk0acbf00d", "alias", &owner]).status().unwrap().success()
+    );
+    ip("link add pk0acbf00e type veth peer name others");
+    kill(node.worker().unwrap(), Signal::KILL);
+    wait_until("the stray link is gone", || (!traces()[0].contains("pk0acbf00d")).then_some(()));
+    assert!(traces()[0].contains("pk0acbf00e"), "it is somebody else's");
+    ip("link del pk0acbf00e");
+    wait_until("a worker answers", || node.try_list());
+    node.stop();
+    assert_eq!(traces(), before);
+}
+
+#[test]
+fn a_node_without_a_network_gives_its_pods_a_loopback() {
+    let node = Node::start(Options { config: "podNetwork: Loopback\n", ..Options::default() });
+    let before = traces();
+    node.manifest("one.yaml", &server("one"));
+    node.wait_running("one", "main");
+    let list = node.list();
+    assert_eq!(list.pod("one").unwrap().0["status"].get("podIP"), None);
+    assert_eq!(traces(), before);
+    assert!(
+        node.ask(&["exec", "one", "--", "cat", "/etc/hosts"])
+            .contains(&format!("127.0.1.1\t{}\n", host_name("one")))
+    );
+}
