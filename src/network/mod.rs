@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod dns;
+pub mod firewall;
 mod host_name;
 mod hosts;
 pub mod netlink;
