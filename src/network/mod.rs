@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod dns;
+pub mod firewall;
 pub mod forwarding;
 mod host_name;
 mod hosts;

@@ -88,6 +88,16 @@ impl Message {
         filled
     }
 
+    /// What kind of message it is, and in the high byte of netfilter's ones for which part of it.
+    pub fn kind(&self) -> u16 {
+        self.kind
+    }
+
+    /// The family's header and the attributes.
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
     /// Appends it as it goes over the socket.
     pub(super) fn write(&self, sequence: u32, to: &mut Vec<u8>) {
         let length = (HEADER + self.payload.len()) as u32;

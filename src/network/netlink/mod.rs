@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::netlink::NETFILTER;
+use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 pub use message::Message;
@@ -79,6 +80,22 @@ impl Socket {
         netlink::join(&self.fd, group)
     }
 
+    /// Keeps out of what the groups tell whatever this other socket has caused: it is known, and wakes nobody.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn ignore(&self, other: &Socket) -> Result<(), Errno> {
+        netlink::ignore_port(&self.fd, other.port()?)
+    }
+
+    /// The number by which the kernel knows it among all of its family in this network namespace.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn port(&self) -> Result<u32, Errno> {
+        netlink::port(&self.fd)
+    }
+
     /// Has all of these done, one after the other.
     ///
     /// Where the messages are a transaction of nftables, that is all of them or none; else those before the one that was refused are
@@ -92,11 +109,17 @@ impl Socket {
             message.write(index as u32, &mut bytes);
         }
         self.send(&bytes)?;
-        let mut refusal = None;
+        let (mut refusal, mut has_lost) = (None, false);
         let mut buffer = vec![0; PART];
         loop {
             let count = match recv(&self.fd, &mut *buffer, RecvFlags::empty()) {
                 Err(Errno::INTR) => continue,
+                // Where so many were refused that not all of them were noted, the first ones still lie there.
+                Err(Errno::NOBUFS) => {
+                    has_lost = true;
+                    continue;
+                }
+                Err(Errno::AGAIN) if has_lost && refusal.is_none() => return Err(Errno::NOBUFS.into()),
                 Err(Errno::AGAIN) => return refusal.map_or(Ok(()), Err),
                 other => other?.0,
             };
@@ -165,9 +188,15 @@ impl Socket {
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
+        let mut is_enlarged = false;
         loop {
             match send(&self.fd, bytes, SendFlags::empty()) {
                 Err(Errno::INTR) => {}
+                // All of a transaction goes at once. `wmem_max` is for those without CAP_NET_ADMIN.
+                Err(Errno::MSGSIZE) if !is_enlarged => {
+                    set_socket_send_buffer_size_force(&self.fd, bytes.len())?;
+                    is_enlarged = true;
+                }
                 other => return other.map(drop),
             }
         }

@@ -1,0 +1,91 @@
+//! What the kernel refuses, in words.
+
+use rustix::io::Errno;
+
+use super::uapi::{chain, expression, list, rule};
+use super::{NFNL_MSG_BATCH_END, subsystem, text};
+use crate::network::netlink::{Message, Refusal, attributes, find};
+
+/// Why the firewall is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Part of it is not in the kernel.
+    #[error(
+        "the kernel has no {what} ({errno}): load the module {module}, or use a kernel that has {option}"
+    )]
+    Lacking { what: &'static str, module: &'static str, option: &'static str, errno: Errno },
+    /// What the transaction builds upon is not there, or something else is.
+    #[error("the table inet podkeep is not as podkeep has left it ({0})")]
+    Changed(Refusal),
+    #[error("the kernel refuses to change its firewall: {0}")]
+    Refused(Refusal),
+}
+
+/// What the kernel may have as a module or not at all: an expression of a rule, words for it, its module, its option. Those without a line
+/// are in the module nf_tables itself.
+const EXPRESSIONS: [(&str, &str, &str, &str); 4] = [
+    ("fib", "look-up of address types for nftables", "nft_fib_inet", "CONFIG_NFT_FIB_INET"),
+    ("nat", "translation of addresses for nftables", "nft_nat", "CONFIG_NFT_NAT"),
+    ("masq", "masquerading for nftables", "nft_masq", "CONFIG_NFT_MASQ"),
+    ("ct", "connection tracking for nftables", "nft_ct", "CONFIG_NFT_CT"),
+];
+
+impl Error {
+    /// Of opening a socket, and joining a group.
+    pub(super) fn of_socket(errno: Errno) -> Error {
+        match errno {
+            // NETLINK_NETFILTER; its groups come with the part of it that has them.
+            Errno::PROTONOSUPPORT => Error::Lacking {
+                what: "netlink for netfilter",
+                module: "nfnetlink",
+                option: "CONFIG_NETFILTER_NETLINK",
+                errno,
+            },
+            _ => Error::Refused(errno.into()),
+        }
+    }
+
+    /// Of a message of a transaction, or of a question.
+    pub(super) fn of_message(message: Option<&Message>, refusal: Refusal) -> Error {
+        let lacking = |what, module, option| Error::Lacking { what, module, option, errno: refusal.errno };
+        let is_unknown = matches!(refusal.errno, Errno::NOENT | Errno::OPNOTSUPP);
+        let kind = message.map_or(0, Message::kind);
+        let is = |other: libc::c_int| kind == subsystem(other);
+        let payload = message.map(Message::payload).unwrap_or_default();
+        match refusal.errno {
+            Errno::OPNOTSUPP if is_batch(kind) => lacking("nftables", "nf_tables", "CONFIG_NF_TABLES"),
+            Errno::AFNOSUPPORT => {
+                lacking("nftables for IPv4 and IPv6 together", "nf_tables", "CONFIG_NF_TABLES_INET")
+            }
+            _ if is(libc::NFT_MSG_NEWSETELEM) || is(libc::NFT_MSG_DELSETELEM) => Error::Changed(refusal),
+            _ if is_unknown && is(libc::NFT_MSG_NEWRULE) => match unknown_expression(payload) {
+                Some((_, what, module, option)) => lacking(what, module, option),
+                None => Error::Refused(refusal),
+            },
+            _ if is_unknown && is(libc::NFT_MSG_NEWCHAIN) && is_of_nat(payload) => {
+                lacking("chains of nftables that translate addresses", "nft_chain_nat", "CONFIG_NFT_NAT")
+            }
+            _ => Error::Refused(refusal),
+        }
+    }
+}
+
+/// What begins and ends a transaction.
+fn is_batch(kind: u16) -> bool {
+    [libc::NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END].contains(&libc::c_int::from(kind))
+}
+
+/// The first expression of a rule that may not be known. Ours have not more than one.
+fn unknown_expression(
+    payload: &[u8],
+) -> Option<&'static (&'static str, &'static str, &'static str, &'static str)> {
+    let expressions = find(payload.get(4..)?, rule::EXPRESSIONS)?;
+    let mut names = attributes(expressions)
+        .filter(|(kind, _)| *kind == list::ELEMENT)
+        .filter_map(|(_, whole)| find(whole, expression::NAME).map(text));
+    names.find_map(|name| EXPRESSIONS.iter().find(|(known, ..)| *known == name))
+}
+
+fn is_of_nat(payload: &[u8]) -> bool {
+    payload.get(4..).and_then(|fields| find(fields, chain::TYPE)).map(text) == Some("nat")
+}

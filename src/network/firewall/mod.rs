@@ -1,0 +1,248 @@
+//! The firewall: one table of nftables, `inet podkeep`, with which Pods are reached by host ports, leave for the world, and are reached by
+//! nobody else than they want ([docs](../../../docs/network.md)).
+//!
+//! `table.rs` has the chains and rules, which are the same whatever runs; `elements.rs` what a Pod adds to their sets and maps, and
+//! takes away again; `rule.rs` how a rule is written, `uapi.rs` the kernel's numbers, `error.rs` what it refuses, and `foreign.rs` what
+//! stands in others' tables that our own cannot overrule. Everything is a list of messages; [`Firewall`] has it done.
+
+mod elements;
+mod error;
+mod foreign;
+mod rule;
+mod table;
+mod uapi;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+pub use elements::{HostPort, Ingress, Pod, add, remove};
+pub use error::Error;
+pub use foreign::{Drops, Foreign, Hook, legacy};
+pub use table::table;
+
+use super::netlink::{Message, Socket, find};
+
+/// What our table is called, in the family `inet`.
+pub const TABLE: &str = "podkeep";
+/// How the names of the host's ends of the Pods' links begin.
+pub const LINK_PREFIX: &str = "pk";
+/// What the caller sets for the host's end of each Pod's link, below `/proc/sys/net/ipv4/conf/<link>/`.
+///
+/// `route_localnet` lets what was sent to 127.0.0.1 leave by it, and the answer come back. It also lets the Pod send to the host's
+/// 127.0.0.1; the chain `martians` is there against that (CVE-2020-8558), so set this only where the table stands. `rp_filter` lets a
+/// Pod send by its own address alone.
+pub const LINK_SYSCTLS: [(&str, &str); 2] = [("route_localnet", "1"), ("rp_filter", "1")];
+
+/// The addresses of one family that this node gives to Pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network<A> {
+    /// The first of them.
+    pub range: A,
+    /// How many bits all of them have in common: less than an address has.
+    pub prefix: u8,
+    /// The node's own one among them.
+    pub node: A,
+}
+
+/// What the rules must know of the node. A family that is not there has no rules and no sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    pub ipv4: Option<Network<Ipv4Addr>>,
+    pub ipv6: Option<Network<Ipv6Addr>>,
+}
+
+/// One family of a node, in bytes.
+struct Own {
+    family: &'static Family,
+    range: Vec<u8>,
+    prefix: u8,
+    node: Vec<u8>,
+}
+
+impl Node {
+    fn families(&self) -> Vec<Own> {
+        let ipv4 = self.ipv4.map(|Network { range, prefix, node }| Own {
+            family: &IPV4,
+            range: range.octets().to_vec(),
+            prefix,
+            node: node.octets().to_vec(),
+        });
+        let ipv6 = self.ipv6.map(|Network { range, prefix, node }| Own {
+            family: &IPV6,
+            range: range.octets().to_vec(),
+            prefix,
+            node: node.octets().to_vec(),
+        });
+        ipv4.into_iter().chain(ipv6).collect()
+    }
+}
+
+/// What differs between the two.
+#[derive(Debug)]
+struct Family {
+    /// `NFPROTO_*`.
+    protocol: u8,
+    /// Bytes of an address, and where in the header the two are.
+    width: u32,
+    source: u32,
+    destination: u32,
+    /// The type of addresses, as nft numbers its types.
+    address: u32,
+    sets: Sets,
+}
+
+/// The names of the sets and maps of a family.
+#[derive(Debug)]
+struct Sets {
+    /// `protocol . port` on any address of the host → `address . port` of a Pod.
+    host_ports: &'static str,
+    /// The same with a `hostIP`: `address . protocol . port`.
+    host_ports_of_ip: &'static str,
+    /// `address . address` of each Pod that has a host port: it may reach itself by that.
+    hairpin: &'static str,
+    /// The address of each Pod that not everybody may reach → who may.
+    ingress: &'static str,
+}
+
+const IPV4: Family = Family {
+    protocol: libc::NFPROTO_IPV4 as u8,
+    width: 4,
+    source: 12,
+    destination: 16,
+    address: 7,
+    sets: Sets {
+        host_ports: "hostports4",
+        host_ports_of_ip: "hostports4_of_ip",
+        hairpin: "hairpin4",
+        ingress: "ingress4",
+    },
+};
+
+const IPV6: Family = Family {
+    protocol: libc::NFPROTO_IPV6 as u8,
+    width: 16,
+    source: 8,
+    destination: 24,
+    address: 8,
+    sets: Sets {
+        host_ports: "hostports6",
+        host_ports_of_ip: "hostports6_of_ip",
+        hairpin: "hairpin6",
+        ingress: "ingress6",
+    },
+};
+
+/// The firewall of the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct Firewall {
+    socket: Socket,
+    /// Hears of what others do.
+    watch: Socket,
+}
+
+impl Firewall {
+    /// Changes nothing yet of what is there. For as long as it is open there is a second table, `inet podkeep_<number>`, for which
+    /// connections go on while others flush everything, until [`table`] is put in place again.
+    ///
+    /// # Errors
+    /// What the kernel lacks or says.
+    pub fn open() -> Result<Firewall, Error> {
+        let open = || {
+            let (socket, watch) = (Socket::netfilter()?, Socket::netfilter()?);
+            watch.ignore(&socket)?;
+            watch.join(libc::NFNLGRP_NFTABLES as u32)?;
+            let port = socket.port()?;
+            Ok((Firewall { socket, watch }, port))
+        };
+        let (firewall, port) = open().map_err(Error::of_socket)?;
+        // The number is nobody else's: what another podkeep of the same network has, or had a moment ago, is not in the way.
+        firewall.commit(table::anchor(&format!("{TABLE}_{port}")))?;
+        Ok(firewall)
+    }
+
+    /// Has all of it done, or nothing: one transaction. Connections go on meanwhile.
+    ///
+    /// [`table`], followed by [`add`] of every Pod, puts everything in place, whatever was there before.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if what `messages` build upon is not there: then everything is to be put in place. Else what the kernel lacks
+    /// or says.
+    pub fn commit(&self, messages: Vec<Message>) -> Result<(), Error> {
+        let batch = |kind: libc::c_int| {
+            let mut header = header(0);
+            header[2..].copy_from_slice(&(libc::NFNL_SUBSYS_NFTABLES as u16).to_be_bytes());
+            Message::new(kind as u16, &header).unanswered()
+        };
+        let mut whole = Vec::with_capacity(messages.len() + 2);
+        whole.push(batch(libc::NFNL_MSG_BATCH_BEGIN));
+        whole.extend(messages);
+        whole.push(batch(NFNL_MSG_BATCH_END));
+        self.socket.tell(&whole).map_err(|refusal| {
+            let refused = whole.get(refusal.index);
+            Error::of_message(refused, refusal)
+        })
+    }
+
+    /// Whether somebody else has changed or removed our table since the last question: it is to be put in place again. What this
+    /// firewall does itself does not count, and does not wake who waits for [`AsFd::as_fd`] to become readable.
+    pub fn is_disturbed(&self) -> bool {
+        let mut is_ours = false;
+        let lost = self.watch.take_news(&mut |kind, payload| {
+            let is_generation = kind == subsystem(libc::NFT_MSG_NEWGEN);
+            // In each kind of message but that one, the first kind of attribute is the name of a table.
+            is_ours |= !is_generation
+                && payload.first() == Some(&(libc::NFPROTO_INET as u8))
+                && payload.get(4..).and_then(|fields| find(fields, uapi::table::NAME)).map(text)
+                    == Some(TABLE);
+        });
+        // What was lost may have been about us.
+        is_ours || lost.is_err()
+    }
+
+    /// What others have in place that may keep packets from Pods or from the host, whatever our own rules say.
+    ///
+    /// # Errors
+    /// The kernel's. `EINTR` if it changed at each of several attempts.
+    pub fn foreign_drops(&self) -> Result<Vec<Foreign>, Error> {
+        const ATTEMPTS: usize = 5;
+        for _ in 1..ATTEMPTS {
+            match foreign::drops(&self.socket) {
+                Err(refusal) if refusal.errno == Errno::INTR => {}
+                other => return other.map_err(|refusal| Error::of_message(None, refusal)),
+            }
+        }
+        foreign::drops(&self.socket).map_err(|refusal| Error::of_message(None, refusal))
+    }
+}
+
+impl AsFd for Firewall {
+    /// Becomes readable when somebody has changed any table.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+}
+
+/// The one after `NFNL_MSG_BATCH_BEGIN`; the libc crate has only that.
+const NFNL_MSG_BATCH_END: libc::c_int = libc::NFNL_MSG_BATCH_BEGIN + 1;
+
+/// `struct nfgenmsg`.
+fn header(family: u8) -> [u8; 4] {
+    [family, libc::NFNETLINK_V0 as u8, 0, 0]
+}
+
+/// A kind of message as netlink has it: `NFT_MSG_*`, of nftables.
+fn subsystem(kind: libc::c_int) -> u16 {
+    ((libc::NFNL_SUBSYS_NFTABLES << 8) | kind) as u16
+}
+
+/// Part of a transaction: the kernel answers only if it refuses.
+fn change(kind: libc::c_int, flags: libc::c_int) -> Message {
+    Message::new(subsystem(kind), &header(libc::NFPROTO_INET as u8)).unanswered().flags(flags)
+}
+
+/// A name that the kernel has sent, without the zero that ends it.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes.strip_suffix(b"\0").unwrap_or(bytes)).unwrap_or_default()
+}
