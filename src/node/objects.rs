@@ -13,6 +13,7 @@ use crate::manifest::{self, Diagnostic, Manifest, Object, ObjectId, ObjectKind, 
 use crate::order;
 use crate::pod::Event;
 use crate::pod::objects::Objects;
+use crate::seal;
 
 /// Others than the file's owner and group may read it.
 const READABLE_BY_OTHERS: u32 = 0o004;
@@ -35,7 +36,9 @@ pub fn decode(file: &Path, bytes: &[u8], node_name: &str) -> Result<Manifest, Ve
     if !errors.is_empty() {
         return Err(errors);
     }
-    if let Some(secret) = manifest.objects.iter().find(|object| object.id.kind == ObjectKind::Secret)
+    // What is sealed may be read by everybody.
+    let is_plain = |object: &&Object| object.id.kind == ObjectKind::Secret && object.sealed.is_empty();
+    if let Some(secret) = manifest.objects.iter().find(is_plain)
         // Of a URL there is no file to ask about.
         && let Ok(metadata) = fs::metadata(file)
         && metadata.permissions().mode() & READABLE_BY_OTHERS != 0
@@ -48,6 +51,30 @@ pub fn decode(file: &Path, bytes: &[u8], node_name: &str) -> Result<Manifest, Ve
         manifest.warnings.push(say(Severity::Warning, secret, message));
     }
     Ok(manifest)
+}
+
+/// Decrypts what is sealed, in memory, with the keys in the file `path`; what cannot be decrypted knows why.
+///
+/// In the loop: a value costs it well below a millisecond.
+pub fn open_sealed(objects: &mut [Object], path: &Path) {
+    if objects.iter().all(|object| object.sealed.is_empty()) {
+        return;
+    }
+    let keys = seal::read(path);
+    if let Ok(keys) = &keys
+        && let Some(exposed) = &keys.exposed
+    {
+        log::warn!("{exposed}");
+    }
+    for object in objects {
+        object.open(&|file| match &keys {
+            Ok(keys) => keys.open(file).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        });
+        for closed in object.keys().filter_map(|key| object.closed(key)) {
+            log::warn!("{closed}");
+        }
+    }
 }
 
 /// A Pod's `imagePullSecrets`, as they are now.
@@ -80,6 +107,9 @@ impl PullSecrets {
     pub fn lacking(&self) -> String {
         let word = |(id, secret): &(ObjectId, Option<Arc<Object>>)| match secret {
             None => format!("; {id} of imagePullSecrets is not there"),
+            Some(secret) if !secret.sealed.is_empty() => {
+                secret.keys().filter_map(|key| secret.closed(key)).map(|why| format!("; {why}")).collect()
+            }
             Some(secret) if matches!(Credentials::of_secret(secret), Ok(None)) => {
                 format!("; {id} has the type {}, which holds no credentials for registries", secret.type_)
             }
@@ -221,6 +251,7 @@ mod tests {
             type_: "Opaque".into(),
             data: Default::default(),
             binary: Default::default(),
+            sealed: Vec::new(),
             place: (1, 1),
         };
         let secrets = PullSecrets(vec![(opaque.id.clone(), Some(Arc::new(opaque)))]);

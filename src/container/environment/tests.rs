@@ -12,6 +12,7 @@ fn objects() -> Vec<Object> {
         type_: String::new(),
         data: data.iter().map(|(key, value)| (key.to_string(), Hidden::new(value.to_vec()))).collect(),
         binary: binary.iter().map(|key| key.to_string()).collect(),
+        sealed: Vec::new(),
         place: (1, 1),
     };
     vec![
