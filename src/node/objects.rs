@@ -240,6 +240,36 @@ mod tests {
     }
 
     #[test]
+    fn a_sealed_secret_for_registries_is_one_when_it_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, key) = (dir.path().join("s.yaml"), dir.path().join("seal.key"));
+        let recipient = [seal::read_or_make(&key).unwrap().0.recipient()];
+        let sealed = |value: &str| seal::armored(&seal::encrypt(value.as_bytes(), &recipient).unwrap());
+        let objects = |value: &str| {
+            let mut text = HEAD.replace("regcred", "regcred, annotations: {podkeep.io/sealed: age}");
+            text.push_str("  .dockerconfigjson: |\n");
+            text.extend(sealed(value).lines().map(|line| format!("    {line}\n")));
+            fs::write(&file, &text).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+            let manifest = decode(&file, text.as_bytes(), "n").unwrap();
+            assert_eq!(manifest.warnings, [], "everybody may read it");
+            manifest.objects
+        };
+        let pull = |object: &Object| PullSecrets(vec![(object.id.clone(), Some(Arc::new(object.clone())))]);
+        let mut good = objects(r#"{"auths": {"r.example": {"username": "u"}}}"#);
+        open_sealed(&mut good, &dir.path().join("none.key"));
+        let lacking = pull(&good[0]).lacking();
+        assert!(lacking.starts_with("; the key .dockerconfigjson of Secret default/regcred cannot be decrypted: this node has no key"), "{lacking}");
+        open_sealed(&mut good, &key);
+        assert_eq!((pull(&good[0]).lacking(), good[0].data.len()), (String::new(), 1));
+        assert!(Credentials::of_secret(&good[0]).unwrap().is_some());
+        let mut bad = objects("geheim");
+        open_sealed(&mut bad, &key);
+        let error = pull(&bad[0]).credentials().unwrap_err().to_string();
+        assert_eq!(error, "Secret default/regcred is not a docker config.json: line 1, column 1");
+    }
+
+    #[test]
     fn a_pull_says_which_of_its_secrets_are_no_help() {
         let text = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: team}, spec: {containers: [{name: c, image: i}], \
             imagePullSecrets: [{name: gone}]}}";

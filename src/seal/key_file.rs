@@ -100,7 +100,8 @@ fn make(path: &Path) -> io::Result<bool> {
     match renamed {
         Ok(()) => File::open(folder)?.sync_all().map(|()| true),
         Err(cause) => {
-            fs::remove_file(&aside)?;
+            // The first error is what is to be told.
+            let _ = fs::remove_file(&aside);
             if cause.kind() == io::ErrorKind::AlreadyExists { Ok(false) } else { Err(cause) }
         }
     }
