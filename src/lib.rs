@@ -28,4 +28,5 @@ pub mod http;
 pub mod manifest;
 
 pub mod order;
+pub mod seal;
 pub mod sys;

@@ -5,6 +5,8 @@
 mod harness;
 #[path = "guest_files/mounts.rs"]
 mod mounts;
+#[path = "guest_files/sealed.rs"]
+mod sealed;
 
 use std::fs;
 use std::path::{Path, PathBuf};

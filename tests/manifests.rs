@@ -12,6 +12,8 @@ mod lifecycle;
 mod mounts;
 #[path = "manifests/names.rs"]
 mod names;
+#[path = "manifests/sealed.rs"]
+mod sealed;
 #[path = "manifests/secrets.rs"]
 mod secrets;
 #[path = "manifests/security.rs"]

@@ -97,7 +97,7 @@ fn holds(file: &str, texts: &[&str]) -> SetEvent {
         let content = Hidden::new(content.as_bytes().to_vec());
         let data = [("key".to_owned(), content)].into();
         let (type_, binary) = ("Opaque".to_owned(), Default::default());
-        Arc::new(Object { id: secret_id(name), type_, data, binary, place: (1, 1) })
+        Arc::new(Object { id: secret_id(name), type_, data, binary, sealed: Vec::new(), place: (1, 1) })
     };
     let objects = texts.iter().map(secret).collect();
     SetEvent::FileRead { origin: origin(file), pods: Vec::new(), objects }

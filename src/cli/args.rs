@@ -64,6 +64,8 @@ pub enum Command {
     Prune(PruneArgs),
     /// Check manifests without running anything
     Lint(LintArgs),
+    /// Encrypt the values of Secrets, so that only this node, or others, can read them
+    Seal(SealArgs),
     /// Be an OCI runtime, for podman, containerd and their like
     #[command(display_name = "podkeep oci")]
     Oci(Box<OciArgs>),
@@ -273,6 +275,19 @@ pub struct LintArgs {
 pub enum LintOutput {
     Text,
     Json,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct SealArgs {
+    /// A manifest with Secrets; `-` is standard input
+    #[arg(value_name = "FILE", default_value = "-", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Who can read the values: `age1…`; may be said several times [default: this node]
+    #[arg(short, long = "recipient", value_name = "RECIPIENT")]
+    pub recipients: Vec<String>,
+    /// Only print who this node is as a recipient; its key is made if there is none
+    #[arg(long, conflicts_with_all = ["file", "recipients"])]
+    pub public_key: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -24,6 +24,7 @@ mod ps;
 mod pull;
 mod relay;
 mod run;
+mod seal;
 mod table;
 mod terminal;
 mod yaml;
@@ -80,6 +81,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Prune(options) => prune::prune(&options, &args.node),
         Command::Images(options) => images::images(&options, &args.node),
         Command::Lint(options) => lint::lint(&options),
+        Command::Seal(options) => seal::seal(&options, &args.node),
         Command::Oci(options) => Ok(oci::main(*options)),
         Command::Completions(options) => completions::completions(&options),
     }

@@ -50,6 +50,9 @@ pub enum NotThere {
     Key { object: ObjectId, key: String },
     #[error("the key {key} of {object} cannot be a variable: it is not UTF-8, or holds a zero byte")]
     NoText { object: ObjectId, key: String },
+    /// It is sealed, and cannot be decrypted.
+    #[error("{0}")]
+    Closed(String),
 }
 
 /// Variables in the order of their first appearance, each once, with its last value.
@@ -166,7 +169,7 @@ impl<'a> Sources<'a> {
             return Ok(Some(shown(of, key)));
         }
         let Some(object) = self.object(of, purpose)? else { return Ok(None) };
-        if object.variable(key).is_none() {
+        if object.variable(key).is_none() && object.closed(key).is_none() {
             return match of.optional || purpose == Purpose::Beside {
                 true => Ok(None),
                 false => Err(NotThere::Key { object: self.id(of), key: key.clone() }),
@@ -190,6 +193,9 @@ fn shown(object: &ObjectRef, key: &str) -> String {
 
 /// What the kernel and an OCI runtime take as a value.
 fn text(object: &Object, key: &str, purpose: Purpose) -> Result<Option<String>, NotThere> {
+    if let Some(why) = object.closed(key) {
+        return if purpose == Purpose::Beside { Ok(None) } else { Err(NotThere::Closed(why)) };
+    }
     let bytes = object.variable(key).unwrap_or_default();
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => Ok(Some(text.to_owned())),

@@ -100,7 +100,7 @@ pub(super) fn pod(
     let recreate = check_annotations::recreate(&annotations, &mut checker);
     let after = check_annotations::after(&annotations, &id, node_name, &mut checker);
     let restart_on_change = check_annotations::restart_on_change(&annotations, &mut checker);
-    check_annotations::known(&annotations, &mut checker);
+    check_annotations::known(&annotations, check_annotations::OF_PODS, &mut checker);
     let host_network = spec.host_network.unwrap_or_default();
     let own_names = check_names::own_names(spec, &id, &mut checker);
     let host_aliases = check_names::host_aliases(spec, &mut checker);

@@ -13,23 +13,40 @@ const MAX_RESTART_PERIOD: &str = "podkeep.io/max-container-restart-period";
 const UPDATE: &str = "podkeep.io/update";
 const AFTER: &str = "podkeep.io/after";
 const RESTART_ON_CHANGE: &str = "podkeep.io/restart-on-change";
-/// All of them, without the prefix.
-const NAMES: [&str; 4] = ["max-container-restart-period", "update", "after", "restart-on-change"];
+/// Of a Secret: its values are encrypted, in this format.
+pub(super) const SEALED: (&str, &str) = ("podkeep.io/sealed", "age");
+/// All of a Pod, without the prefix.
+pub(super) const OF_PODS: &[&str] = &["max-container-restart-period", "update", "after", "restart-on-change"];
+/// All of a Secret, without the prefix. A ConfigMap has none.
+pub(super) const OF_SECRETS: &[&str] = &["sealed"];
 
 fn path(key: &str) -> Path {
     Path::of("metadata.annotations").key(key)
 }
 
-/// A misspelt one would do nothing, silently.
-pub(super) fn known(annotations: &Pairs, checker: &mut Checker<'_>) {
+/// A misspelt one would do nothing, silently. `known` are those of this kind, without the prefix.
+pub(super) fn known(annotations: &Pairs, known: &[&str], checker: &mut Checker<'_>) {
     let ours = annotations.keys().filter_map(|key| key.strip_prefix(PREFIX));
-    for name in ours.filter(|name| !NAMES.contains(name)) {
-        let hint = match names::nearest(name, &NAMES) {
+    for name in ours.filter(|name| !known.contains(name)) {
+        let hint = match names::nearest(name, known) {
             Some(nearest) => format!("; did you mean {PREFIX}{nearest}?"),
-            None => format!(": there are {}", NAMES.join(", ")),
+            None if known.is_empty() => ": there are none for this kind".to_owned(),
+            None => format!(": there are {}", known.join(", ")),
         };
         checker
             .error(&path(&format!("{PREFIX}{name}")), format!("no annotation of podkeep is called so{hint}"));
+    }
+}
+
+/// Whether a Secret's values are encrypted.
+pub(super) fn sealed(annotations: &Pairs, checker: &mut Checker<'_>) {
+    let (name, format) = SEALED;
+    if let Some(text) = annotations.get(name).filter(|text| *text != format) {
+        checker.invalid(
+            &path(name),
+            text,
+            "the only value is \"age\", which says that each of the values is an age file",
+        );
     }
 }
 

@@ -10,10 +10,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::check::Checker;
+use super::check_annotations::{self, OF_SECRETS, SEALED};
 use super::findings::Findings;
-use super::object::{DOCKER_CFG, DOCKER_CONFIG_JSON, Hidden, Object, ObjectId, ObjectKind};
+use super::object::{DOCKER_CFG, DOCKER_CONFIG_JSON, Hidden, Object, ObjectId, ObjectKind, Sealed};
 use super::tree::{Data, Entry, Node, Path, Place};
 use super::{names, typed};
+use crate::seal;
 
 /// Bytes of all values of one object, as in Kubernetes.
 const MAX_BYTES: usize = 1 << 20;
@@ -90,12 +92,13 @@ pub(super) fn object(kind: ObjectKind, mut node: Node, findings: &mut Findings) 
     }
     // Before anything else looks at the document: what is said of a wrong type holds the value.
     let [(first, first_bytes), (second, second_bytes)] = maps(kind);
+    let is_sealed = kind == ObjectKind::Secret && is_sealed(&node);
     let (first, second) = (take(&mut node, first), take(&mut node, second));
     let head = typed::decode::<Head>(&mut node, &mut own);
     let mut values = BTreeMap::new();
-    read_values(first, first_bytes, &mut values, &mut own);
+    read_values(first, first_bytes, is_sealed, &mut values, &mut own);
     let mut others = BTreeMap::new();
-    read_values(second, second_bytes, &mut others, &mut own);
+    read_values(second, second_bytes, is_sealed, &mut others, &mut own);
     let object = head.map(|head| {
         let binary = match kind {
             ObjectKind::ConfigMap => others.keys().cloned().collect(),
@@ -107,6 +110,7 @@ pub(super) fn object(kind: ObjectKind, mut node: Node, findings: &mut Findings) 
         values.append(&mut others);
         let mut checker = Checker { root: &node, findings: &mut own };
         let id = identity(kind, &head.metadata, &mut checker);
+        check_own_annotations(kind, &head.metadata, &mut checker);
         let type_ = match kind {
             ObjectKind::ConfigMap => String::new(),
             ObjectKind::Secret => {
@@ -116,8 +120,21 @@ pub(super) fn object(kind: ObjectKind, mut node: Node, findings: &mut Findings) 
         check_keys(&type_, &values, &mut checker);
         let asked = REQUIRED.iter().find(|(of_type, _)| *of_type == type_);
         let place = asked.and_then(|(_, key)| Some(values.get(*key)?.place)).unwrap_or(node.place);
-        let data = values.into_iter().map(|(key, placed)| (key, placed.value)).collect();
-        Object { id, type_, data, binary, place: (place.line, place.column) }
+        let mut object = Object {
+            id,
+            type_,
+            data: BTreeMap::new(),
+            binary,
+            sealed: Vec::new(),
+            place: (place.line, place.column),
+        };
+        for (key, Placed { value, .. }) in values {
+            match is_sealed {
+                true => object.sealed.push(Sealed { key, file: value, why: String::new() }),
+                false => drop(object.data.insert(key, value)),
+            }
+        }
+        object
     });
     let whole = !own.has_errors();
     findings.append(own);
@@ -152,10 +169,23 @@ fn identity(kind: ObjectKind, metadata: &ObjectMeta, checker: &mut Checker<'_>) 
     ObjectId { kind, namespace, name }
 }
 
+/// Whether it says so, rightly or not: what means to be sealed is not taken for plain.
+fn is_sealed(node: &Node) -> bool {
+    node.at(&Path::of("metadata.annotations").key(SEALED.0)).is_some()
+}
+
+fn check_own_annotations(kind: ObjectKind, metadata: &ObjectMeta, checker: &mut Checker<'_>) {
+    let Some(annotations) = &metadata.annotations else { return };
+    let known = if kind == ObjectKind::Secret { OF_SECRETS } else { &[] };
+    check_annotations::known(annotations, known, checker);
+    check_annotations::sealed(annotations, checker);
+}
+
 /// Reads one map of values.
 fn read_values(
     map: Option<Entry>,
     bytes: fn(&str) -> Option<Vec<u8>>,
+    is_sealed: bool,
     values: &mut BTreeMap<String, Placed>,
     findings: &mut Findings,
 ) {
@@ -171,12 +201,17 @@ fn read_values(
         if let Err(reason) = names::data_key(&key) {
             findings.error(place, Some(&path), format!("{path}: Invalid value: {key:?}: {reason}"));
         }
-        let read = match &value.data {
+        let mut read = match &value.data {
             Data::Null => Ok(Vec::new()),
-            Data::Text(text) => bytes(text).ok_or(NOT_BASE64[usize::from(map.key == "binaryData")]),
-            Data::List(_) | Data::Map(_) => Err("expected a string"),
-            _ => Err("expected a string (quote it to make it a string)"),
+            Data::Text(text) => {
+                bytes(text).ok_or(NOT_BASE64[usize::from(map.key == "binaryData")].to_owned())
+            }
+            Data::List(_) | Data::Map(_) => Err("expected a string".to_owned()),
+            _ => Err("expected a string (quote it to make it a string)".to_owned()),
         };
+        if is_sealed {
+            read = read.and_then(|bytes| seal::file(bytes).map_err(|error| error.to_string()));
+        }
         match read {
             Ok(bytes) => drop(values.insert(key, Placed { place: value.place, value: Hidden::new(bytes) })),
             Err(reason) => findings.error(value.place, Some(&path), format!("{path}: {reason}")),
@@ -189,7 +224,7 @@ fn as_it_is(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Base64 as Go reads it: line breaks mean nothing in it.
-fn decoded(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decoded(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text.replace(['\n', '\r'], "")).ok()
 }
 

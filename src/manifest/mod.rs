@@ -28,6 +28,7 @@ pub mod pod;
 pub(crate) mod quantity;
 mod references;
 mod scalar;
+mod sealing;
 mod served;
 mod source_text;
 pub(crate) mod sysctl;
@@ -45,6 +46,7 @@ pub(crate) use names::{dns_subdomain, file_path, host_name_length, nearest};
 pub use object::{Object, ObjectId, ObjectKind};
 pub use pod::{Container, Pod, PodId, Uid};
 pub use references::{Reference, lacking};
+pub use sealing::sealed;
 pub use sysctl::forbidden_sysctls;
 
 /// The largest manifest that is read, as with the kubelet.

@@ -55,14 +55,16 @@ pub struct Object {
     pub data: BTreeMap<String, Hidden>,
     /// Keys of `binaryData`: files only, no variable is made of them.
     pub binary: BTreeSet<String>,
+    /// Of a sealed Secret, in the order of their keys: what is not in `data`, because nobody has decrypted it yet, or could.
+    pub sealed: Vec<Sealed>,
     /// Line and column, from 1, of the value that its type is about; of the document where there is none such.
     pub place: (usize, usize),
 }
 
 impl PartialEq for Object {
     fn eq(&self, other: &Object) -> bool {
-        (&self.id, &self.type_, &self.data, &self.binary)
-            == (&other.id, &other.type_, &other.data, &other.binary)
+        (&self.id, &self.type_, &self.data, &self.binary, &self.sealed)
+            == (&other.id, &other.type_, &other.data, &other.binary, &other.sealed)
     }
 }
 
@@ -77,14 +79,53 @@ impl Object {
         self.data.get(key).filter(|_| self.is_variable(key)).map(Hidden::bytes)
     }
 
+    /// All keys, also of what is sealed.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let sealed = self.sealed.iter().map(|sealed| &sealed.key);
+        self.data.keys().chain(sealed).map(String::as_str)
+    }
+
     /// The keys that variables are made of.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
-        self.data.keys().map(String::as_str).filter(|key| self.is_variable(key))
+        self.keys().filter(|key| self.is_variable(key))
+    }
+
+    /// Why nobody can have the value of `key`, if it is sealed.
+    pub fn closed(&self, key: &str) -> Option<String> {
+        let sealed = self.sealed.iter().find(|sealed| sealed.key == key)?;
+        Some(format!("the key {key} of {} cannot be decrypted: {}", self.id, sealed.why))
+    }
+
+    /// Decrypts what is sealed. What `open` refuses stays sealed, with its reason.
+    pub fn open(&mut self, open: Opener<'_>) {
+        self.sealed.retain_mut(|sealed| match open(sealed.file.bytes()) {
+            Ok(plain) => {
+                self.data.insert(std::mem::take(&mut sealed.key), Hidden::new(plain));
+                false
+            }
+            Err(why) => {
+                sealed.why = why;
+                true
+            }
+        });
     }
 
     fn is_variable(&self, key: &str) -> bool {
         !self.binary.contains(key)
     }
+}
+
+/// What an age file holds, or why that stays closed.
+pub type Opener<'a> = &'a dyn Fn(&[u8]) -> Result<Vec<u8>, String>;
+
+/// A value of a sealed Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    pub key: String,
+    /// An age file that is well-formed, not in armor.
+    pub file: Hidden,
+    /// Why it could not be decrypted; empty before that was tried.
+    pub why: String,
 }
 
 /// What nobody may read in a log: not shown by `Debug`, and never written to disk.

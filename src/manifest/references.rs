@@ -80,7 +80,7 @@ pub fn lacking(file: &FilePath, references: &[Reference], objects: &[&Object]) -
         let Some(object) = objects.iter().find(|object| object.id == *id) else { continue };
         let known: Vec<&str> = match is_variable {
             true => object.variables().collect(),
-            false => object.data.keys().map(String::as_str).collect(),
+            false => object.keys().collect(),
         };
         if known.contains(&key.as_str()) {
             continue;

@@ -4,7 +4,7 @@ use super::findings::Findings;
 use super::tree::{Node, Path};
 
 /// Metadata that only a server sets.
-const METADATA: &[&str] = &[
+pub(super) const METADATA: &[&str] = &[
     "uid",
     "resourceVersion",
     "creationTimestamp",
@@ -20,6 +20,9 @@ const METADATA: &[&str] = &[
 
 /// The volume that a server injects with a service account's token.
 const TOKEN_VOLUME: &str = "kube-api-access-";
+
+/// Of what `kubectl apply` was last given, all of it: of a Secret, its values too.
+pub(super) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Takes away status, a server's metadata and the injected token; says so where it could be missed.
 pub(crate) fn strip(pod: &mut Node, findings: &mut Findings) {

@@ -28,7 +28,7 @@ impl Worker {
     fn files_of<'a>(&'a self, pod: &'a Pod) -> Result<Vec<(&'a Volume, Files<'a>)>, String> {
         let objects = |named: &ObjectRef| {
             let object = self.set.objects().get(&named.id_in(&pod.id.namespace))?;
-            Some(&object.data)
+            Some(&**object)
         };
         let node = || self.allocatable();
         let mut all = Vec::new();

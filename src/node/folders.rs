@@ -79,6 +79,15 @@ impl Folders {
         self.root.join("node.key")
     }
 
+    /// What opens the Secrets that are sealed for this node, made when it is first asked for.
+    pub fn seal_key(&self) -> PathBuf {
+        Self::seal_key_in(&self.root)
+    }
+
+    pub fn seal_key_in(root: &Path) -> PathBuf {
+        root.join("seal.key")
+    }
+
     /// The profiles of `seccompProfile: Localhost`, which an administrator puts there.
     pub fn seccomp(&self) -> PathBuf {
         self.root.join("seccomp")

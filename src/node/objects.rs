@@ -13,6 +13,7 @@ use crate::manifest::{self, Diagnostic, Manifest, Object, ObjectId, ObjectKind, 
 use crate::order;
 use crate::pod::Event;
 use crate::pod::objects::Objects;
+use crate::seal;
 
 /// Others than the file's owner and group may read it.
 const READABLE_BY_OTHERS: u32 = 0o004;
@@ -35,7 +36,9 @@ pub fn decode(file: &Path, bytes: &[u8], node_name: &str) -> Result<Manifest, Ve
     if !errors.is_empty() {
         return Err(errors);
     }
-    if let Some(secret) = manifest.objects.iter().find(|object| object.id.kind == ObjectKind::Secret)
+    // What is sealed may be read by everybody.
+    let is_plain = |object: &&Object| object.id.kind == ObjectKind::Secret && object.sealed.is_empty();
+    if let Some(secret) = manifest.objects.iter().find(is_plain)
         // Of a URL there is no file to ask about.
         && let Ok(metadata) = fs::metadata(file)
         && metadata.permissions().mode() & READABLE_BY_OTHERS != 0
@@ -48,6 +51,30 @@ pub fn decode(file: &Path, bytes: &[u8], node_name: &str) -> Result<Manifest, Ve
         manifest.warnings.push(say(Severity::Warning, secret, message));
     }
     Ok(manifest)
+}
+
+/// Decrypts what is sealed, in memory, with the keys in the file `path`; what cannot be decrypted knows why.
+///
+/// In the loop: a value costs it well below a millisecond.
+pub fn open_sealed(objects: &mut [Object], path: &Path) {
+    if objects.iter().all(|object| object.sealed.is_empty()) {
+        return;
+    }
+    let keys = seal::read(path);
+    if let Ok(keys) = &keys
+        && let Some(exposed) = &keys.exposed
+    {
+        log::warn!("{exposed}");
+    }
+    for object in objects {
+        object.open(&|file| match &keys {
+            Ok(keys) => keys.open(file).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        });
+        for closed in object.keys().filter_map(|key| object.closed(key)) {
+            log::warn!("{closed}");
+        }
+    }
 }
 
 /// A Pod's `imagePullSecrets`, as they are now.
@@ -80,6 +107,9 @@ impl PullSecrets {
     pub fn lacking(&self) -> String {
         let word = |(id, secret): &(ObjectId, Option<Arc<Object>>)| match secret {
             None => format!("; {id} of imagePullSecrets is not there"),
+            Some(secret) if !secret.sealed.is_empty() => {
+                secret.keys().filter_map(|key| secret.closed(key)).map(|why| format!("; {why}")).collect()
+            }
             Some(secret) if matches!(Credentials::of_secret(secret), Ok(None)) => {
                 format!("; {id} has the type {}, which holds no credentials for registries", secret.type_)
             }
@@ -210,6 +240,36 @@ mod tests {
     }
 
     #[test]
+    fn a_sealed_secret_for_registries_is_one_when_it_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, key) = (dir.path().join("s.yaml"), dir.path().join("seal.key"));
+        let recipient = [seal::read_or_make(&key).unwrap().0.recipient()];
+        let sealed = |value: &str| seal::armored(&seal::encrypt(value.as_bytes(), &recipient).unwrap());
+        let objects = |value: &str| {
+            let mut text = HEAD.replace("regcred", "regcred, annotations: {podkeep.io/sealed: age}");
+            text.push_str("  .dockerconfigjson: |\n");
+            text.extend(sealed(value).lines().map(|line| format!("    {line}\n")));
+            fs::write(&file, &text).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+            let manifest = decode(&file, text.as_bytes(), "n").unwrap();
+            assert_eq!(manifest.warnings, [], "everybody may read it");
+            manifest.objects
+        };
+        let pull = |object: &Object| PullSecrets(vec![(object.id.clone(), Some(Arc::new(object.clone())))]);
+        let mut good = objects(r#"{"auths": {"r.example": {"username": "u"}}}"#);
+        open_sealed(&mut good, &dir.path().join("none.key"));
+        let lacking = pull(&good[0]).lacking();
+        assert!(lacking.starts_with("; the key .dockerconfigjson of Secret default/regcred cannot be decrypted: this node has no key"), "{lacking}");
+        open_sealed(&mut good, &key);
+        assert_eq!((pull(&good[0]).lacking(), good[0].data.len()), (String::new(), 1));
+        assert!(Credentials::of_secret(&good[0]).unwrap().is_some());
+        let mut bad = objects("geheim");
+        open_sealed(&mut bad, &key);
+        let error = pull(&bad[0]).credentials().unwrap_err().to_string();
+        assert_eq!(error, "Secret default/regcred is not a docker config.json: line 1, column 1");
+    }
+
+    #[test]
     fn a_pull_says_which_of_its_secrets_are_no_help() {
         let text = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: team}, spec: {containers: [{name: c, image: i}], \
             imagePullSecrets: [{name: gone}]}}";
@@ -221,6 +281,7 @@ mod tests {
             type_: "Opaque".into(),
             data: Default::default(),
             binary: Default::default(),
+            sealed: Vec::new(),
             place: (1, 1),
         };
         let secrets = PullSecrets(vec![(opaque.id.clone(), Some(Arc::new(opaque)))]);

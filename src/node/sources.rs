@@ -64,7 +64,8 @@ impl Worker {
                     let message = UrlError::Empty { url: file.display().to_string() }.to_string();
                     SetEvent::FileBroken { origin: origin(file), message }
                 }
-                Ok(manifest) => {
+                Ok(mut manifest) => {
+                    objects::open_sealed(&mut manifest.objects, &self.options.folders.seal_key());
                     manifest.warnings.iter().for_each(|warning| log::warn!("{warning}"));
                     let pods = manifest.pods.into_iter().map(Arc::new).collect();
                     let objects = manifest.objects.into_iter().map(Arc::new).collect();

@@ -1,15 +1,13 @@
 //! What the files of a volume are: from its sources, the objects that they name and the Pod itself. Pure.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
 use super::files::{File, Files, is_folder};
-use crate::manifest::Pod;
 use crate::manifest::object::Hidden;
 use crate::manifest::pod::{Allocatable, DownwardFile, FileSource, KeyToPath, ObjectRef, ObjectSource};
+use crate::manifest::{Object, Pod};
+use std::borrow::Cow;
 
-/// The values of an object; `None` if it is not there.
-pub type Objects<'f, 'a> = &'f dyn Fn(&ObjectRef) -> Option<&'a BTreeMap<String, Hidden>>;
+/// An object; `None` if it is not there.
+pub type Objects<'f, 'a> = &'f dyn Fn(&ObjectRef) -> Option<&'a Object>;
 
 /// Of two sources that give the same path, the later one counts, as with the kubelet.
 ///
@@ -45,7 +43,7 @@ fn add_object<'a>(
 ) -> Result<(), String> {
     let ObjectSource { object, items } = source;
     let ObjectRef { kind, name, optional } = object;
-    let Some(data) = objects(object) else {
+    let Some(found) = objects(object) else {
         return match optional {
             true => Ok(()),
             // The kubelet's words.
@@ -56,13 +54,16 @@ fn add_object<'a>(
         mode: mode.unwrap_or(default_mode),
         bytes: Cow::Borrowed(value.bytes()),
     };
+    let closed = |key: &str| found.closed(key).map_or(Ok(()), Err);
     if items.is_empty() {
-        for (key, value) in data {
+        found.keys().try_for_each(closed)?;
+        for (key, value) in &found.data {
             files.insert(key, file(value, None));
         }
     }
     for KeyToPath { key, path, mode } in items {
-        match data.get(key) {
+        closed(key)?;
+        match found.data.get(key) {
             Some(value) => drop(files.insert(path, file(value, *mode))),
             None if *optional => {}
             None => {
@@ -90,19 +91,31 @@ fn add_downward<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::ObjectKind;
+    use crate::manifest::object::Sealed;
     use crate::manifest::pod::{Container, DownwardValue, PodId, Uid};
+    use crate::manifest::{ObjectId, ObjectKind};
 
     fn of(sources: &[FileSource]) -> Result<Vec<(String, u32, String)>, String> {
         let id = PodId { namespace: "team".into(), name: "web-edge".into() };
         let pod = Pod::plain(id, Uid::parse(&"a".repeat(32)).unwrap(), vec![Container::plain("c", "i")]);
-        let data = |pairs: &[(&str, &str)]| {
+        let object = |kind, pairs: &[(&str, &str)]| {
             let hidden = |(key, value): &(&str, &str)| ((*key).into(), Hidden::new(value.as_bytes().into()));
-            pairs.iter().map(hidden).collect::<BTreeMap<String, Hidden>>()
+            let id = ObjectId { kind, namespace: "team".into(), name: "o".into() };
+            let data = pairs.iter().map(hidden).collect();
+            let (type_, binary) = Default::default();
+            Object { id, type_, data, binary, sealed: Vec::new(), place: (1, 1) }
         };
-        let (secret, map) = (data(&[("a", "1"), ("b", "2")]), data(&[("b", "3"), ("c", "4")]));
+        let secret = object(ObjectKind::Secret, &[("a", "1"), ("b", "2")]);
+        let map = object(ObjectKind::ConfigMap, &[("b", "3"), ("c", "4")]);
+        let mut sealed = object(ObjectKind::Secret, &[("a", "1")]);
+        sealed.sealed.push(Sealed {
+            key: "x".into(),
+            file: Hidden::new(vec![1]),
+            why: "it is locked".into(),
+        });
         let objects = |object: &ObjectRef| match (object.kind, object.name.as_str()) {
             (ObjectKind::Secret, "s") => Some(&secret),
+            (ObjectKind::Secret, "sealed") => Some(&sealed),
             (ObjectKind::ConfigMap, "m") => Some(&map),
             _ => None,
         };
@@ -165,6 +178,15 @@ mod tests {
             source(Secret, "s", &[("c", "p", None), ("a", "q", None)], true),
         ];
         assert_eq!(of(&optional), Ok(vec![file("q", 0o644, "1")]));
+    }
+
+    #[test]
+    fn what_stays_sealed_is_no_file_even_where_it_may_be_missing() {
+        let sealed = |items: &[_]| of(&[source(ObjectKind::Secret, "sealed", items, true)]);
+        let closed = Err("the key x of Secret team/o cannot be decrypted: it is locked".to_owned());
+        assert_eq!(sealed(&[]), closed);
+        assert_eq!(sealed(&[("x", "p", None)]), closed);
+        assert_eq!(sealed(&[("a", "p", None)]), Ok(vec![file("p", 0o644, "1")]));
     }
 
     #[test]

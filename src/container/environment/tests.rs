@@ -1,20 +1,25 @@
 use super::*;
-use crate::manifest::object::Hidden;
+use crate::manifest::object::{Hidden, Sealed};
 use crate::manifest::pod::{AmountRef, PodId, ResourceName, Resources};
 use crate::manifest::{Uid, pod};
 
 const PASSWORD: &str = "geheim $(A)";
 
-/// `a` with `A=1`, `b.c=2` and the binary `raw`, and the Secret `s` with `key`, `bytes` and `nul`.
+/// `a` with `A=1`, `b.c=2` and the binary `raw`, the Secret `s` with `key`, `bytes` and `nul`, and `sealed` with `x`, which nobody
+/// could decrypt.
 fn objects() -> Vec<Object> {
     let object = |kind, name: &str, data: &[(&str, &[u8])], binary: &[&str]| Object {
         id: ObjectId { kind, namespace: "team".to_owned(), name: name.to_owned() },
         type_: String::new(),
         data: data.iter().map(|(key, value)| (key.to_string(), Hidden::new(value.to_vec()))).collect(),
         binary: binary.iter().map(|key| key.to_string()).collect(),
+        sealed: Vec::new(),
         place: (1, 1),
     };
+    let mut sealed = object(ObjectKind::Secret, "sealed", &[], &[]);
+    sealed.sealed.push(Sealed { key: "x".into(), file: Hidden::new(vec![1]), why: "it is locked".into() });
     vec![
+        sealed,
         object(ObjectKind::ConfigMap, "a", &[("A", b"1"), ("b.c", b"2"), ("raw", &[0xff])], &["raw"]),
         object(
             ObjectKind::Secret,
@@ -125,6 +130,20 @@ fn what_is_missing_is_named_in_the_kubelets_words_unless_it_is_optional() {
     }
     let all = vec![from("", of(SECRET, "none", false))];
     assert_eq!(start(all, Vec::new()).unwrap_err(), "secret \"none\" not found");
+}
+
+#[test]
+fn what_stays_sealed_is_not_what_is_missing() {
+    let closed = "the key x of Secret team/sealed cannot be decrypted: it is locked";
+    for optional in [false, true] {
+        let variable = vec![key("V", of(SECRET, "sealed", optional), "x")];
+        assert_eq!(start(Vec::new(), variable).unwrap_err(), closed);
+        let all = vec![from("", of(SECRET, "sealed", optional))];
+        assert_eq!(start(all, Vec::new()).unwrap_err(), closed);
+    }
+    let pod = pod_of(vec![container(vec![from("", of(SECRET, "sealed", false))], Vec::new())]);
+    assert_eq!(resolved(&pod, Purpose::Beside).unwrap(), [""; 0]);
+    assert_eq!(resolved(&pod, Purpose::Show).unwrap(), ["x=<from Secret sealed key x>"]);
 }
 
 #[test]

@@ -357,6 +357,7 @@ mod tests {
             type_: type_.to_owned(),
             data: [(key.to_owned(), Hidden::new(text.as_bytes().to_vec()))].into(),
             binary: Default::default(),
+            sealed: Vec::new(),
             place: (1, 1),
         };
         let (type_, key) = DOCKER_CONFIG_JSON;
