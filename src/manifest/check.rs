@@ -100,6 +100,7 @@ pub(super) fn pod(
     let recreate = check_annotations::recreate(&annotations, &mut checker);
     let after = check_annotations::after(&annotations, &id, node_name, &mut checker);
     let restart_on_change = check_annotations::restart_on_change(&annotations, &mut checker);
+    let ingress = check_annotations::ingress(&annotations, &mut checker);
     check_annotations::known(&annotations, check_annotations::OF_PODS, &mut checker);
     let host_network = spec.host_network.unwrap_or_default();
     let own_names = check_names::own_names(spec, &id, &mut checker);
@@ -138,6 +139,7 @@ pub(super) fn pod(
         recreate,
         restart_on_change,
         after,
+        ingress,
         host_network,
         host_pid: spec.host_pid.unwrap_or_default(),
         host_ipc: spec.host_ipc.unwrap_or_default(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::check::{Checker, Pairs};
 use super::names;
-use super::pod::PodId;
+use super::pod::{Ingress, PodId};
 use super::tree::Path;
 
 const PREFIX: &str = "podkeep.io/";
@@ -13,10 +13,12 @@ const MAX_RESTART_PERIOD: &str = "podkeep.io/max-container-restart-period";
 const UPDATE: &str = "podkeep.io/update";
 const AFTER: &str = "podkeep.io/after";
 const RESTART_ON_CHANGE: &str = "podkeep.io/restart-on-change";
+const INGRESS: &str = "podkeep.io/ingress";
 /// Of a Secret: its values are encrypted, in this format.
 pub(super) const SEALED: (&str, &str) = ("podkeep.io/sealed", "age");
 /// All of a Pod, without the prefix.
-pub(super) const OF_PODS: &[&str] = &["max-container-restart-period", "update", "after", "restart-on-change"];
+pub(super) const OF_PODS: &[&str] =
+    &["max-container-restart-period", "update", "after", "restart-on-change", "ingress"];
 /// All of a Secret, without the prefix. A ConfigMap has none.
 pub(super) const OF_SECRETS: &[&str] = &["sealed"];
 
@@ -78,6 +80,18 @@ pub(super) fn restart_on_change(annotations: &Pairs, checker: &mut Checker<'_>) 
         checker.invalid(&path(RESTART_ON_CHANGE), text, "must be \"true\" or \"false\"");
     }
     text == "true"
+}
+
+/// Who may reach the Pod.
+pub(super) fn ingress(annotations: &Pairs, checker: &mut Checker<'_>) -> Ingress {
+    let written = annotations.get(INGRESS).map(String::as_str);
+    let words = [
+        ("none", Ingress::None),
+        ("hostport", Ingress::HostPort),
+        ("pods", Ingress::Pods),
+        ("all", Ingress::All),
+    ];
+    checker.word(&path(INGRESS), written, &words, Ingress::All)
 }
 
 /// Pods as their manifests name them, of the Pod's own namespace or as `namespace/name`.

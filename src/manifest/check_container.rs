@@ -1,6 +1,7 @@
 //! Containers: names, images, ports; variables, resources, security settings and mounts have files of their own.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as api;
@@ -47,7 +48,7 @@ pub(super) fn containers(of_pod: &OfPod<'_>, grace: Duration, checker: &mut Chec
     containers
 }
 
-type HostPorts = HashSet<(u16, &'static str)>;
+type HostPorts = HashSet<(u16, &'static str, Option<IpAddr>)>;
 
 /// What a container is checked against beside its Pod's spec.
 struct Place<'a> {
@@ -148,13 +149,15 @@ fn ports(
         }
         let protocol = protocol(port, &path, checker);
         let container_port = container_port(port, &path, checker);
+        let host_ip = host_ip(port, &path, checker);
         let host_port = host_port(port, container_port, host_network, &path, checker);
         if let Some(number) = host_port.filter(|number| *number != 0) {
-            let shown = format!("{number}/{}", protocol.as_str());
+            let at = host_ip.map_or_else(String::new, |ip| format!("{ip}/"));
+            let shown = format!("{at}{number}/{}", protocol.as_str());
             let field = if port.host_port.is_some() { "hostPort" } else { "containerPort" };
-            checker.unique(&path.key(field), host_ports, (number, protocol.as_str()), &shown);
+            checker.unique(&path.key(field), host_ports, (number, protocol.as_str(), host_ip), &shown);
         }
-        ports.push(Port { name, container_port, host_port, protocol });
+        ports.push(Port { name, container_port, host_port, host_ip, protocol });
     }
     ports
 }
@@ -180,7 +183,17 @@ pub(super) fn port_number(number: i32, path: &Path, checker: &mut Checker<'_>) -
     })
 }
 
-/// On the host's network every port is the host's; elsewhere a host port needs a redirection that is not there yet.
+/// Without one, or with the unspecified one, at every address of the host.
+fn host_ip(port: &api::ContainerPort, path: &Path, checker: &mut Checker<'_>) -> Option<IpAddr> {
+    let written = port.host_ip.as_deref().filter(|text| !text.is_empty())?;
+    let ip = written.parse::<IpAddr>();
+    if ip.is_err() {
+        checker.invalid(&path.key("hostIP"), written, "must be a valid IP address");
+    }
+    ip.ok().filter(|ip| !ip.is_unspecified())
+}
+
+/// On the host's network every port is the host's.
 fn host_port(
     port: &api::ContainerPort,
     container_port: u16,
@@ -199,10 +212,6 @@ fn host_port(
             }
             Some(number)
         }
-        Some(_) => {
-            let message = format!("not supported yet: {path} without hostNetwork");
-            checker.findings.error(checker.root.place_of(&path), Some(&path), message);
-            None
-        }
+        other => other,
     }
 }

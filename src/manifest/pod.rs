@@ -14,6 +14,7 @@ mod security;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 pub use downward::DownwardValue;
@@ -55,6 +56,7 @@ pub struct Pod {
     pub restart_on_change: bool,
     /// It starts when these are Ready, and ends before they do.
     pub after: Vec<PodId>,
+    pub ingress: Ingress,
     pub host_network: bool,
     /// The host's PID namespace; never together with `share_process_namespace`.
     pub host_pid: bool,
@@ -111,6 +113,7 @@ impl Pod {
             recreate: false,
             restart_on_change: false,
             after: Vec::new(),
+            ingress: Ingress::All,
             host_network: false,
             host_pid: false,
             host_ipc: false,
@@ -283,12 +286,28 @@ impl Protocol {
     }
 }
 
-/// A declared port: shown, not yet acted on.
+/// Who may reach a Pod, by `podkeep.io/ingress`. Answers to what the Pod has begun itself always do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ingress {
+    /// Nobody.
+    None,
+    /// Whoever comes by one of its host ports, wherever from; not by the Pod's own address.
+    HostPort,
+    /// Other Pods of this node, by its address and by its host ports; neither the host nor the world.
+    Pods,
+    #[default]
+    All,
+}
+
+/// A declared port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
     pub name: Option<String>,
     pub container_port: u16,
+    /// At which port of the host it is reached too; its own on the host's network.
     pub host_port: Option<u16>,
+    /// At this address of the host only.
+    pub host_ip: Option<IpAddr>,
     pub protocol: Protocol,
 }
 

@@ -48,6 +48,16 @@ pub struct Found {
     pub owner: String,
 }
 
+/// What a link is beside its addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// Whose it is.
+    pub owner: &'a str,
+    /// Whether who asks `127.0.0.1` for a Pod's port may be led there (`route_localnet`): only where a firewall keeps the Pod from the
+    /// host's loopback (CVE-2020-8558).
+    pub is_reached_from_loopback: bool,
+}
+
 /// What the host calls the link to these addresses: it follows from them, so that each has one name on a host.
 pub fn name(addresses: Addresses) -> String {
     format!("{PREFIX}{:08x}", low_bits(addresses))
@@ -72,20 +82,22 @@ pub fn add_node(host: &Socket, ranges: &Ranges, owner: &str) -> Result<(), Error
     host.tell(&messages).map_err(|cause| refused(doing(), cause))
 }
 
-/// Takes them from it again. None there is no error.
+/// Takes them from it again. Says whether it had any.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn remove_node(host: &Socket, ranges: &Ranges) -> Result<(), Error> {
+pub fn remove_node(host: &Socket, ranges: &Ranges) -> Result<bool, Error> {
     let doing = || "take the node's addresses for Pods from it".to_owned();
     let loopback = index(host, "lo").map_err(|cause| refused(doing(), cause))?;
+    let mut had_any = false;
     for ip in ranges.addresses(NODE).iter() {
         match host.tell(&[no_address(ip, loopback)]) {
+            Ok(()) => had_any = true,
             Err(refusal) if refusal.errno == Errno::ADDRNOTAVAIL => {}
-            other => other.map_err(|cause| refused(doing(), cause))?,
+            Err(cause) => return Err(refused(doing(), cause)),
         }
     }
-    Ok(())
+    Ok(had_any)
 }
 
 /// Joins a Pod to the host. `pod` is a socket in its namespace, of which `namespace` is the descriptor.
@@ -98,7 +110,7 @@ pub fn connect(
     namespace: u32,
     node: Addresses,
     addresses: Addresses,
-    owner: &str,
+    settings: Settings<'_>,
 ) -> Result<(), Error> {
     let name = name(addresses);
     let doing = |what: &str| format!("{what} the link {name} to the Pod");
@@ -122,8 +134,10 @@ pub fn connect(
     host.tell(&[make]).map_err(|cause| refused(doing("make"), cause))?;
 
     let at_host = index(host, &name).map_err(|cause| refused(doing("find"), cause))?;
-    let mut messages =
-        vec![host_settings(at_host, addresses, owner), Message::new(libc::RTM_SETLINK, &link(at_host, true))];
+    let mut messages = vec![
+        host_settings(at_host, addresses, settings),
+        Message::new(libc::RTM_SETLINK, &link(at_host, true)),
+    ];
     for (ip, own) in addresses.iter().zip(node.iter()) {
         messages.push(neighbour(ip, at_host, &pod_mac));
         messages.push(route(ip, at_host).attribute(libc::RTA_PREFSRC, &octets(own)));
@@ -214,15 +228,17 @@ fn hardware(addresses: Addresses) -> [u8; 6] {
     [0x0a, 0x58, a, b, c, d]
 }
 
-/// Of the host's end: whom it belongs to; packets come from the Pod's address alone (`rp_filter`); and who asks `127.0.0.1` for a
-/// Pod's port may be led there (`route_localnet`).
-fn host_settings(index: u32, addresses: Addresses, owner: &str) -> Message {
-    let conf = |conf: Message| conf.number(IPV4_DEVCONF_RP_FILTER, 1).number(IPV4_DEVCONF_ROUTE_LOCALNET, 1);
+/// Of the host's end: whom it belongs to; and packets come from the Pod's address alone (`rp_filter`).
+fn host_settings(index: u32, addresses: Addresses, settings: Settings<'_>) -> Message {
+    let is_reached = settings.is_reached_from_loopback;
+    let conf = |conf: Message| {
+        conf.number(IPV4_DEVCONF_RP_FILTER, 1).number(IPV4_DEVCONF_ROUTE_LOCALNET, is_reached.into())
+    };
     let v4 = |spec: Message| match addresses.v4 {
         Some(_) => spec.nested(libc::AF_INET as u16, |inet| inet.nested(IFLA_INET_CONF, conf)),
         None => spec,
     };
-    Message::new(libc::RTM_SETLINK, &link(index, false)).text(libc::IFLA_IFALIAS, owner).nested(
+    Message::new(libc::RTM_SETLINK, &link(index, false)).text(libc::IFLA_IFALIAS, settings.owner).nested(
         libc::IFLA_AF_SPEC,
         |spec| match addresses.v6 {
             Some(_) => without_link_local(v4(spec)),

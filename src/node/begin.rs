@@ -97,6 +97,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         processes: HashMap::new(),
         cgroups,
         network: Network::open(&options.config.pod_network, &options.folders.run),
+        watches_firewall: false,
         last_slot: NODE,
         errands: Errands::default(),
         execs: Execs::new().context("make the tasks")?,
@@ -151,7 +152,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
     worker.watch_everything()?;
     worker.take_over(held, &legacy.exits)?;
     worker.remove_strays()?;
-    worker.remove_stray_links();
+    worker.resume_network();
     for exit in legacy.exits {
         worker.process_ended(exit)?;
     }

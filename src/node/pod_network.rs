@@ -1,17 +1,21 @@
-//! Addresses for Pods that are not on the host's network: which one each has, and its link.
+//! Addresses for Pods that are not on the host's network: which one each has, its link, and its part of the firewall.
 
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use super::pod_run::PodNumber;
-use super::worker::Worker;
+use super::pod_run::{Key, PodNumber};
+use super::poller::Interest;
+use super::worker::{Done, Worker};
 use crate::config::PodNetwork;
+use crate::manifest::Pod;
+use crate::manifest::pod::{Ingress, Protocol};
+use crate::network::firewall::{self, Firewall, HostPort};
 use crate::network::netlink::Socket;
 use crate::network::{Addresses, NODE, Ranges, Slot, forwarding, links};
 use crate::sys::namespace::Tour;
@@ -21,20 +25,40 @@ const USUAL_V4: &str = "10.203.0.0/16";
 
 /// The network that this node's Pods share. Made when the first one needs it: nothing of the host is changed for Pods that run on its
 /// network.
-#[derive(Debug)]
 pub struct Network {
     ranges: Ranges,
     /// What our links are told by, among those of another podkeep.
     owner: String,
-    /// Whether the host is ready for links.
-    is_ready: Mutex<bool>,
+    /// Set once, by whoever first makes the network ready.
+    firewall: OnceLock<Firewall>,
+    /// Who has it makes changes, one after the other.
+    state: Mutex<State>,
+    /// What others drop, in words. Apart from the state, which is held while the kernel works: the loop reads it.
+    foreign: Mutex<Vec<String>>,
 }
 
-/// A Pod's place in it.
+#[derive(Default)]
+struct State {
+    is_ready: bool,
+    /// What the firewall has, or is to have.
+    members: Vec<Member>,
+    /// Why there is no firewall.
+    lacks_firewall: Option<String>,
+}
+
+/// A Pod as the firewall knows it.
 #[derive(Clone, Debug)]
+struct Member {
+    slot: Slot,
+    ports: Vec<HostPort>,
+    ingress: Ingress,
+}
+
+/// A Pod's place in the network.
+#[derive(Clone)]
 pub struct Place {
     network: Arc<Network>,
-    slot: Slot,
+    member: Member,
 }
 
 impl Network {
@@ -49,37 +73,169 @@ impl Network {
         if ranges.is_none() {
             log::warn!("podCIDR: this host has no IPv6, so that Pods have a loopback only");
         }
-        let owner = format!("podkeep of {}", run_dir.display());
-        Some(Arc::new(Network { ranges: ranges?, owner, is_ready: Mutex::new(false) }))
+        Some(Arc::new(Network {
+            ranges: ranges?,
+            owner: format!("podkeep of {}", run_dir.display()),
+            firewall: OnceLock::new(),
+            state: Mutex::default(),
+            foreign: Mutex::default(),
+        }))
     }
 
-    /// Removes the links of Pods that are gone.
-    fn remove_strays(&self, taken: &[Slot]) -> Result<()> {
+    /// What others drop of the traffic of Pods, in words.
+    pub fn foreign_drops(&self) -> Vec<String> {
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whatever a thread that panicked has left is put right by the next change.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make_ready(&self, host: &Socket, state: &mut State) -> Result<()> {
+        if state.is_ready {
+            return Ok(());
+        }
+        links::add_node(host, &self.ranges, &self.owner)?;
+        for change in forwarding::turn_on(&self.ranges)? {
+            log::info!("{change}");
+        }
+        let opened = Firewall::open().and_then(|firewall| {
+            firewall.commit(self.whole(state))?;
+            Ok(firewall)
+        });
+        match opened {
+            Ok(firewall) => drop(self.firewall.set(firewall)),
+            Err(error) => {
+                log::warn!("Pods have addresses, but no firewall, so that none reaches the world: {error}");
+                state.lacks_firewall = Some(error.to_string());
+            }
+        }
+        self.look_at_others();
+        state.is_ready = true;
+        Ok(())
+    }
+
+    /// The table with all Pods.
+    fn whole(&self, state: &State) -> Vec<crate::network::netlink::Message> {
+        let mut messages = firewall::table(&self.as_firewall_knows_it());
+        for member in &state.members {
+            messages.extend(firewall::add(&self.pod(member)));
+        }
+        messages
+    }
+
+    fn as_firewall_knows_it(&self) -> firewall::Node {
+        let own = self.ranges.addresses(NODE);
+        let ipv4 = self.ranges.v4().zip(own.v4);
+        let ipv6 = self.ranges.v6().zip(own.v6);
+        firewall::Node {
+            ipv4: ipv4.map(|(range, node)| firewall::Network {
+                range: range.network,
+                prefix: range.length,
+                node,
+            }),
+            ipv6: ipv6.map(|(range, node)| firewall::Network {
+                range: range.network,
+                prefix: range.length,
+                node,
+            }),
+        }
+    }
+
+    fn pod<'a>(&self, member: &'a Member) -> firewall::Pod<'a> {
+        let Addresses { v4, v6 } = self.ranges.addresses(member.slot);
+        firewall::Pod { ipv4: v4, ipv6: v6, ports: &member.ports, ingress: member.ingress }
+    }
+
+    /// Lets the firewall know a Pod.
+    fn join(&self, member: &Member, state: &mut State) -> Result<()> {
+        let Some(firewall) = self.firewall.get() else {
+            if member.ports.is_empty() && member.ingress == Ingress::All {
+                return Ok(());
+            }
+            let why = state.lacks_firewall.clone().unwrap_or_default();
+            bail!("host ports and podkeep.io/ingress need a firewall: {why}");
+        };
+        state.members.retain(|other| other.slot != member.slot);
+        state.members.push(member.clone());
+        let joined = match firewall.commit(firewall::add(&self.pod(member))) {
+            // Somebody has removed what it builds upon.
+            Err(firewall::Error::Changed(_)) => firewall.commit(self.whole(state)),
+            other => other,
+        };
+        if joined.is_err() {
+            state.members.retain(|other| other.slot != member.slot);
+        }
+        Ok(joined?)
+    }
+
+    /// Lets the firewall forget a Pod. None there is no error.
+    fn leave(&self, slot: Slot, state: &mut State) -> Result<()> {
+        let Some(at) = state.members.iter().position(|member| member.slot == slot) else { return Ok(()) };
+        let member = state.members.swap_remove(at);
+        let Some(firewall) = self.firewall.get() else { return Ok(()) };
+        let left = match firewall.commit(firewall::remove(&self.pod(&member))) {
+            Err(firewall::Error::Changed(_)) => firewall.commit(self.whole(state)),
+            other => other,
+        };
+        Ok(left?)
+    }
+
+    /// Puts the table back that others have changed.
+    fn restore(&self) -> Result<()> {
+        let state = self.state();
+        let Some(firewall) = self.firewall.get() else { return Ok(()) };
+        firewall.commit(self.whole(&state))?;
+        self.look_at_others();
+        Ok(())
+    }
+
+    fn look_at_others(&self) {
+        let Some(firewall) = self.firewall.get() else { return };
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let legacy =
+            firewall::legacy(&read("/proc/net/ip_tables_names"), &read("/proc/net/ip6_tables_names"));
+        match firewall.foreign_drops() {
+            Ok(drops) => {
+                let words = drops
+                    .iter()
+                    .chain(&legacy)
+                    .map(|drop| format!("network: another firewall drops: {drop}"));
+                *self.foreign.lock().unwrap_or_else(PoisonError::into_inner) = words.collect();
+            }
+            Err(error) => log::warn!("look for what others drop: {error}"),
+        }
+    }
+
+    /// Takes over the Pods of an earlier worker, and removes the links of those that are gone.
+    fn resume(&self, members: Vec<Member>) -> Result<()> {
         let host = Socket::route().context("open a netlink socket")?;
-        let known: Vec<String> = taken.iter().map(|slot| links::name(self.ranges.addresses(*slot))).collect();
+        let known: Vec<String> =
+            members.iter().map(|member| links::name(self.ranges.addresses(member.slot))).collect();
         for link in links::list(&host)? {
             if link.owner == self.owner && !known.contains(&link.name) {
                 log::warn!("removing the link {}: it belongs to no Pod", link.name);
                 links::remove(&host, &link.name)?;
             }
         }
-        Ok(())
+        let mut state = self.state();
+        state.members = members;
+        match state.members.is_empty() {
+            true => Ok(()),
+            false => self.make_ready(&host, &mut state),
+        }
     }
 
     /// Gives the host back what it had before the first Pod, but for the forwarding of packets.
     fn close(&self) -> Result<()> {
         let host = Socket::route().context("open a netlink socket")?;
-        Ok(links::remove_node(&host, &self.ranges)?)
-    }
-
-    fn make_ready(&self, host: &Socket) -> Result<()> {
-        let mut is_ready = self.is_ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*is_ready {
-            links::add_node(host, &self.ranges, &self.owner)?;
-            for change in forwarding::turn_on(&self.ranges)? {
-                log::info!("{change}");
-            }
-            *is_ready = true;
+        // An earlier worker may have made it, or nobody.
+        let was_ready = links::remove_node(&host, &self.ranges)?;
+        match self.firewall.get() {
+            Some(firewall) => firewall.commit(firewall::no_table())?,
+            None if was_ready => Firewall::open()?.commit(firewall::no_table())?,
+            None => {}
         }
         Ok(())
     }
@@ -87,35 +243,67 @@ impl Network {
 
 impl Place {
     pub fn addresses(&self) -> Addresses {
-        self.network.ranges.addresses(self.slot)
+        self.network.ranges.addresses(self.member.slot)
     }
 
-    /// Gives the Pod's network namespace its link to the host. May take a while: the kernel makes and unmakes links one by one.
+    /// Gives the Pod's network namespace its link to the host, and its host ports. May take a while: the kernel makes and unmakes links
+    /// one by one.
     pub fn connect(&self, namespace: &OwnedFd) -> Result<()> {
         let network = &self.network;
         let host = Socket::route().context("open a netlink socket")?;
-        network.make_ready(&host)?;
+        let mut state = network.state();
+        network.make_ready(&host, &mut state)?;
+        network.join(&self.member, &mut state)?;
+        drop(state);
         let mut tour = Tour::default();
         tour.enter(Some(namespace.as_fd())).context("enter the Pod's network namespace")?;
         let pod = Socket::route().context("open a netlink socket in the Pod")?;
         drop(tour);
         let descriptor = namespace.as_raw_fd() as u32;
         let node = network.ranges.addresses(NODE);
-        Ok(links::connect(&host, &pod, descriptor, node, self.addresses(), &network.owner)?)
+        let settings = links::Settings {
+            owner: &network.owner,
+            is_reached_from_loopback: network.firewall.get().is_some(),
+        };
+        Ok(links::connect(&host, &pod, descriptor, node, self.addresses(), settings)?)
     }
 
-    /// Removes the link. None there is no error.
+    /// Undoes what [`connect`](Self::connect) has done. Nothing there is no error.
     pub fn disconnect(&self) -> Result<()> {
         let host = Socket::route().context("open a netlink socket")?;
+        self.network.leave(self.member.slot, &mut self.network.state())?;
         Ok(links::remove(&host, &links::name(self.addresses()))?)
+    }
+}
+
+impl Member {
+    fn of(pod: &Pod, slot: Slot) -> Member {
+        let ports = host_ports(pod).map(|(host_port, container_port, protocol, host_ip)| HostPort {
+            host_ip,
+            protocol,
+            host_port,
+            container_port,
+        });
+        Member { slot, ports: ports.collect(), ingress: pod.ingress }
     }
 }
 
 impl Worker {
     /// The Pod's place in the network, a new one if it has none yet; `None` if it is to have none.
     pub fn claim_place(&mut self, number: PodNumber) -> Result<Option<Place>> {
-        let Some(network) = &self.network else { return Ok(None) };
-        let Some(run) = self.pods.get(&number).filter(|run| !run.pod().host_network) else { return Ok(None) };
+        let Some(run) = self.pods.get(&number) else { return Ok(None) };
+        self.check_host_ports(number, run.pod())?;
+        if run.pod().host_network {
+            return Ok(None);
+        }
+        let Some(network) = &self.network else {
+            let has_wishes = host_ports(run.pod()).next().is_some() || run.pod().ingress != Ingress::All;
+            anyhow::ensure!(
+                !has_wishes,
+                "podNetwork: Loopback: there are no host ports and no podkeep.io/ingress"
+            );
+            return Ok(None);
+        };
         if run.slot.is_none() {
             let is_taken = |slot| self.pods.values().any(|other| other.slot == Some(slot));
             let slot = network.ranges.next_slot(self.last_slot, is_taken);
@@ -129,10 +317,29 @@ impl Worker {
         Ok(self.place(number))
     }
 
+    /// As the kubelet does: of two Pods that want one port of the host, the second does not start.
+    fn check_host_ports(&self, number: PodNumber, pod: &Pod) -> Result<()> {
+        let others = self
+            .pods
+            .iter()
+            .filter(|(other, run)| **other != number && (run.slot.is_some() || run.group.is_some()));
+        for (port, _, protocol, ip) in host_ports(pod) {
+            let is_wanted = |(other, _, other_protocol, other_ip): (u16, u16, Protocol, Option<IpAddr>)| {
+                let meets = ip.is_none() || other_ip.is_none() || ip == other_ip;
+                other == port && other_protocol == protocol && meets
+            };
+            let holder = others.clone().find(|(_, run)| host_ports(run.pod()).any(is_wanted));
+            if let Some((_, run)) = holder {
+                bail!("host port {port}/{} is {}'s", protocol.as_str(), run.pod().id);
+            }
+        }
+        Ok(())
+    }
+
     /// Where the Pod is in the network, if it is.
     pub fn place(&self, number: PodNumber) -> Option<Place> {
         let (network, run) = (self.network.as_ref()?, self.pods.get(&number)?);
-        Some(Place { network: Arc::clone(network), slot: run.slot? })
+        Some(Place { network: Arc::clone(network), member: Member::of(run.pod(), run.slot?) })
     }
 
     /// The addresses that a Pod of its own network has.
@@ -141,13 +348,35 @@ impl Worker {
         addresses.into_iter().flat_map(Addresses::iter).collect()
     }
 
-    /// Removes the links of Pods that ended while no worker was there.
-    pub fn remove_stray_links(&mut self) {
-        let taken: Vec<Slot> = self.pods.values().filter_map(|run| run.slot).collect();
-        self.last_slot = taken.iter().copied().max().unwrap_or(NODE);
-        let removed = self.network.as_ref().map_or(Ok(()), |network| network.remove_strays(&taken));
-        if let Err(error) = removed {
+    /// Takes over the network of an earlier worker.
+    pub fn resume_network(&mut self) {
+        let members = self.pods.values().filter_map(|run| Some(Member::of(run.pod(), run.slot?)));
+        let members: Vec<Member> = members.collect();
+        self.last_slot = members.iter().map(|member| member.slot).max().unwrap_or(NODE);
+        let resumed = self.network.as_ref().map_or(Ok(()), |network| network.resume(members));
+        if let Err(error) = resumed {
             log::warn!("{error:#}");
+        }
+        self.watch_firewall();
+    }
+
+    /// Once there is one: hears of what others do to it.
+    pub fn watch_firewall(&mut self) {
+        let firewall = self.network.as_ref().and_then(|network| network.firewall.get());
+        let Some(firewall) = firewall.filter(|_| !self.watches_firewall) else { return };
+        match self.poller.add(firewall, Interest::Readable, Key::Firewall) {
+            Ok(_) => self.watches_firewall = true,
+            Err(error) => log::warn!("watch the firewall: {error}"),
+        }
+    }
+
+    /// Somebody has changed a table of the firewall; perhaps ours, which is put back then.
+    pub fn firewall_changed(&mut self) {
+        let Some(network) = &self.network else { return };
+        if network.firewall.get().is_some_and(Firewall::is_disturbed) {
+            log::warn!("somebody has changed the table inet podkeep of the firewall: it is put back");
+            let network = Arc::clone(network);
+            self.work.add(move || Done::Finished(network.restore().map_err(|error| format!("{error:#}"))));
         }
     }
 
@@ -158,6 +387,12 @@ impl Worker {
             log::warn!("{error:#}");
         }
     }
+}
+
+/// The ports of the host that a Pod wants: port, container's port, protocol, and at which address only.
+fn host_ports(pod: &Pod) -> impl Iterator<Item = (u16, u16, Protocol, Option<IpAddr>)> + '_ {
+    let ports = pod.containers.iter().flat_map(|container| &container.ports);
+    ports.filter_map(|port| Some((port.host_port?, port.container_port, port.protocol, port.host_ip)))
 }
 
 /// With a range of IPv6 that is this machine's alone, as RFC 4193 wants it.

@@ -57,6 +57,8 @@ pub enum Key {
     AdoptedExec(u32),
     /// A connection of a probe or a hook, or what its command says.
     Errand(ErrandNumber),
+    /// Somebody has changed the firewall.
+    Firewall,
 }
 
 /// Events that wait to be taken in.

@@ -163,6 +163,8 @@ pub struct Worker {
     pub cgroups: Tree,
     /// Of Pods that are not on the host's, unless they are to have none.
     pub network: Option<Arc<Network>>,
+    /// Whether the poller has its firewall.
+    pub watches_firewall: bool,
     /// The one that was given to a Pod last.
     pub last_slot: Slot,
     /// Commands in containers, beside their first processes.
@@ -289,6 +291,7 @@ impl Worker {
             Key::ExecAsker(pid) => self.exec_asker_spoke(pid),
             Key::AdoptedExec(pid) => self.adopted_exec_ended(pid),
             Key::Errand(errand) => self.errand_ready(errand),
+            Key::Firewall => self.firewall_changed(),
         }
         Ok(())
     }
@@ -601,7 +604,10 @@ impl Worker {
                 self.options.config.pod_pids_limit,
             );
             let (images, addresses) = (run.image_ids().collect(), self.addresses_of(run.slot));
-            super::snapshot::PodSnapshot { images, addresses, ..pod }
+            let drops =
+                self.network.as_ref().filter(|_| run.slot.is_some()).map(|network| network.foreign_drops());
+            let not_enforced = pod.not_enforced.into_iter().chain(drops.into_iter().flatten()).collect();
+            super::snapshot::PodSnapshot { images, addresses, not_enforced, ..pod }
         });
         let mut pods: Vec<_> = pods.collect();
         order::sort_by(&mut pods, |a, b| a.pod.id.cmp(&b.pod.id));

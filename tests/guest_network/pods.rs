@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -32,7 +33,11 @@ fn host_name(pod: &str) -> String {
 
 /// What the server in a Pod says to who asks from the host.
 fn asked_from_host(address: IpAddr) -> Option<String> {
-    let mut connection = TcpStream::connect((address, 80)).ok()?;
+    asked_at(SocketAddr::new(address, 80))
+}
+
+fn asked_at(address: SocketAddr) -> Option<String> {
+    let mut connection = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     connection.write_all(b"GET /name HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
@@ -143,4 +148,98 @@ fn a_node_without_a_network_gives_its_pods_a_loopback() {
         node.ask(&["exec", "one", "--", "cat", "/etc/hosts"])
             .contains(&format!("127.0.1.1\t{}\n", host_name("one")))
     );
+}
+
+/// The same, with a port of the host.
+fn behind_port(name: &str, lines: &str) -> String {
+    let script = "mkdir -p /www; hostname >/www/name; exec httpd -f -p 80 -h /www";
+    ShellPod { name, script, spec: "terminationGracePeriodSeconds: 0", container: lines }.yaml()
+}
+
+fn tables() -> String {
+    let output = Command::new("nft").args(["list", "tables"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_host_port_leads_to_one_pod_whoever_asks_and_is_put_back_when_others_flush_it() {
+    let before = tables();
+    let node = Node::start(Options::default());
+    let port = "ports: [{containerPort: 80, hostPort: 8080}]";
+    node.manifest("web.yaml", &behind_port("web", port));
+    node.wait_running("web", "main");
+    node.manifest("asks.yaml", &server("asks"));
+    node.wait_running("asks", "main");
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    assert_eq!(wait_until("an answer", || asked_at(local(8080))), host_name("web"));
+    let url = "http://10.203.0.1:8080/name";
+    for pod in ["asks", "web"] {
+        assert_eq!(
+            node.ask(&["exec", pod, "--", "wget", "-q", "-O", "-", url]),
+            format!("{}\n", host_name("web"))
+        );
+    }
+
+    // Of two that want one port, the second waits, and gets it when the first is gone.
+    node.manifest("second.yaml", &behind_port("second", port));
+    let why = format!("host port 8080/TCP is default/{}'s", host_name("web"));
+    node.wait_for(&why, |list| list.to_string().contains(&why).then_some(()));
+
+    let mut open = TcpStream::connect(local(8080)).unwrap();
+    assert!(Command::new("nft").args(["flush", "ruleset"]).status().unwrap().success());
+    assert_eq!(wait_until("the port is back", || asked_at(local(8080))), host_name("web"));
+    open.write_all(b"GET /name HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    open.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with(&format!("{}\n", host_name("web"))), "{answer}");
+
+    // Over a new worker too.
+    let worker = node.worker().unwrap();
+    kill(worker, Signal::KILL);
+    wait_until("a new worker answers", || {
+        node.worker().filter(|new| *new != worker).and_then(|_| node.try_list())
+    });
+    assert_eq!(asked_at(local(8080)).unwrap(), host_name("web"));
+    fs::remove_file(node.manifests().join("web.yaml")).unwrap();
+    node.wait_running("second", "main");
+    assert_eq!(wait_until("an answer", || asked_at(local(8080))), host_name("second"));
+    fs::remove_file(node.manifests().join("second.yaml")).unwrap();
+    node.wait_gone("second");
+    assert!(asked_at(local(8080)).is_none());
+    assert!(tables().contains("podkeep"));
+    node.stop();
+    assert_eq!(tables(), before);
+}
+
+#[test]
+fn who_may_reach_a_pod_is_its_annotations_to_say() {
+    let node = Node::start(Options::default());
+    node.manifest("asks.yaml", &server("asks"));
+    for (number, ingress) in ["none", "hostport", "pods"].iter().enumerate() {
+        let port = format!("ports: [{{containerPort: 80, hostPort: 909{number}}}]");
+        let annotated = format!("metadata: {{annotations: {{podkeep.io/ingress: {ingress}}}, ");
+        node.manifest(
+            &format!("{ingress}.yaml"),
+            &behind_port(ingress, &port).replace("metadata: {", &annotated),
+        );
+    }
+    node.wait_running("asks", "main");
+    for (number, (ingress, by_host, by_port, by_pod)) in
+        [("none", false, false, false), ("hostport", false, true, false), ("pods", false, false, true)]
+            .iter()
+            .enumerate()
+    {
+        node.wait_running(ingress, "main");
+        let address = addresses(&node, ingress)[0];
+        // It listens, as its own probes would see.
+        let own = ["exec", ingress, "--", "wget", "-q", "-O", "-", &format!("http://{address}/name")];
+        wait_until("it listens", || node.try_ask(&own).status.success().then_some(()));
+        assert_eq!(asked_from_host(address).is_some(), *by_host, "{ingress}");
+        let port = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090 + number as u16));
+        assert_eq!(asked_at(port).is_some(), *by_port, "{ingress}");
+        let url = format!("http://{address}/name");
+        // busybox's own `-T` ends in a SIGSEGV.
+        let asked = node.try_ask(&["exec", "asks", "--", "timeout", "5", "wget", "-q", "-O", "-", &url]);
+        assert_eq!(asked.status.success(), *by_pod, "{ingress}: {asked:?}");
+    }
 }

@@ -7,23 +7,10 @@ use super::rule::{Verdict, fields};
 use super::table::{ONLY_HOSTPORTS, ONLY_PODS};
 use super::uapi::{data, element, elements, list};
 use super::{Family, IPV4, IPV6, TABLE, change};
-use crate::manifest::pod::Protocol;
+use crate::manifest::pod::{Ingress, Protocol};
 use crate::network::netlink::Message;
 
 const NESTED: u16 = libc::NLA_F_NESTED as u16;
-
-/// Who may reach a Pod, by `podkeep.io/ingress`. Answers to what the Pod has begun itself always do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ingress {
-    /// Nobody.
-    None,
-    /// Whoever comes by one of its host ports, wherever from; not by the Pod's own address.
-    HostPort,
-    /// Other Pods of this node, by its address and by its host ports; neither the host nor the world.
-    Pods,
-    #[default]
-    All,
-}
 
 /// A port of the host behind which a Pod is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,12 +17,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-pub use elements::{HostPort, Ingress, Pod, add, remove};
+pub use elements::{HostPort, Pod, add, remove};
 pub use error::Error;
 pub use foreign::{Drops, Foreign, Hook, legacy};
-pub use table::table;
+pub use table::{no_table, table};
 
 use super::netlink::{Message, Socket, find};
+pub use crate::manifest::pod::Ingress;
 
 /// What our table is called, in the family `inet`.
 pub const TABLE: &str = "podkeep";

@@ -79,14 +79,20 @@ pub(super) fn anchor(name: &str) -> Vec<Message> {
     ]
 }
 
-/// Made first, so that there is one that can be deleted.
-fn new_table() -> Vec<Message> {
+/// No table by its name. Made first, so that there is one that can be deleted.
+pub fn no_table() -> Vec<Message> {
     let table = |kind, flags| change(kind, flags).text(table::NAME, TABLE);
-    vec![
-        table(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE),
-        table(libc::NFT_MSG_DELTABLE, 0),
-        table(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE).attribute(table::USERDATA, &comment(COMMENT)),
-    ]
+    vec![table(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE), table(libc::NFT_MSG_DELTABLE, 0)]
+}
+
+fn new_table() -> Vec<Message> {
+    let mut messages = no_table();
+    messages.push(
+        change(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE)
+            .text(table::NAME, TABLE)
+            .attribute(table::USERDATA, &comment(COMMENT)),
+    );
+    messages
 }
 
 /// As nft writes it: kind 0, length, text.
