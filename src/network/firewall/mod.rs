@@ -5,6 +5,7 @@
 //! takes away again; `rule.rs` how a rule is written, `uapi.rs` the kernel's numbers, `error.rs` what it refuses, and `foreign.rs` what
 //! stands in others' tables that our own cannot overrule. Everything is a list of messages; [`Firewall`] has it done.
 
+mod connections;
 mod elements;
 mod error;
 mod foreign;
@@ -199,6 +200,15 @@ impl Firewall {
         });
         // What was lost may have been about us.
         is_ours || lost.is_err()
+    }
+
+    /// Has the kernel forget where it sends what comes to the UDP host ports of a Pod, so that the next packet looks again: to be called
+    /// after [`add`], [`remove`] and what follows a disturbance. Nothing happens for a Pod without any.
+    ///
+    /// # Errors
+    /// What the kernel lacks or says. Whoever goes on without sends to where it sent before, until it pauses for two minutes.
+    pub fn forget_udp(&self, pod: &Pod<'_>) -> Result<(), Error> {
+        connections::forget(&self.socket, pod).map_err(Error::of_connections)
     }
 
     /// What others have in place that may keep packets from Pods or from the host, whatever our own rules say.
