@@ -33,7 +33,7 @@ const BY_PROTOCOL_AND_PORT: u32 = 1 << 3 | 1 << 5;
 pub(super) fn forget(socket: &Socket, pod: &Pod<'_>) -> Result<(), Refusal> {
     let routes = Socket::route()?;
     let of_udp = || pod.ports.iter().filter(|port| port.protocol == Protocol::Udp);
-    let families = [(&IPV4, pod.ipv4.is_some()), (&IPV6, pod.ipv6.is_some())];
+    let families = [(&IPV4, pod.addresses.v4.is_some()), (&IPV6, pod.addresses.v6.is_some())];
     let mut stale = Vec::new();
     for (family, _) in families.into_iter().filter(|(_, has)| *has) {
         for port in of_udp().filter(|port| family.has(port)) {

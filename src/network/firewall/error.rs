@@ -107,8 +107,9 @@ fn is_of_nat(payload: &[u8]) -> bool {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use super::super::{Network, Node, Pod, add, table};
+    use super::super::{Ingress, Pod, add, table};
     use super::*;
+    use crate::network::{Addresses, Ranges};
 
     fn explained(messages: &[Message], index: usize, errno: Errno) -> String {
         let refusal = Refusal { index, errno, sentence: None };
@@ -117,9 +118,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_lacks_is_named_by_its_module() {
-        let range = Ipv4Addr::new(10, 203, 0, 0);
-        let network = Network { range, prefix: 16, node: range };
-        let messages = table(&Node { ipv4: Some(network), ipv6: None });
+        let messages = table(&Ranges::parse("10.203.0.0/16").unwrap());
         let mut said: Vec<String> =
             (0..messages.len()).map(|index| explained(&messages, index, Errno::NOENT)).collect();
         said.sort();
@@ -148,13 +147,8 @@ mod tests {
 
     #[test]
     fn an_element_that_is_refused_means_that_the_table_has_changed() {
-        let ports = [];
-        let pod = Pod {
-            ipv4: Some(Ipv4Addr::LOCALHOST),
-            ingress: super::super::Ingress::None,
-            ports: &ports,
-            ipv6: None,
-        };
+        let addresses = Addresses { v4: Some(Ipv4Addr::LOCALHOST), v6: None };
+        let pod = Pod { addresses, ports: &[], ingress: Ingress::None };
         for errno in [Errno::NOENT, Errno::EXIST, Errno::BUSY] {
             let refusal = Refusal { index: 0, errno, sentence: None };
             let error = Error::of_message(add(&pod).first(), refusal);
