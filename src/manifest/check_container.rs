@@ -183,14 +183,13 @@ pub(super) fn port_number(number: i32, path: &Path, checker: &mut Checker<'_>) -
     })
 }
 
-/// Without one, or with the unspecified one, at every address of the host.
 fn host_ip(port: &api::ContainerPort, path: &Path, checker: &mut Checker<'_>) -> Option<IpAddr> {
     let written = port.host_ip.as_deref().filter(|text| !text.is_empty())?;
     let ip = written.parse::<IpAddr>();
     if ip.is_err() {
         checker.invalid(&path.key("hostIP"), written, "must be a valid IP address");
     }
-    ip.ok().filter(|ip| !ip.is_unspecified())
+    ip.ok()
 }
 
 /// On the host's network every port is the host's.

@@ -15,7 +15,7 @@ use super::range::{Addresses, NODE, Ranges, Slot};
 /// What the Pod calls its end.
 const POD_END: &str = "eth0";
 /// What the names of all our links in the host begin with.
-const PREFIX: &str = "pk";
+pub(super) const PREFIX: &str = "pk";
 /// `rtm_protocol` of our routes, as `ip route` shows it (`proto 112`): anything but the numbers of iproute2's `rt_protos`.
 const PROTOCOL: u8 = 112;
 

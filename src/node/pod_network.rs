@@ -118,34 +118,16 @@ impl Network {
 
     /// The table with all Pods.
     fn whole(&self, state: &State) -> Vec<crate::network::netlink::Message> {
-        let mut messages = firewall::table(&self.as_firewall_knows_it());
+        let mut messages = firewall::table(&self.ranges);
         for member in &state.members {
             messages.extend(firewall::add(&self.pod(member)));
         }
         messages
     }
 
-    fn as_firewall_knows_it(&self) -> firewall::Node {
-        let own = self.ranges.addresses(NODE);
-        let ipv4 = self.ranges.v4().zip(own.v4);
-        let ipv6 = self.ranges.v6().zip(own.v6);
-        firewall::Node {
-            ipv4: ipv4.map(|(range, node)| firewall::Network {
-                range: range.network,
-                prefix: range.length,
-                node,
-            }),
-            ipv6: ipv6.map(|(range, node)| firewall::Network {
-                range: range.network,
-                prefix: range.length,
-                node,
-            }),
-        }
-    }
-
     fn pod<'a>(&self, member: &'a Member) -> firewall::Pod<'a> {
-        let Addresses { v4, v6 } = self.ranges.addresses(member.slot);
-        firewall::Pod { ipv4: v4, ipv6: v6, ports: &member.ports, ingress: member.ingress }
+        let addresses = self.ranges.addresses(member.slot);
+        firewall::Pod { addresses, ports: &member.ports, ingress: member.ingress }
     }
 
     /// Lets the firewall know a Pod.
@@ -167,7 +149,9 @@ impl Network {
         if joined.is_err() {
             state.members.retain(|other| other.slot != member.slot);
         }
-        Ok(joined?)
+        joined?;
+        self.forget_udp(firewall, member);
+        Ok(())
     }
 
     /// Lets the firewall forget a Pod. None there is no error.
@@ -179,7 +163,16 @@ impl Network {
             Err(firewall::Error::Changed(_)) => firewall.commit(self.whole(state)),
             other => other,
         };
-        Ok(left?)
+        left?;
+        self.forget_udp(firewall, &member);
+        Ok(())
+    }
+
+    /// Who sends to a host port of UDP all the time is to be led to who is there now.
+    fn forget_udp(&self, firewall: &Firewall, member: &Member) {
+        if let Err(error) = firewall.forget_udp(&self.pod(member)) {
+            log::warn!("UDP to host ports may go where it went before: {error}");
+        }
     }
 
     /// Puts the table back that others have changed.
@@ -187,6 +180,9 @@ impl Network {
         let state = self.state();
         let Some(firewall) = self.firewall.get() else { return Ok(()) };
         firewall.commit(self.whole(&state))?;
+        for member in &state.members {
+            self.forget_udp(firewall, member);
+        }
         self.look_at_others();
         Ok(())
     }
@@ -325,7 +321,8 @@ impl Worker {
             .filter(|(other, run)| **other != number && (run.slot.is_some() || run.group.is_some()));
         for (port, _, protocol, ip) in host_ports(pod) {
             let is_wanted = |(other, _, other_protocol, other_ip): (u16, u16, Protocol, Option<IpAddr>)| {
-                let meets = ip.is_none() || other_ip.is_none() || ip == other_ip;
+                let is_any = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
+                let meets = is_any(ip) || is_any(other_ip) || ip == other_ip;
                 other == port && other_protocol == protocol && meets
             };
             let holder = others.clone().find(|(_, run)| host_ports(run.pod()).any(is_wanted));

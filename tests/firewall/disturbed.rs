@@ -5,7 +5,7 @@ use std::time::Duration;
 use podkeep::network::firewall::{Error, Firewall, Ingress, add, remove, table};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::site::{DUAL, Namespace, Site};
+use super::site::{Namespace, Site, ranges};
 use super::talk::{dial, serve_tcp};
 
 /// Whether there is anything to hear; the kernel has said it before whoever changed something goes on.
@@ -22,7 +22,7 @@ fn what_others_do_to_our_table_is_heard_and_what_we_do_is_not() {
     let rules = pod.rules(&[], Ingress::None);
     firewall.commit(add(&rules)).unwrap();
     firewall.commit(remove(&rules)).unwrap();
-    firewall.commit(table(&DUAL)).unwrap();
+    firewall.commit(table(&ranges())).unwrap();
     assert!(!is_awake(firewall), "our own changes wake nobody");
     assert!(!firewall.is_disturbed());
 
@@ -42,7 +42,7 @@ fn what_others_do_to_our_table_is_heard_and_what_we_do_is_not() {
     ] {
         node.nft(&["-f", "-"], change);
         assert!(firewall.is_disturbed(), "{change}");
-        firewall.commit(table(&DUAL)).unwrap();
+        firewall.commit(table(&ranges())).unwrap();
         assert!(!firewall.is_disturbed(), "{change}");
     }
 }
@@ -104,7 +104,7 @@ fn connections_live_on_while_the_table_is_gone_and_comes_back() {
     site.node.nft(&["flush", "ruleset"], "");
     exchange(b"none");
     assert!(site.firewall.is_disturbed());
-    let whole = table(&DUAL).into_iter().chain(add(&rules)).collect();
+    let whole = table(&ranges()).into_iter().chain(add(&rules)).collect();
     site.firewall.commit(whole).unwrap();
     exchange(b"back");
     dial(&site.world, super::site::UPLINK4, 8080);

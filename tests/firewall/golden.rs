@@ -4,9 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use podkeep::manifest::pod::Protocol;
-use podkeep::network::firewall::{HostPort, Ingress, Node, Pod, add, remove, table};
+use podkeep::network::firewall::{HostPort, Ingress, Pod, add, remove, table};
+use podkeep::network::{Ranges, Slot};
 
-use super::site::{DUAL, Namespace, UPLINK4, UPLINK6};
+use super::site::{Namespace, UPLINK4, UPLINK6, ranges};
 
 /// One of each kind.
 fn ports() -> Vec<HostPort> {
@@ -28,11 +29,10 @@ fn ports() -> Vec<HostPort> {
 }
 
 /// Four Pods on such a node, each with another idea of who may reach it, and the first with host ports.
-fn pods<'a>(node: &Node, ports: &'a [HostPort]) -> Vec<Pod<'a>> {
+fn pods<'a>(ranges: &Ranges, ports: &'a [HostPort]) -> Vec<Pod<'a>> {
     let ingress = [Ingress::All, Ingress::None, Ingress::HostPort, Ingress::Pods];
-    let pod = |(ingress, slot): (Ingress, u8)| Pod {
-        ipv4: node.ipv4.map(|_| Ipv4Addr::new(10, 203, 0, slot)),
-        ipv6: node.ipv6.map(|_| Ipv6Addr::new(0xfd0c, 0, 0, 1, 0, 0, 0, slot.into())),
+    let pod = |(ingress, slot): (Ingress, u32)| Pod {
+        addresses: ranges.addresses(Slot(slot)),
         ports: if slot == 2 { ports } else { &[] },
         ingress,
     };
@@ -40,11 +40,12 @@ fn pods<'a>(node: &Node, ports: &'a [HostPort]) -> Vec<Pod<'a>> {
 }
 
 #[track_caller]
-fn assert_golden(node: Node, golden: &str) {
+fn assert_golden(ranges: &str, golden: &str) {
+    let ranges = Ranges::parse(ranges).unwrap();
     let (ours, theirs) = (Namespace::new(), Namespace::new());
     let ports = ports();
-    let mut messages = table(&node);
-    messages.extend(pods(&node, &ports).iter().flat_map(add));
+    let mut messages = table(&ranges);
+    messages.extend(pods(&ranges, &ports).iter().flat_map(add));
     ours.firewall().commit(messages).unwrap();
     assert_eq!(ours.nft(&["list", "table", "inet", "podkeep"], ""), golden);
 
@@ -62,28 +63,25 @@ fn as_the_kernel_has_it(namespace: &Namespace) -> String {
 
 #[test]
 fn nft_shows_and_makes_the_same_table() {
-    assert_golden(DUAL, include_str!("both.nft"));
+    assert_golden("10.203.0.0/16,fd0c:0:0:1::/64", include_str!("both.nft"));
 }
 
 #[test]
 fn a_node_without_ipv6_has_nothing_for_it() {
-    assert_golden(Node { ipv6: None, ..DUAL }, include_str!("ipv4.nft"));
+    assert_golden("10.203.0.0/16", include_str!("ipv4.nft"));
 }
 
 #[test]
 fn a_node_without_ipv4_has_nothing_for_it() {
-    assert_golden(Node { ipv4: None, ..DUAL }, include_str!("ipv6.nft"));
+    assert_golden("fd0c:0:0:1::/64", include_str!("ipv6.nft"));
 }
 
 #[test]
 fn a_range_need_not_end_at_a_byte() {
-    let mut node = DUAL;
-    node.ipv4.as_mut().unwrap().prefix = 20;
-    node.ipv6.as_mut().unwrap().prefix = 61;
     let golden = include_str!("both.nft")
         .replace("10.203.0.0/16", "10.203.0.0/20")
-        .replace("fd0c:0:0:1::/64", "fd0c::/61");
-    assert_golden(node, &golden);
+        .replace("fd0c:0:0:1::/64", "fd0c:0:0:1::/66");
+    assert_golden("10.203.0.0/20,fd0c:0:0:1::/66", &golden);
 }
 
 #[test]
@@ -92,20 +90,20 @@ fn pods_come_and_go_without_a_trace_and_others_are_left_alone() {
     let firewall = namespace.firewall();
     let other = "table ip podkeep {\n\tchain theirs {\n\t\tcounter packets 0 bytes 0 drop\n\t}\n}\n";
     namespace.nft(&["-f", "-"], other);
-    firewall.commit(table(&DUAL)).unwrap();
+    firewall.commit(table(&ranges())).unwrap();
     let listed = || namespace.nft(&["list", "ruleset"], "");
     let empty = listed();
     assert!(empty.contains(other), "{empty}");
 
     let ports = ports();
-    for pod in pods(&DUAL, &ports) {
+    for pod in pods(&ranges(), &ports) {
         firewall.commit(add(&pod)).unwrap();
         assert_ne!(listed(), empty, "{pod:?}");
         firewall.commit(remove(&pod)).unwrap_or_else(|error| panic!("{pod:?}: {error}"));
         assert_eq!(listed(), empty, "{pod:?}");
         // Again, and all of it anew.
         firewall.commit(add(&pod)).unwrap();
-        firewall.commit(table(&DUAL)).unwrap();
+        firewall.commit(table(&ranges())).unwrap();
         assert_eq!(listed(), empty, "{pod:?}");
     }
     drop(firewall);
@@ -124,13 +122,12 @@ fn a_thousand_pods_are_put_in_place_by_one_transaction() {
         container_port: 80,
     };
     let ports: Vec<[HostPort; 1]> = (0..1000).map(|number| [port(number)]).collect();
-    let pods = ports.iter().zip(2_u16..).map(|(ports, slot)| Pod {
-        ipv4: Some(Ipv4Addr::from_bits(0x0acb_0000 + u32::from(slot))),
-        ipv6: Some(Ipv6Addr::new(0xfd0c, 0, 0, 1, 0, 0, 0, slot)),
+    let pods = ports.iter().zip(2..).map(|(ports, slot)| Pod {
+        addresses: ranges().addresses(Slot(slot)),
         ports,
         ingress: Ingress::HostPort,
     });
-    let mut whole = table(&DUAL);
+    let mut whole = table(&ranges());
     whole.extend(pods.flat_map(|pod| add(&pod)));
     for _ in 0..2 {
         firewall.commit(whole.clone()).unwrap();
@@ -140,7 +137,7 @@ fn a_thousand_pods_are_put_in_place_by_one_transaction() {
     }
     // Where all of it is refused, each message for itself, the first one is the reason.
     namespace.nft(&["delete", "table", "inet", "podkeep"], "");
-    let error = firewall.commit(whole.split_off(table(&DUAL).len())).unwrap_err();
+    let error = firewall.commit(whole.split_off(table(&ranges()).len())).unwrap_err();
     let podkeep::network::firewall::Error::Changed(refusal) = &error else { panic!("{error}") };
     assert_eq!(refusal.index, 1, "{error}");
 }

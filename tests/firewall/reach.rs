@@ -7,7 +7,10 @@ use podkeep::manifest::pod::Protocol;
 use podkeep::network::firewall::{HostPort, Ingress, add, remove};
 
 use super::site::{NODE4, NODE6, Namespace, Pod, Site, UPLINK4, UPLINK6, WORLD4, WORLD6};
-use super::talk::{dial, dial_udp, is_closed, is_closed_udp, sctp, sctp_init, serve_tcp, serve_udp};
+use super::talk::{
+    ask_udp, dial, dial_udp, is_closed, is_closed_udp, sctp, sctp_init, serve_tcp, serve_udp, serve_udp_as,
+    udp_client,
+};
 
 const LOOPBACK4: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
@@ -92,6 +95,34 @@ fn a_host_ip_is_the_only_one_that_is_reached() {
     assert!(is_closed(&site.world, UPLINK4, 8080), "the third, which wants nobody");
     site.firewall.commit(remove(&first.rules(&ports[..1], Ingress::All))).unwrap();
     assert!(is_closed(&site.node, LOOPBACK4, 8080), "the third now");
+}
+
+/// One socket that sends without a pause, as a sender of logs does: the kernel takes all of it for one connection.
+#[test]
+fn who_sends_udp_all_the_time_is_sent_to_the_pod_that_is_there() {
+    let site = Site::new();
+    let (first, second) = (site.pod(2), site.pod(3));
+    serve_udp_as(&first.namespace, 81, "first");
+    serve_udp_as(&second.namespace, 81, "second");
+    serve_udp_as(&site.node, 8080, "node");
+    for to in [IpAddr::from(UPLINK4), UPLINK6.into()] {
+        let port = HostPort { protocol: Protocol::Udp, ..tcp_port(Some(to), 8080, 81) };
+        let sender = udp_client(&site.world, to, 8080);
+        let ask = || ask_udp(&sender);
+        let change = |comes: bool, pod: &Pod| {
+            let rules = pod.rules(std::slice::from_ref(&port), Ingress::All);
+            site.firewall.commit(if comes { add(&rules) } else { remove(&rules) }).unwrap();
+            site.node.inside(|| site.firewall.forget_udp(&rules)).unwrap();
+        };
+        assert_eq!(ask(), "node");
+        change(true, &first);
+        assert_eq!(ask(), "first");
+        change(false, &first);
+        change(true, &second);
+        assert_eq!(ask(), "second");
+        change(false, &second);
+        assert_eq!(ask(), "node");
+    }
 }
 
 #[test]

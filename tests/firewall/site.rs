@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
-use podkeep::network::firewall::{self, Firewall, LINK_SYSCTLS, Network, Node};
+use podkeep::network::firewall::{self, Firewall};
+use podkeep::network::{Addresses, Ranges};
 
 pub const NODE4: Ipv4Addr = Ipv4Addr::new(10, 203, 0, 1);
 pub const NODE6: Ipv6Addr = Ipv6Addr::new(0xfd0c, 0, 0, 1, 0, 0, 0, 1);
@@ -19,10 +20,9 @@ pub const UPLINK6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 pub const WORLD4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 pub const WORLD6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 
-pub const DUAL: Node = Node {
-    ipv4: Some(Network { range: Ipv4Addr::new(10, 203, 0, 0), prefix: 16, node: NODE4 }),
-    ipv6: Some(Network { range: Ipv6Addr::new(0xfd0c, 0, 0, 1, 0, 0, 0, 0), prefix: 64, node: NODE6 }),
-};
+pub fn ranges() -> Ranges {
+    Ranges::parse("10.203.0.0/16,fd0c:0:0:1::/64").unwrap()
+}
 
 /// A network namespace.
 pub struct Namespace {
@@ -143,7 +143,7 @@ impl Site {
             fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
         });
         let firewall = node.firewall();
-        firewall.commit(firewall::table(&DUAL)).unwrap();
+        firewall.commit(firewall::table(&ranges())).unwrap();
         Site { node, world, firewall }
     }
 
@@ -166,8 +166,8 @@ impl Site {
             pod.namespace.path()
         ));
         self.node.inside(|| {
-            for (name, value) in LINK_SYSCTLS {
-                fs::write(format!("/proc/sys/net/ipv4/conf/pk{slot}/{name}"), value).unwrap();
+            for name in ["rp_filter", "route_localnet"] {
+                fs::write(format!("/proc/sys/net/ipv4/conf/pk{slot}/{name}"), "1").unwrap();
             }
         });
         pod.namespace.ip(&format!(
@@ -194,7 +194,7 @@ impl Pod {
         ports: &'a [firewall::HostPort],
         ingress: firewall::Ingress,
     ) -> firewall::Pod<'a> {
-        firewall::Pod { ipv4: Some(self.ipv4), ipv6: Some(self.ipv6), ports, ingress }
+        firewall::Pod { addresses: Addresses { v4: Some(self.ipv4), v6: Some(self.ipv6) }, ports, ingress }
     }
 
     /// Both addresses.

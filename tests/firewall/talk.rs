@@ -39,6 +39,34 @@ pub fn serve_udp(namespace: &Namespace, port: u16) {
     });
 }
 
+/// One that says this name instead.
+pub fn serve_udp_as(namespace: &Namespace, port: u16, name: &'static str) {
+    let socket = namespace.inside(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap());
+    thread::spawn(move || {
+        loop {
+            let (_, from) = socket.recv_from(&mut [0; 16]).unwrap();
+            let _ = socket.send_to(name.as_bytes(), from);
+        }
+    });
+}
+
+/// A client that stays.
+pub fn udp_client(namespace: &Namespace, to: IpAddr, port: u16) -> UdpSocket {
+    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = namespace.inside(|| UdpSocket::bind((any, 0)).unwrap());
+    socket.connect((to, port)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// What the server says.
+pub fn ask_udp(client: &UdpSocket) -> String {
+    let mut said = [0; 64];
+    client.send(b"who?").unwrap();
+    let count = client.recv(&mut said).unwrap();
+    String::from_utf8(said[..count].to_vec()).unwrap()
+}
+
 /// Reaches a server that is to be reached.
 #[track_caller]
 pub fn dial<A: Into<IpAddr>>(namespace: &Namespace, to: A, port: u16) -> IpAddr {

@@ -1,13 +1,14 @@
 //! What a Pod adds to the sets and maps of the table. No rule is made for it, so that a packet passes as few rules with a thousand Pods
 //! as with one.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::rule::{Verdict, fields};
 use super::table::{ONLY_HOSTPORTS, ONLY_PODS};
 use super::uapi::{data, element, elements, list};
 use super::{Family, IPV4, IPV6, TABLE, change};
 use crate::manifest::pod::{Ingress, Protocol};
+use crate::network::Addresses;
 use crate::network::netlink::Message;
 
 const NESTED: u16 = libc::NLA_F_NESTED as u16;
@@ -23,11 +24,10 @@ pub struct HostPort {
 }
 
 /// What the table is to know of a Pod.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pod<'a> {
-    /// At least one of them, and none that the node has no network for.
-    pub ipv4: Option<Ipv4Addr>,
-    pub ipv6: Option<Ipv6Addr>,
+    /// None of a family that the node has no range of.
+    pub addresses: Addresses,
     /// No two with the same protocol, port and address, nor such that another Pod has.
     pub ports: &'a [HostPort],
     pub ingress: Ingress,
@@ -54,10 +54,10 @@ struct Element {
 
 fn elements_of(pod: &Pod<'_>) -> Vec<Element> {
     let mut elements = Vec::new();
-    if let Some(address) = pod.ipv4 {
+    if let Some(address) = pod.addresses.v4 {
         of_family(&IPV4, &address.octets(), pod, &mut elements);
     }
-    if let Some(address) = pod.ipv6 {
+    if let Some(address) = pod.addresses.v6 {
         of_family(&IPV6, &address.octets(), pod, &mut elements);
     }
     elements

@@ -45,6 +45,19 @@ impl Error {
         }
     }
 
+    /// Of what conntrack remembers.
+    pub(super) fn of_connections(refusal: Refusal) -> Error {
+        match refusal.errno {
+            Errno::OPNOTSUPP => Error::Lacking {
+                what: "netlink for connection tracking",
+                module: "nf_conntrack_netlink",
+                option: "CONFIG_NF_CT_NETLINK",
+                errno: refusal.errno,
+            },
+            _ => Error::Refused(refusal),
+        }
+    }
+
     /// Of a message of a transaction, or of a question.
     pub(super) fn of_message(message: Option<&Message>, refusal: Refusal) -> Error {
         let lacking = |what, module, option| Error::Lacking { what, module, option, errno: refusal.errno };
@@ -88,4 +101,58 @@ fn unknown_expression(
 
 fn is_of_nat(payload: &[u8]) -> bool {
     payload.get(4..).and_then(|fields| find(fields, chain::TYPE)).map(text) == Some("nat")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::{Ingress, Pod, add, table};
+    use super::*;
+    use crate::network::{Addresses, Ranges};
+
+    fn explained(messages: &[Message], index: usize, errno: Errno) -> String {
+        let refusal = Refusal { index, errno, sentence: None };
+        Error::of_message(messages.get(index), refusal).to_string()
+    }
+
+    #[test]
+    fn what_the_kernel_lacks_is_named_by_its_module() {
+        let messages = table(&Ranges::parse("10.203.0.0/16").unwrap());
+        let mut said: Vec<String> =
+            (0..messages.len()).map(|index| explained(&messages, index, Errno::NOENT)).collect();
+        said.sort();
+        said.dedup();
+        let named = [
+            "module nft_chain_nat,",
+            "module nft_ct,",
+            "module nft_fib_inet,",
+            "module nft_masq,",
+            "module nft_nat,",
+        ];
+        for module in named {
+            assert_eq!(said.iter().filter(|words| words.contains(module)).count(), 1, "{module} {said:?}");
+        }
+        // Beside them what is in nf_tables itself, where nothing is missing.
+        assert_eq!(said.len(), named.len() + 1, "{said:?}");
+
+        assert_eq!(
+            explained(&messages, 0, Errno::AFNOSUPPORT),
+            "the kernel has no nftables for IPv4 and IPv6 together (Address family not supported by protocol (os \
+             error 97)): load the module nf_tables, or use a kernel that has CONFIG_NF_TABLES_INET"
+        );
+        let batch = [Message::new(libc::NFNL_MSG_BATCH_BEGIN as u16, &[0; 4])];
+        assert!(explained(&batch, 0, Errno::OPNOTSUPP).starts_with("the kernel has no nftables ("));
+    }
+
+    #[test]
+    fn an_element_that_is_refused_means_that_the_table_has_changed() {
+        let addresses = Addresses { v4: Some(Ipv4Addr::LOCALHOST), v6: None };
+        let pod = Pod { addresses, ports: &[], ingress: Ingress::None };
+        for errno in [Errno::NOENT, Errno::EXIST, Errno::BUSY] {
+            let refusal = Refusal { index: 0, errno, sentence: None };
+            let error = Error::of_message(add(&pod).first(), refusal);
+            assert!(matches!(error, Error::Changed(_)), "{error}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! takes away again; `rule.rs` how a rule is written, `uapi.rs` the kernel's numbers, `error.rs` what it refuses, and `foreign.rs` what
 //! stands in others' tables that our own cannot overrule. Everything is a list of messages; [`Firewall`] has it done.
 
+mod connections;
 mod elements;
 mod error;
 mod foreign;
@@ -12,7 +13,6 @@ mod rule;
 mod table;
 mod uapi;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
@@ -23,38 +23,12 @@ pub use foreign::{Drops, Foreign, Hook, legacy};
 pub use table::{no_table, table};
 
 use super::netlink::{Message, Socket, find};
+use super::{NODE, Range, Ranges};
 pub use crate::manifest::pod::Ingress;
 
 /// What our table is called, in the family `inet`.
 pub const TABLE: &str = "podkeep";
-/// How the names of the host's ends of the Pods' links begin.
-pub const LINK_PREFIX: &str = "pk";
-/// What the caller sets for the host's end of each Pod's link, below `/proc/sys/net/ipv4/conf/<link>/`.
-///
-/// `route_localnet` lets what was sent to 127.0.0.1 leave by it, and the answer come back. It also lets the Pod send to the host's
-/// 127.0.0.1; the chain `martians` is there against that (CVE-2020-8558), so set this only where the table stands. `rp_filter` lets a
-/// Pod send by its own address alone.
-pub const LINK_SYSCTLS: [(&str, &str); 2] = [("route_localnet", "1"), ("rp_filter", "1")];
-
-/// The addresses of one family that this node gives to Pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network<A> {
-    /// The first of them.
-    pub range: A,
-    /// How many bits all of them have in common: less than an address has.
-    pub prefix: u8,
-    /// The node's own one among them.
-    pub node: A,
-}
-
-/// What the rules must know of the node. A family that is not there has no rules and no sets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Node {
-    pub ipv4: Option<Network<Ipv4Addr>>,
-    pub ipv6: Option<Network<Ipv6Addr>>,
-}
-
-/// One family of a node, in bytes.
+/// The node's range of one family, and its own address there, in bytes. A family that the node has not has no rules and no sets.
 struct Own {
     family: &'static Family,
     range: Vec<u8>,
@@ -62,21 +36,22 @@ struct Own {
     node: Vec<u8>,
 }
 
-impl Node {
-    fn families(&self) -> Vec<Own> {
-        let ipv4 = self.ipv4.map(|Network { range, prefix, node }| Own {
+impl Own {
+    fn all(ranges: &Ranges) -> Vec<Own> {
+        let node = ranges.addresses(NODE);
+        let v4 = ranges.v4().zip(node.v4).map(|(Range { network, length }, node)| Own {
             family: &IPV4,
-            range: range.octets().to_vec(),
-            prefix,
+            range: network.octets().to_vec(),
+            prefix: length,
             node: node.octets().to_vec(),
         });
-        let ipv6 = self.ipv6.map(|Network { range, prefix, node }| Own {
+        let v6 = ranges.v6().zip(node.v6).map(|(Range { network, length }, node)| Own {
             family: &IPV6,
-            range: range.octets().to_vec(),
-            prefix,
+            range: network.octets().to_vec(),
+            prefix: length,
             node: node.octets().to_vec(),
         });
-        ipv4.into_iter().chain(ipv6).collect()
+        v4.into_iter().chain(v6).collect()
     }
 }
 
@@ -200,6 +175,15 @@ impl Firewall {
         });
         // What was lost may have been about us.
         is_ours || lost.is_err()
+    }
+
+    /// Has the kernel forget where it sends what comes to the UDP host ports of a Pod, so that the next packet looks again: to be called
+    /// after [`add`], [`remove`] and what follows a disturbance. Nothing happens for a Pod without any.
+    ///
+    /// # Errors
+    /// What the kernel lacks or says. Whoever goes on without sends to where it sent before, until it pauses for two minutes.
+    pub fn forget_udp(&self, pod: &Pod<'_>) -> Result<(), Error> {
+        connections::forget(&self.socket, pod).map_err(Error::of_connections)
     }
 
     /// What others have in place that may keep packets from Pods or from the host, whatever our own rules say.

@@ -132,7 +132,7 @@ impl Rule {
     }
 
     /// What was loaded is in this set.
-    pub(super) fn is_in(self, set: &str) -> Rule {
+    pub(super) fn found_in(self, set: &str) -> Rule {
         self.expression("lookup", &look_up(set))
     }
 

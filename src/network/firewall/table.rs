@@ -4,7 +4,9 @@
 
 use super::rule::{Rule, Verdict, fields};
 use super::uapi::{CT_ESTABLISHED, CT_RELATED, CT_STATUS_DNAT, NF_ACCEPT, chain, hook, set, table};
-use super::{Family, LINK_PREFIX, Node, Own, TABLE, change};
+use super::{Family, Own, TABLE, change};
+use crate::network::Ranges;
+use crate::network::links::PREFIX;
 use crate::network::netlink::Message;
 
 /// The loopback's link has this index in every network namespace (`LOOPBACK_IFINDEX`).
@@ -41,9 +43,9 @@ const CHAINS: [(&str, Option<Base>); 10] = [
     (ONLY_PODS, None),
 ];
 
-/// The table as it is to be, in place of whatever is there by its name, with no Pod in it.
-pub fn table(node: &Node) -> Vec<Message> {
-    let families = node.families();
+/// The table of a node with these ranges as it is to be, in place of whatever is there by its name, with no Pod in it.
+pub fn table(ranges: &Ranges) -> Vec<Message> {
+    let families = Own::all(ranges);
     let mut messages = new_table();
     messages.extend(CHAINS.iter().map(|(name, base)| new_chain(TABLE, name, *base)));
     for own in &families {
@@ -209,7 +211,7 @@ fn sources(families: &[Own]) -> Vec<Rule> {
         let to_itself = rule()
             .source(family, 0)
             .destination(family, family.width)
-            .is_in(family.sets.hairpin)
+            .found_in(family.sets.hairpin)
             .snat(family, node);
         rules.push(to_itself);
         if family.width == 4 {
@@ -255,7 +257,7 @@ fn ingress(families: &[Own]) -> Vec<Rule> {
         Rule::of(ONLY_HOSTPORTS).verdict(Verdict::Drop),
         // By the link, since an address can be claimed by anybody.
         // iifname "pk*" accept
-        Rule::of(ONLY_PODS).came_by_name(LINK_PREFIX).verdict(Verdict::Accept),
+        Rule::of(ONLY_PODS).came_by_name(PREFIX).verdict(Verdict::Accept),
         // drop
         Rule::of(ONLY_PODS).verdict(Verdict::Drop),
     ]);

@@ -104,6 +104,10 @@ impl Socket {
     /// # Errors
     /// The first refusal.
     pub fn tell(&self, messages: &[Message]) -> Result<(), Refusal> {
+        if messages.is_empty() {
+            // The kernel refuses to be told nothing.
+            return Ok(());
+        }
         let mut bytes = Vec::new();
         for (index, message) in messages.iter().enumerate() {
             message.write(index as u32, &mut bytes);
