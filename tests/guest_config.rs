@@ -75,6 +75,71 @@ env:
     assert_eq!(output, format!("{url} {url} unset job-node1 2 67109 unset\ndebug\n"));
 }
 
+/// The example of Kubernetes (`pods/inject/envars-file-container.yaml`), and what its containers do with it further.
+#[test]
+fn a_variable_is_what_an_init_container_has_written() {
+    let node = Node::start(Options::default());
+    let pod = |name: &str, users: &str, env_file: &str, main: &str, more: &str| {
+        let init = serde_json::json!(["sh", "-c", env_file]);
+        let spec = format!(
+            "restartPolicy: OnFailure\nterminationGracePeriodSeconds: 0\n{users}volumes: [{{name: config, emptyDir: {{}}}}]\ninitContainers:\n\
+             - {{name: setup-envfile, image: 'busybox:1.35', command: {init}, volumeMounts: [{{name: config, mountPath: /data}}]}}\n"
+        );
+        let key = "path: config.env, volumeName: config, key: DB_ADDRESS";
+        let container = format!(
+            "env: [{{name: DB_ADDRESS, valueFrom: {{fileKeyRef: {{{key}, optional: false}}}}}}]\n{more}"
+        );
+        ShellPod { name, script: main, spec: &spec, container: &container }.yaml()
+    };
+    let written = "printf \"DB_ADDRESS='address'\\nREST_ENDPOINT='endpoint'\\n\" >/data/config.env";
+    for users in ["", "hostUsers: false\n"] {
+        let show = "env | grep -e DB_ -e REST_; ls /data 2>/dev/null || true";
+        assert_eq!(node.output_of(&pod("job", users, written, show, "")), "DB_ADDRESS=address\n", "{users}");
+    }
+    // The next run of a container that mounts it has what is there then; beside it, it is what it was.
+    let script = "echo $DB_ADDRESS; [ $DB_ADDRESS = second ] && exec sleep 1000; echo \"DB_ADDRESS='second'\" >/data/config.env; exit 1";
+    let mount = "volumeMounts: [{name: config, mountPath: /data}]\n";
+    node.manifest("web.yaml", &pod("web", "", written, script, mount));
+    node.wait_for("the second run", |list| {
+        (list.pod("web")?.container("main")?.restarts() == 1).then_some(())
+    });
+    wait_logs(&node, "web", "second\n");
+    let exec =
+        ["exec", "web", "--", "sh", "-c", "echo \"DB_ADDRESS='third'\" >/data/config.env; echo $DB_ADDRESS"];
+    assert_eq!(node.ask(&exec), "second\n");
+    assert!(
+        node.ask(&["inspect", "web", "--spec"])
+            .contains("DB_ADDRESS=<from volume config file config.env key DB_ADDRESS>")
+    );
+
+    std::fs::write("/run/of-the-host.env", "DB_ADDRESS='secret'\n").unwrap();
+    for (name, env_file, expected) in [
+        (
+            "none",
+            "true",
+            "environment variable key \"DB_ADDRESS\" not found in file config.env of volume config",
+        ),
+        (
+            "link",
+            "ln -s ../../../../../../../../run/of-the-host.env /data/config.env",
+            "environment variable key \"DB_ADDRESS\" not found in file config.env of volume config",
+        ),
+        (
+            "words",
+            "echo 'DB_ADDRESS=address' >/data/config.env",
+            "couldn't parse env file config.env of volume config: line 1: value must be enclosed in single quotes",
+        ),
+        (
+            "fifo",
+            "mkfifo /data/config.env",
+            "couldn't parse env file config.env of volume config: it is no regular file",
+        ),
+    ] {
+        node.manifest("bad.yaml", &pod(name, "", env_file, "true", ""));
+        assert_eq!(wait_config_error(&node, name), expected);
+    }
+}
+
 #[test]
 fn a_container_waits_for_its_config_map_alone_and_starts_when_it_has_come() {
     let node = Node::start(Options::default());
