@@ -2,6 +2,8 @@
 //!
 //! Run with `scripts/vm test guest_config`; anywhere else these tests fail.
 
+#[path = "guest_config/examples.rs"]
+mod examples;
 mod harness;
 
 use std::os::unix::fs::PermissionsExt;

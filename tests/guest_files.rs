@@ -2,6 +2,8 @@
 //!
 //! Run with `scripts/vm test guest_files`; anywhere else these tests fail.
 
+#[path = "guest_files/examples.rs"]
+mod examples;
 mod harness;
 #[path = "guest_files/mounts.rs"]
 mod mounts;
