@@ -178,6 +178,55 @@ fn wait_logs_of_main(node: &Node, expected: &str) {
     wait_until(expected, || (node.try_ask(&logs).stdout == expected.as_bytes()).then_some(()));
 }
 
+/// Over a crash of the worker, and over podkeep's absence; not over a reboot, for it lies in memory.
+#[test]
+fn what_a_broken_manifest_held_last_is_there_for_a_new_worker_too() {
+    let node = Node::start(Options::default());
+    node.manifest("app.yaml", &config("{level: debug}"));
+    node.manifest("db.yaml", SECRET);
+    let secret = "- {name: PASSWORD, valueFrom: {secretKeyRef: {name: db, key: password}}}";
+    let container = format!("env:\n- {}\n{secret}", &LEVEL["env: [".len()..LEVEL.len() - 1]);
+    let script = "echo $LEVEL $PASSWORD; exec sleep 1000";
+    let web =
+        ShellPod { name: "web", script, spec: "terminationGracePeriodSeconds: 0", container: &container };
+    node.manifest("web.yaml", &web.yaml());
+    let expected = format!("debug {}\n", PASSWORD[0]);
+    wait_logs(&node, "web", &expected);
+    let broken = |node: &Node| {
+        node.wait_for("both are broken", |list| {
+            let told = |file| list.problems().iter().any(|problem| problem.contains(file));
+            (told("app.yaml") && told("db.yaml")).then_some(())
+        });
+    };
+    node.manifest("app.yaml", "kind: [\n");
+    node.manifest("db.yaml", "");
+    broken(&node);
+    let worker = node.worker().unwrap();
+    harness::kill(worker, Signal::KILL);
+    wait_until("a new worker", || node.worker().filter(|new| *new != worker));
+    broken(&node);
+    let runs_again = |node: &Node, restarts| {
+        harness::kill(node.wait_running("web", "main"), Signal::KILL);
+        node.wait_for("the next run", |list| {
+            let main = list.pod("web")?.container("main")?;
+            (main.restarts() == restarts && main.running_pid().is_some()).then_some(())
+        });
+        wait_logs(node, "web", &expected);
+    };
+    runs_again(&node, 1);
+
+    let (site, _) = node.end(Signal::USR1);
+    // One goes meanwhile, and is forgotten.
+    std::fs::remove_file(site.manifests().join("db.yaml")).unwrap();
+    let node = Node::start_in(site);
+    let kept = || std::fs::read_dir(node.run().join("files")).unwrap().count();
+    wait_until("one is kept", || (kept() == 1).then_some(()));
+    harness::kill(node.wait_running("web", "main"), Signal::KILL);
+    assert_eq!(wait_config_error(&node, "web"), "secret \"db\" not found");
+    node.manifest("db.yaml", SECRET);
+    wait_logs(&node, "web", &expected);
+}
+
 #[test]
 fn a_new_version_waits_for_its_config_map_while_the_old_one_runs() {
     let node = Node::start(Options::default());
@@ -233,9 +282,24 @@ envFrom: [{secretRef: {name: db}}]";
     assert!(node.ask(&["inspect", "web", "--spec"]).contains("PASSWORD=<from Secret db key password>"));
     assert!(node.ask(&["describe", "web"]).contains("<set to the key 'password' in secret 'db'>"));
     assert!(is_written(&node.manifests(), &PASSWORD), "what is looked for can be found");
-    for place in [node.root(), node.run(), node.logs()] {
+    for place in [node.root(), node.run().join("pods"), node.logs()] {
         assert!(!is_written(&place, &PASSWORD), "{}", place.display());
     }
+    // But for the manifest itself, in memory, which the next worker has if it is broken by then.
+    let files = node.run().join("files");
+    let run = std::fs::read_dir(node.run()).unwrap().map(|entry| entry.unwrap().path());
+    let (kept, others): (Vec<_>, Vec<_>) = run.partition(|path| *path == files);
+    assert!(is_written(&kept[0], &PASSWORD) && others.iter().filter(|path| path.is_file()).count() > 0);
+    for file in others.iter().filter(|path| path.is_file()) {
+        let bytes = std::fs::read(file).unwrap();
+        assert!(
+            !PASSWORD.iter().any(|text| String::from_utf8_lossy(&bytes).contains(text)),
+            "{}",
+            file.display()
+        );
+    }
+    let on_tmpfs = rustix::fs::statfs(&files).unwrap().f_type == 0x0102_1994;
+    assert_eq!((on_tmpfs, std::fs::metadata(&files).unwrap().permissions().mode() & 0o7777), (true, 0o700));
     assert!(!PASSWORD.iter().any(|text| node.node_log_text().contains(text)));
     let manifest = node.manifests().join("db.yaml");
     let site = node.stop();
