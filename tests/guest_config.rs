@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use harness::manifest::{ShellPod, job};
 use harness::{Node, Options, is_written, wait_until};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal};
 
 /// In clear text and as a manifest has it.
 const PASSWORD: [&str; 2] = ["sesame-open", "c2VzYW1lLW9wZW4="];
@@ -176,6 +176,27 @@ fn a_container_waits_for_its_config_map_alone_and_starts_when_it_has_come() {
 fn wait_logs_of_main(node: &Node, expected: &str) {
     let logs = ["logs", "web", "-c", "main"];
     wait_until(expected, || (node.try_ask(&logs).stdout == expected.as_bytes()).then_some(()));
+}
+
+#[test]
+fn podkeeps_own_processes_leave_no_core_file_and_others_do() {
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    std::fs::write("/proc/sys/kernel/core_pattern", format!("{}/%p", dir.path().display())).unwrap();
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: None, maximum: None }).unwrap();
+    let has_core = |pid: u32| dir.path().join(pid.to_string()).exists();
+    let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    harness::kill(other.id(), Signal::ABORT);
+    other.wait().unwrap();
+    assert!(has_core(other.id()), "one is made where it may be");
+
+    let node = Node::start(Options::default());
+    node.manifest("db.yaml", SECRET);
+    let (keeper, worker) = (node.keeper(), node.worker().unwrap());
+    harness::kill(worker, Signal::ABORT);
+    wait_until("a new worker", || node.worker().filter(|new| *new != worker));
+    let (site, _) = node.end(Signal::ABORT);
+    assert!(!has_core(worker) && !has_core(keeper));
+    drop(site);
 }
 
 /// Over a crash of the worker, and over podkeep's absence; not over a reboot, for it lies in memory.
