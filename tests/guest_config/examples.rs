@@ -80,8 +80,8 @@ env:
 - {name: MY_POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
 - {name: MY_POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
 - {name: MY_POD_SERVICE_ACCOUNT, valueFrom: {fieldRef: {fieldPath: spec.serviceAccountName}}}",
-        // A static Pod has no service account, and a Pod with a network of its own no address yet.
-        seen: "MY_NODE_NAME=node1\nMY_POD_IP=\nMY_POD_NAME=example-3-node1\nMY_POD_NAMESPACE=default\nMY_POD_SERVICE_ACCOUNT=\n",
+        // A static Pod has no service account.
+        seen: "MY_NODE_NAME=node1\nMY_POD_IP=<its own>\nMY_POD_NAME=example-3-node1\nMY_POD_NAMESPACE=default\nMY_POD_SERVICE_ACCOUNT=\n",
     },
     Example {
         of: "pods/inject/dapi-envars-container.yaml",
@@ -155,8 +155,10 @@ env: [{name: CONFIG_SPECIAL_TYPE, value: 'no $(CONFIG_SPECIAL_TYPE)'}]",
     },
 ];
 
-/// The environment itself, for a shell does not hand on what it cannot name; without what podkeep and the image give everybody.
-const LOOK: &str = "[ $# = 0 ] || echo \"$1\"; tr '\\0' '\\n' </proc/1/environ | grep -v '^\\(PATH\\|HOME\\|HOSTNAME\\)=' | sort";
+/// The environment itself, for a shell does not hand on what it cannot name; without what podkeep and the image give everybody. The
+/// Pod's address is the one of its `/etc/hosts`.
+const LOOK: &str = "[ $# = 0 ] || echo \"$1\"; tr '\\0' '\\n' </proc/1/environ | grep -v '^\\(PATH\\|HOME\\|HOSTNAME\\)=' \\
+    | sed \"s/=$(grep $HOSTNAME /etc/hosts | head -n 1 | cut -f 1)\\$/=<its own>/\" | sort";
 
 #[test]
 fn kubernetes_own_examples_of_variables_are_seen_as_its_documentation_says() {
