@@ -75,7 +75,8 @@ impl Worker {
                 continue;
             }
             match objects::decode(&origin.file, text.as_bytes(), &self.options.node_name) {
-                Ok(manifest) => {
+                Ok(mut manifest) => {
+                    objects::open_sealed(&mut manifest.objects, &self.options.folders.seal_key());
                     let objects = manifest.objects.into_iter().map(Arc::new).collect();
                     self.tell_set(SetEvent::ObjectsRestored { origin, objects });
                 }
