@@ -152,7 +152,7 @@ fn empty_dirs_are_shared_by_the_containers_and_gone_with_them() {
     let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
     let is_new = (numbers.next(), numbers.next()) >= (Some(6), Some(4));
     let unswapped = if is_new { "1" } else { "0" };
-    assert_eq!(lines, ["disk", "memory", "ext2/ext3", "tmpfs", "read-only", "777", "777", unswapped]);
+    assert_eq!(lines, ["disk", "memory", "ext2/ext3", "tmpfs", "read-only", "777", "1777", unswapped]);
     // They go with the last container that may use them.
     let mounted = || harness::census::mount_points().iter().any(|point| point.starts_with(node.base()));
     wait_until("they are unmounted", || (!mounted()).then_some(()));

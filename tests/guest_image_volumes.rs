@@ -84,6 +84,56 @@ fn layers_are_shown_as_one_and_nobody_can_write_or_run_what_is_in_them() {
     assert!(!host.contains("overlay"), "the host sees no mount of it: {host}");
 }
 
+/// The example of Kubernetes (`pods/image-volumes-subpath.yaml`), with an image of the same files, and beyond it.
+#[test]
+fn a_part_of_an_image_is_mounted_alone() {
+    let node = Node::start(Options::default());
+    let mut layout = Layout::at(&node.base().join("artifact"));
+    let below =
+        Layer::new().folder("dir").file("dir/file", "old").file("dir/gone", "").file("file", "2\n").finish();
+    let top = program(Layer::new().folder("dir").file("dir/file", "1\n").file("dir/.wh.gone", ""));
+    let top = top.symlink("link", "dir").symlink("out", "/etc").symlink("up", "../..").finish();
+    let image = layout.image(&[below, top].map(|layer| (layer.clone(), layer)), json!({}));
+    layout.name("artifact:v2", image);
+    node.ask(&["load", layout.write().to_str().unwrap()]);
+
+    let volume = "volumes: [{name: volume, image: {reference: 'artifact:v2', pullPolicy: IfNotPresent}}]\n";
+    let mounts = "env: [{name: WHICH, value: dir}]
+volumeMounts:
+- {name: volume, mountPath: /volume, subPath: dir}
+- {name: volume, mountPath: /whole}
+- {name: volume, mountPath: /which, subPathExpr: $(WHICH)}
+- {name: volume, mountPath: /linked, subPath: link}
+- {name: volume, mountPath: /etc/one, subPath: dir/file}
+- {name: volume, mountPath: /bin/program, subPath: program}
+";
+    let script = "cat /volume/file /whole/dir/file /whole/file /which/file /linked/file /etc/one; ls -A /volume
+        stat -c '%a %u:%g %F' /volume /etc/one; touch /volume/x 2>&1; { echo >/etc/one; } 2>&1; /bin/program 2>&1
+        grep -c ' /\\(volume\\|which\\|linked\\|etc/one\\) overlay ro,[^ ]*noexec' /proc/mounts; true";
+    let pod = |name: &str, spec: &str, container: &str| {
+        let spec = format!("terminationGracePeriodSeconds: 0\nrestartPolicy: Never\n{spec}{volume}");
+        ShellPod { name, script, spec: &spec, container }.yaml()
+    };
+    let seen = "1\n1\n2\n1\n1\n1\nfile\n755 0:0 directory\n644 0:0 regular file\n\
+        touch: /volume/x: Read-only file system\nsh: can't create /etc/one: Read-only file system\n\
+        sh: /bin/program: Permission denied\n4\n";
+    for users in ["", "hostUsers: false\n"] {
+        assert_eq!(node.output_of(&pod("job", users, mounts)), seen, "{users}");
+    }
+    for (sub_path, expected) in
+        [("none", "ENOENT"), ("out", "EXDEV"), ("up", "EXDEV"), ("dir/file/x", "ENOTDIR")]
+    {
+        let mounts = format!("volumeMounts: [{{name: volume, mountPath: /volume, subPath: {sub_path}}}]\n");
+        node.manifest("web.yaml", &pod("web", "", &mounts));
+        let message = waiting(&node, "CreateContainerConfigError");
+        assert!(message.contains(expected), "{sub_path}: {message}");
+        node.remove("web.yaml");
+        node.wait_gone("web");
+    }
+    let host = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!host.contains("overlay"), "the host sees no mount of it: {host}");
+}
+
 #[test]
 fn a_container_waits_for_the_image_of_a_volume() {
     let node = Node::start(Options::default());

@@ -14,9 +14,10 @@ use harness::manifest::{ShellPod, shell_pod};
 use harness::{Node, Options, Site, process, wait_until};
 
 const BASE: &str = "/var/lib/reboot-test";
+const CONFIG: &str = "fileCheckFrequency: 2s\nvolumeStatsAggPeriod: 100ms\n";
 
 fn site() -> Site {
-    Site::new(Options { at: Some(BASE.into()), config: "fileCheckFrequency: 2s", ..Options::default() })
+    Site::new(Options { at: Some(BASE.into()), config: CONFIG, ..Options::default() })
 }
 
 /// A Pod with users of its own that counts its starts in its emptyDir.
@@ -48,6 +49,35 @@ fn unpreparable_pod() -> String {
     edited_pod("two").replace("busybox:1.35", "nowhere:1")
 }
 
+/// A Pod that writes more than it may.
+fn greedy_pod() -> String {
+    ShellPod {
+        name: "greedy",
+        script: "head -c 3000000 /dev/zero >/data/big; exec sleep 10000",
+        spec: "terminationGracePeriodSeconds: 1\nvolumes:\n- {name: data, emptyDir: {sizeLimit: 1Mi}}",
+        container: "volumeMounts:\n- {name: data, mountPath: /data}",
+    }
+    .yaml()
+}
+
+/// It stays evicted: no process, no restart, nothing of what it wrote.
+fn wait_evicted(node: &Node) {
+    node.wait_for("greedy is evicted", |list| {
+        let pod = list.pod("greedy").filter(|pod| pod.phase() == "Failed")?;
+        let is_it = pod.0["status"]["reason"] == "Evicted"
+            && pod.message() == "Usage of EmptyDir volume \"data\" exceeds the limit \"1Mi\".";
+        let main = pod.container("main")?;
+        main.terminated()?;
+        (is_it && main.restarts() == 0 && main.running_pid().is_none()).then_some(())
+    });
+    let volumes = pod_folder(node, &uid(node, "greedy")).join("volumes");
+    wait_until("what it wrote is gone", || (!volumes.exists()).then_some(()));
+}
+
+fn pod_folder(site: &Site, uid: &str) -> PathBuf {
+    site.root().join("pods").join(uid.replace('-', ""))
+}
+
 fn wait_not_replaced(node: &Node) {
     node.wait_for("edited cannot be replaced", |list| {
         let is_told = |problem: &str| problem.contains("edited") && problem.contains("image nowhere:1");
@@ -62,7 +92,7 @@ fn ids(node: &Node) -> String {
 
 /// On the host, of the Pod with this uid.
 fn starts_file(site: &Site, uid: &str) -> PathBuf {
-    site.root().join("pods").join(uid.replace('-', "")).join("volumes/kubernetes.io~empty-dir/data/starts")
+    pod_folder(site, uid).join("volumes/kubernetes.io~empty-dir/data/starts")
 }
 
 fn uid(node: &Node, pod: &str) -> String {
@@ -110,9 +140,11 @@ fn a_running_pods_file_is_broken() {
     node.manifest("counting.yaml", &counting_pod());
     node.manifest("other.yaml", &shell_pod("other", "exec sleep 10000"));
     node.manifest("edited.yaml", &edited_pod("one"));
+    node.manifest("greedy.yaml", &greedy_pod());
     node.wait_running("counting", "main");
     node.wait_running("other", "main");
     node.wait_running("edited", "main");
+    wait_evicted(&node);
     let uid = uid(&node, "counting");
     for (name, text) in [("uid", &uid), ("ids", &ids(&node))] {
         fs::write(Path::new(BASE).join(name), text).unwrap();
@@ -126,11 +158,13 @@ fn a_running_pods_file_is_broken() {
         let saved = fs::read_dir(node.root().join("manifests")).ok()?;
         let whole = saved.flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "json"));
         let pods = fs::read_dir(node.root().join("pods")).ok()?.flatten();
-        let all_ran = pods.filter(|pod| pod.path().join("survival.json").exists()).count() == 3;
+        let survivals = pods.filter_map(|pod| fs::read_to_string(pod.path().join("survival.json")).ok());
+        let survivals: Vec<String> = survivals.collect();
+        let all_ran = survivals.len() == 4 && survivals.iter().any(|text| text.contains("Evicted"));
         let all_good = whole.filter(|entry| {
             fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("\"ran\":[true]"))
         });
-        (all_good.count() == 3 && all_ran).then_some(())
+        (all_good.count() == 4 && all_ran).then_some(())
     });
     let edited = starts_file(&node, &self::uid(&node, "edited"));
     wait_until("it has said its version", || fs::read_to_string(&edited).ok().filter(|text| text == "one\n"));
@@ -144,7 +178,7 @@ fn a_running_pods_file_is_broken() {
     node.wait_for("the broken file is reported", |list| {
         list.problems().iter().any(|problem| problem.contains("counting.yaml")).then_some(())
     });
-    for name in ["counting.yaml", "other.yaml", "edited.yaml"] {
+    for name in ["counting.yaml", "other.yaml", "edited.yaml", "greedy.yaml"] {
         make_last(&node.manifests().join(name));
     }
     cut_power();
@@ -163,6 +197,10 @@ fn the_last_good_version_comes_up_and_the_folder_goes() {
     });
     let list = node.list();
     assert!(list.problems().iter().any(|problem| problem.contains("counting.yaml")), "{list}");
+
+    wait_evicted(&node);
+    node.remove("greedy.yaml");
+    node.wait_gone("greedy");
 
     // What ran last runs, with what it had, and the file's version is still waited for.
     assert_eq!(restarts(&node, "edited"), 1);
@@ -189,7 +227,7 @@ fn the_last_good_version_comes_up_and_the_folder_goes() {
     fs::rename(node.manifests(), Path::new(BASE).join("manifests-away")).unwrap();
     wait_for_log(&node, "every Pod stays as it is");
     assert_eq!(node.wait_running("other", "main"), other);
-    let survival = node.root().join("pods").join(uid(&node, "other").replace('-', "")).join("survival.json");
+    let survival = pod_folder(&node, &uid(&node, "other")).join("survival.json");
     wait_until("its restart is saved", || {
         fs::read_to_string(&survival).ok().filter(|text| text.contains("[1]"))
     });

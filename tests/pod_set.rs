@@ -92,6 +92,15 @@ fn began(text: &str) -> SetEvent {
 
 /// `key1` is the Secret `key` with the content `1`.
 fn holds(file: &str, texts: &[&str]) -> SetEvent {
+    SetEvent::FileRead { origin: origin(file), pods: Vec::new(), objects: secrets(texts) }
+}
+
+/// Before this worker, it did.
+fn held(file: &str, texts: &[&str]) -> SetEvent {
+    SetEvent::ObjectsRestored { origin: origin(file), objects: secrets(texts) }
+}
+
+fn secrets(texts: &[&str]) -> Vec<Arc<Object>> {
     let secret = |text: &&str| {
         let (name, content) = text.split_at(text.len() - 1);
         let content = Hidden::new(content.as_bytes().to_vec());
@@ -99,8 +108,7 @@ fn holds(file: &str, texts: &[&str]) -> SetEvent {
         let (type_, binary) = ("Opaque".to_owned(), Default::default());
         Arc::new(Object { id: secret_id(name), type_, data, binary, sealed: Vec::new(), place: (1, 1) })
     };
-    let objects = texts.iter().map(secret).collect();
-    SetEvent::FileRead { origin: origin(file), pods: Vec::new(), objects }
+    texts.iter().map(secret).collect()
 }
 
 fn secret_id(name: &str) -> ObjectId {
@@ -318,6 +326,23 @@ fn of_two_secrets_with_one_name_the_first_counts() {
     let set = story(set, vec![(gone("a"), &["secret key", "secret other"])]);
     assert_eq!(set.objects().get(&secret_id("key")).unwrap().data["key"].bytes(), b"2");
     assert_eq!(set.objects().get(&secret_id("other")), None);
+}
+
+#[test]
+fn what_a_broken_file_held_before_this_worker_counts_until_it_says_otherwise() {
+    let set = story(
+        set(),
+        vec![
+            (held("a", &["key1", "other1"]), &["secret key", "secret other"]),
+            (broken("a"), &["broken a"]),
+            (held("b", &["third1"]), &["secret third"]),
+            // Of the folder that could not be listed there is this one only, by now.
+            (listed(&["a"]), &["secret third"]),
+            (holds("a", &["key1", "other2"]), &["secret other"]),
+        ],
+    );
+    assert_eq!(set.objects().get(&secret_id("third")), None);
+    assert_eq!(set.objects().get(&secret_id("other")).unwrap().data["key"].bytes(), b"2");
 }
 
 #[test]

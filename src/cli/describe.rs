@@ -259,6 +259,13 @@ fn env_value(variable: &Value) -> String {
         format!("<set to the key '{}' of config map '{}'>  {}", key(source), name(source), optional(source))
     } else if let Some(source) = from.get("secretKeyRef") {
         format!("<set to the key '{}' in secret '{}'>  {}", key(source), name(source), optional(source))
+    } else if let Some(source) = from.get("fileKeyRef") {
+        let (file, volume) = (plain(&source["path"]), plain(&source["volumeName"]));
+        format!(
+            "<set to the key '{}' of file '{file}' in volume '{volume}'>  {}",
+            key(source),
+            optional(source)
+        )
     } else if let Some(source) = from.get("fieldRef") {
         format!("(v1:{})", plain(&source["fieldPath"]))
     } else if let Some(source) = from.get("resourceFieldRef") {
@@ -439,6 +446,10 @@ Events:
         assert_eq!(
             words(json!({ "secretKeyRef": { "name": "b", "key": "k", "optional": true } })),
             "<set to the key 'k' in secret 'b'>  Optional: true"
+        );
+        assert_eq!(
+            words(json!({ "fileKeyRef": { "volumeName": "v", "path": "p", "key": "k" } })),
+            "<set to the key 'k' of file 'p' in volume 'v'>  Optional: false"
         );
         assert_eq!(words(json!({ "fieldRef": { "fieldPath": "metadata.uid" } })), "(v1:metadata.uid)");
         assert_eq!(words(json!({ "resourceFieldRef": { "resource": "limits.cpu" } })), "(limits.cpu)");

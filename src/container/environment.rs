@@ -4,11 +4,13 @@
 //! values that are written out only.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
 
+use super::env_file;
 use super::expand::expand;
 use crate::manifest::object::{Object, ObjectId, ObjectKind};
-use crate::manifest::pod::{Address, Allocatable, EnvFrom, EnvValue, EnvVar, KeyRef, ObjectRef};
+use crate::manifest::pod::{Address, Allocatable, EnvFrom, EnvValue, EnvVar, FileKeyRef, KeyRef, ObjectRef};
 use crate::manifest::{Container, Pod};
 
 /// Where values come from.
@@ -18,6 +20,8 @@ pub struct Sources<'a> {
     pub objects: &'a dyn Fn(&ObjectId) -> Option<&'a Object>,
     /// Asked only where a variable is about it.
     pub node: &'a dyn Fn() -> NodeFacts,
+    /// The text of a file of the Pod's, of which it looks at volume and path; `None` if there is none.
+    pub file: &'a dyn Fn(&FileKeyRef) -> io::Result<Option<String>>,
 }
 
 /// What variables say of the node.
@@ -35,6 +39,9 @@ pub struct NodeFacts {
 pub enum Purpose {
     /// A start of the container: everything that it cannot do without must be there.
     Start,
+    /// To see whether a Pod that does not run yet could start: as [`Purpose::Start`], but for what its own containers will have
+    /// written by then.
+    Rehearsal,
     /// A process beside those that run: what is gone meanwhile is left out.
     Beside,
     /// To be shown: no value of a ConfigMap or Secret is in it, but where it is from.
@@ -53,6 +60,17 @@ pub enum NotThere {
     /// It is sealed, and cannot be decrypted.
     #[error("{0}")]
     Closed(String),
+    #[error("environment variable key {key:?} not found in file {path} of volume {volume}")]
+    FileKey { volume: String, path: String, key: String },
+    /// Nothing of what is in it, for that may be a secret.
+    #[error("couldn't parse env file {path} of volume {volume}: {why}")]
+    EnvFile { volume: String, path: String, why: String },
+}
+
+impl Purpose {
+    fn needs_all(self) -> bool {
+        matches!(self, Purpose::Start | Purpose::Rehearsal)
+    }
 }
 
 /// Variables in the order of their first appearance, each once, with its last value.
@@ -86,13 +104,14 @@ impl Environment {
 /// The container's variables, without those of its image.
 ///
 /// # Errors
-/// With [`Purpose::Start`], what is missing.
+/// With [`Purpose::Start`] and [`Purpose::Rehearsal`], what is missing.
 pub fn environment(
     container: &Container,
     sources: Sources<'_>,
     purpose: Purpose,
 ) -> Result<Environment, NotThere> {
     let mut environment = Environment::default();
+    let mut files = EnvFiles { sources, read: Vec::new() };
     for from in &container.env_from {
         sources.add_all(from, purpose, &mut environment)?;
     }
@@ -107,6 +126,10 @@ pub fn environment(
                 amount.of(sources.pod, &node).to_string()
             }
             EnvValue::Key(key) => match sources.value(key, purpose)? {
+                Some(value) => value,
+                None => continue,
+            },
+            EnvValue::File(key) => match files.value(key, purpose)? {
                 Some(value) => value,
                 None => continue,
             },
@@ -138,7 +161,7 @@ impl<'a> Sources<'a> {
     /// `None` where it may be missing, and is.
     fn object(&self, named: &ObjectRef, purpose: Purpose) -> Result<Option<&'a Object>, NotThere> {
         let object = (self.objects)(&self.id(named));
-        if object.is_none() && purpose == Purpose::Start && !named.optional {
+        if object.is_none() && purpose.needs_all() && !named.optional {
             return Err(NotThere::Object { kind: named.kind, name: named.name.clone() });
         }
         Ok(object)
@@ -154,7 +177,7 @@ impl<'a> Sources<'a> {
         for key in object.variables() {
             let value = match purpose {
                 Purpose::Show => Some(shown(&from.object, key)),
-                Purpose::Start | Purpose::Beside => text(object, key, purpose)?,
+                Purpose::Start | Purpose::Rehearsal | Purpose::Beside => text(object, key, purpose)?,
             };
             if let Some(value) = value {
                 environment.set(&format!("{}{key}", from.prefix), &value);
@@ -184,6 +207,46 @@ impl<'a> Sources<'a> {
         let all = if is_pods { pod_addresses } else { addresses };
         let most = if matches!(address, Address::HostIp | Address::PodIp) { 1 } else { all.len() };
         all.iter().take(most).map(IpAddr::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// The env files that one container's variables are from: each is read once, so that all of it is of one moment.
+struct EnvFiles<'a, 'c> {
+    sources: Sources<'a>,
+    read: Vec<(&'c FileKeyRef, Option<String>)>,
+}
+
+impl<'c> EnvFiles<'_, 'c> {
+    fn value(&mut self, named: &'c FileKeyRef, purpose: Purpose) -> Result<Option<String>, NotThere> {
+        let FileKeyRef { volume, path, key, .. } = named;
+        if matches!(purpose, Purpose::Show | Purpose::Rehearsal) {
+            return Ok(Some(format!("<from volume {volume} file {path} key {key}>")));
+        }
+        let missing = || {
+            let (volume, path, key) = (volume.clone(), path.clone(), key.clone());
+            NotThere::FileKey { volume, path, key }
+        };
+        match self.found(named) {
+            Err(_) if purpose == Purpose::Beside => Ok(None),
+            Err(why) => Err(NotThere::EnvFile { volume: volume.clone(), path: path.clone(), why }),
+            Ok(None) if purpose == Purpose::Start && !named.optional => Err(missing()),
+            Ok(found) => Ok(found),
+        }
+    }
+
+    fn found(&mut self, named: &'c FileKeyRef) -> Result<Option<String>, String> {
+        let same = |(other, _): &(&FileKeyRef, _)| other.volume == named.volume && other.path == named.path;
+        let at = match self.read.iter().position(same) {
+            Some(at) => at,
+            None => {
+                let text = (self.sources.file)(named).map_err(|error| error.to_string())?;
+                self.read.push((named, text));
+                self.read.len() - 1
+            }
+        };
+        let Some(text) = &self.read[at].1 else { return Ok(None) };
+        let found = env_file::variable(text, &named.key).map_err(|error| error.to_string())?;
+        Ok(found.map(str::to_owned))
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod beside;
 mod devices;
+mod env_file;
 pub mod environment;
 mod expand;
 mod hooks;

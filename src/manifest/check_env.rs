@@ -7,7 +7,7 @@ use super::object::ObjectKind;
 use super::pod::{Address, AmountRef, EnvFrom, EnvValue, EnvVar, KeyRef, ObjectRef, PodId, ResourceName};
 use super::quantity::Quantity;
 use super::tree::Path;
-use super::{check_resources, names};
+use super::{check_env_file, check_resources, names};
 
 /// What of the Pod its containers may name.
 pub(super) struct OfPod<'a> {
@@ -92,7 +92,12 @@ fn value_from(
         secret_key_ref.is_some(),
         file_key_ref.is_some(),
     ];
-    exactly_one(&named, "`fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`", path, checker);
+    exactly_one(
+        &named,
+        "`fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+        path,
+        checker,
+    );
     if let Some(selector) = field_ref {
         return field(selector, of_pod, &path.key("fieldRef"), checker);
     }
@@ -105,9 +110,13 @@ fn value_from(
         let path = path.key("configMapKeyRef");
         return Some(EnvValue::Key(key_of(ObjectKind::ConfigMap, name, key, *optional, &path, checker)));
     }
-    let api::SecretKeySelector { name, key, optional } = secret_key_ref.as_ref()?;
-    let path = path.key("secretKeyRef");
-    Some(EnvValue::Key(key_of(ObjectKind::Secret, name, key, *optional, &path, checker)))
+    if let Some(selector) = secret_key_ref {
+        let api::SecretKeySelector { name, key, optional } = selector;
+        let path = path.key("secretKeyRef");
+        return Some(EnvValue::Key(key_of(ObjectKind::Secret, name, key, *optional, &path, checker)));
+    }
+    let path = path.key("fileKeyRef");
+    file_key_ref.as_ref().map(|selector| check_env_file::file_key(selector, of_pod.spec, &path, checker))
 }
 
 fn exactly_one(named: &[bool], which: &str, path: &Path, checker: &mut Checker<'_>) {

@@ -61,7 +61,8 @@ fn nothing_inside_of_what_the_host_sees(
     }
 }
 
-fn volume(name: &str, spec: &api::PodSpec, path: &Path, checker: &mut Checker<'_>) {
+/// A volume of the Pod, by its name.
+pub(super) fn volume(name: &str, spec: &api::PodSpec, path: &Path, checker: &mut Checker<'_>) {
     if name.is_empty() {
         return checker.required(path);
     }

@@ -8,6 +8,7 @@ mod check_annotations;
 mod check_container;
 mod check_downward;
 mod check_env;
+mod check_env_file;
 mod check_files;
 mod check_lifecycle;
 mod check_mount;

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use downward::DownwardValue;
 pub use environment::{
-    Address, Allocatable, AmountRef, EnvFrom, EnvValue, EnvVar, KeyRef, ObjectRef, ResourceName,
+    Address, Allocatable, AmountRef, EnvFrom, EnvValue, EnvVar, FileKeyRef, KeyRef, ObjectRef, ResourceName,
 };
 pub use files::{DownwardFile, FileSource, KeyToPath, ObjectSource};
 pub use lifecycle::{HookAction, HttpGet, Lifecycle, Probe, ProbeAction, Probes};

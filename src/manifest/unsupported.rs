@@ -37,7 +37,6 @@ const CLUSTER_VOLUME: &str = "one node has no cluster storage: use hostPath or e
 
 const ROWS: &[Row] = &[
     not_yet("spec.securityContext.seLinuxChangePolicy", &[]),
-    not_yet("spec.containers.*.env.*.valueFrom.fileKeyRef", &[]),
     not_yet("spec.containers.*.stdin", &["false"]),
     not_yet("spec.containers.*.stdinOnce", &["false"]),
     not_yet("spec.containers.*.tty", &["false"]),

@@ -48,7 +48,8 @@ fn save(dir: &Path, origin: &Origin, pods: &[Good]) -> Result<(), Error> {
     state::save(&place(dir, &origin.file), &saved, Durability::Disk)
 }
 
-fn forget(dir: &Path, file: &Path) -> Result<(), Error> {
+/// No error if nothing was kept.
+pub fn forget(dir: &Path, file: &Path) -> Result<(), Error> {
     let path = place(dir, file);
     match fs::remove_file(&path) {
         Ok(()) => state::sync_parent(&path),
@@ -99,9 +100,9 @@ fn load_one(path: &Path, node_name: &str) -> Result<OfFile, String> {
     Ok((Origin { source: saved.source, file: saved.file }, pods))
 }
 
-/// The name of a file's saved version: its path may hold anything, and be long. A URL is no absolute path, so it is never
+/// Where a file's saved version lies: its path may hold anything, and be long. A URL is no absolute path, so it is never
 /// taken for one.
-fn place(dir: &Path, file: &Path) -> PathBuf {
+pub fn place(dir: &Path, file: &Path) -> PathBuf {
     use std::os::unix::ffi::OsStrExt;
     let hash = Sha256::digest(file.as_os_str().as_bytes());
     let name: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();

@@ -5,7 +5,6 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -14,6 +13,7 @@ use super::pod_run::PodNumber;
 use super::worker::Worker;
 use crate::logs::read::last_output;
 use crate::pod::event::Index;
+use crate::sys::regular_file;
 
 /// What counts of the file (`pkg/kubelet/container/runtime.go:MaxContainerTerminationMessageLength`). Bytes.
 const MAX_BYTES: u64 = 4096;
@@ -50,18 +50,13 @@ impl Worker {
 
 /// The end of a regular file; nothing if there is none.
 fn end_of_file(path: &Path) -> io::Result<Vec<u8>> {
-    // Looked at before it is opened: that alone would set off some devices, and wait for a FIFO's writer.
     let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path);
     let found = match found {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         found => found?,
     };
-    if !found.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    // Not even for one that holds a lease on it (F_SETLEASE), which may outlive its container in another one of the Pod.
-    let again = format!("/proc/self/fd/{}", found.as_raw_fd());
-    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(again)?;
+    // A lease on it may outlive its container in another one of the Pod.
+    let mut file = regular_file::open_again(&found)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(MAX_BYTES)))?;
     let mut words = Vec::new();

@@ -83,7 +83,9 @@ impl Worker {
         self.take_changes(URL, changes);
         if unreadable {
             // Nor is there more to learn of what was asked for by another URL, before the configuration was changed.
-            let commands = self.set.step(SetEvent::Unlistable { source: URL });
+            let event = SetEvent::Unlistable { source: URL };
+            self.restore_objects(&event);
+            let commands = self.set.step(event);
             self.heed_set(commands);
         }
     }

@@ -17,6 +17,7 @@ mod exec;
 mod file_volumes;
 pub mod folders;
 mod good_manifests;
+mod good_objects;
 mod host_ip;
 mod image_folder;
 mod images;

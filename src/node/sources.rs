@@ -31,9 +31,15 @@ impl Worker {
 
     /// Takes what a source has learned, in its order.
     pub fn take_changes(&mut self, source: SourceId, changes: Vec<Change>) {
+        let mut anew = !self.set.is_listed();
         for change in changes {
             let listed = matches!(change, Change::Listed { .. });
+            anew |= matches!(change, Change::FolderBack);
             let Some(event) = self.set_event(source, change) else { continue };
+            self.restore_objects(&event);
+            if anew {
+                self.forget_objects_of_no_file(&event);
+            }
             let knew_all = self.set.knows_all_objects();
             self.tell_set(event);
             // Also when the last broken file is mended or gone: what changed meanwhile could not be told.
@@ -67,15 +73,23 @@ impl Worker {
                 Ok(mut manifest) => {
                     objects::open_sealed(&mut manifest.objects, &self.options.folders.seal_key());
                     manifest.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-                    let pods = manifest.pods.into_iter().map(Arc::new).collect();
+                    let (origin, pods) = (origin(file), manifest.pods.into_iter().map(Arc::new).collect());
+                    match manifest.objects.is_empty() {
+                        true => self.forget_objects(&origin),
+                        false => self.keep_objects(&origin, &bytes),
+                    }
                     let objects = manifest.objects.into_iter().map(Arc::new).collect();
-                    SetEvent::FileRead { origin: origin(file), pods, objects }
+                    SetEvent::FileRead { origin, pods, objects }
                 }
                 Err(diagnostics) => {
                     SetEvent::FileBroken { origin: origin(file), message: in_words(&diagnostics) }
                 }
             },
-            Change::Gone { file } => SetEvent::FileGone { origin: origin(file) },
+            Change::Gone { file } => {
+                let origin = origin(file);
+                self.forget_objects(&origin);
+                SetEvent::FileGone { origin }
+            }
             Change::Unreadable { file, error } => {
                 SetEvent::FileBroken { origin: origin(file), message: error.to_string() }
             }

@@ -154,7 +154,7 @@ impl Worker {
         container::limit_devices(&oci, group.dir())?;
         let c = &mut run.containers[container];
         c.group = Some(group);
-        c.environment = spec.objects().next().map(|_| Arc::clone(&ingredients.environment));
+        c.environment = spec.has_variables_that_change().then(|| Arc::clone(&ingredients.environment));
         let watch = |poller: &mut Poller<Key>, fifo: Fifo, stream| {
             let registration =
                 poller.add(&fifo, Interest::NewData, Key::Output(number, container, stream))?;

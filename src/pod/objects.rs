@@ -19,6 +19,11 @@ impl Objects {
         self.0.get(id)?.first().map(|(_, object)| object)
     }
 
+    /// Whether any of them stands in this file.
+    pub fn has_any_of(&self, origin: &Origin) -> bool {
+        self.0.values().flatten().any(|(claimant, _)| claimant == origin)
+    }
+
     /// Makes `objects` what the file holds, instead of what it held before. Names those of which something else counts now.
     pub(super) fn file_read(&mut self, origin: &Origin, objects: Vec<Arc<Object>>) -> Vec<ObjectId> {
         let held = self.0.iter().filter(|(_, claims)| claims.iter().any(|(claimant, _)| claimant == origin));

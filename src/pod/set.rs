@@ -39,6 +39,11 @@ pub enum SetEvent {
         origin: Origin,
         pods: Vec<Good>,
     },
+    /// Before the first of the file that is told of: it cannot be read, and held these when it was last.
+    ObjectsRestored {
+        origin: Origin,
+        objects: Vec<Arc<Object>>,
+    },
     /// At start, before anything is read: this Pod is on the machine already (taken over from an earlier worker). `ran`: as
     /// [`Began`](SetEvent::Began) tells.
     Adopted {
@@ -303,6 +308,10 @@ impl Set {
                 self.rehearsed(&uid, &id, NextStage::Rehearsing(Some(message)));
             }
             SetEvent::Restored { origin, pods } => self.restored(origin, pods),
+            SetEvent::ObjectsRestored { origin, objects } => {
+                self.files.entry(origin.clone()).or_default();
+                self.hold_objects(&origin, objects, &mut commands);
+            }
             SetEvent::Adopted { pod, stopping, ready, ran } => self.adopted(pod, stopping, ready, ran),
             SetEvent::FileRead { origin, pods, objects } => {
                 self.hold_objects(&origin, objects, &mut commands);
@@ -346,7 +355,7 @@ impl Set {
             | SetEvent::RehearsalFailed { id, .. }
             | SetEvent::Began { id, .. } => vec![id.clone()],
             SetEvent::Readiness { id, .. } => self.those_after(id),
-            SetEvent::TakesTime => Vec::new(),
+            SetEvent::TakesTime | SetEvent::ObjectsRestored { .. } => Vec::new(),
             SetEvent::Listed { .. } | SetEvent::Unlistable { .. } => self.names.keys().cloned().collect(),
         })
     }

@@ -14,6 +14,8 @@ use crate::manifest::pod::{Medium, Volume};
 
 /// Everyone may write to it, whatever the umask (`V/emptydir/empty_dir.go:setupDir`).
 const MODE: u32 = 0o777;
+/// In a tmpfs, nobody can take away what another user has put there: the kubelet leaves it the kernel's own mode.
+const TMPFS_MODE: u32 = 0o1777;
 
 /// How large the file system of a volume in memory is, in bytes: no larger than what the Pod may use of the memory
 /// (`V/emptydir/empty_dir.go:calculateEmptyDirMemorySize`).
@@ -35,16 +37,16 @@ pub(super) fn prepare(
 ) -> Result<(), Error> {
     let error =
         |doing| move |cause| Error::Io { volume: volume.name.clone(), doing, path: path.to_owned(), cause };
-    let kind = match medium {
-        Medium::Disk => None,
-        Medium::Memory => Some(Kind::Unswapped),
-        Medium::HugePages(page) => Some(Kind::HugePages(page)),
+    let (kind, mode) = match medium {
+        Medium::Disk => (None, MODE),
+        Medium::Memory => (Some(Kind::Unswapped), TMPFS_MODE),
+        Medium::HugePages(page) => (Some(Kind::HugePages(page)), MODE),
     };
     match kind {
         None => fs::create_dir_all(path).map_err(error("make"))?,
         Some(kind) => {
             let flags = MountFlags::NOSUID | MountFlags::NODEV;
-            in_memory::mount(&volume.name, path, flags, MODE, kind, size)?;
+            in_memory::mount(&volume.name, path, flags, mode, kind, size)?;
         }
     }
     // What an earlier boot gave to a group is the group's still, with its bit, which says that all below is.
@@ -53,10 +55,10 @@ pub(super) fn prepare(
         chown(path, Some(owner.user), group).map_err(error("set the owner of"))?;
     }
     let permissions = fs::metadata(path).map_err(error("look at"))?.permissions();
-    if permissions.mode() & 0o777 == MODE {
+    if permissions.mode() & mode == mode {
         return Ok(());
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(error("set the mode of"))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(error("set the mode of"))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::harness::manifest::ShellPod;
 use crate::harness::{Node, Options, Site, census, wait_until};
 
 /// A folder of the host on a file system whose owners can be mapped: a tmpfs of 6.1 is none.
-fn folder() -> tempfile::TempDir {
+pub fn folder() -> tempfile::TempDir {
     fs::create_dir_all("/var/tmp").unwrap();
     tempfile::tempdir_in("/var/tmp").unwrap()
 }

@@ -5,8 +5,10 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
+use rustix::process::Signal;
+
 use super::harness::manifest::ShellPod;
-use super::harness::{Node, Options, wait_until};
+use super::harness::{self, Node, Options, wait_until};
 use super::{holds, secret, wait_for_files, web};
 
 /// Made by age itself, and the key that opens it.
@@ -83,6 +85,13 @@ fn what_is_sealed_is_opened_in_memory_alone_and_changes_as_any_secret_does() {
     node.wait_for("what is wrong with the file", |list| {
         list.problems().iter().any(|problem| problem.contains("not an age file")).then_some(())
     });
+
+    // To a new worker it is what it was last, too.
+    let worker = node.worker().unwrap();
+    harness::kill(worker, Signal::KILL);
+    wait_until("a new worker", || node.worker().filter(|new| *new != worker));
+    node.manifest("late.yaml", &with_variable("late", "s"));
+    wait_for_variable(node.wait_running("late", "main"), "A=geheim-3\n");
 
     for folder in [node.root(), node.run().join("pods"), node.manifests(), node.logs()] {
         assert!(!holds(&folder, b"geheim"), "{}", folder.display());

@@ -154,6 +154,22 @@ impl Node {
         output
     }
 
+    /// Runs these Pods side by side, each with a container `main`, to their good ends; what each printed. By name and manifest.
+    pub fn outputs_of(&self, jobs: &[(String, String)]) -> Vec<String> {
+        let all: Vec<&str> = jobs.iter().map(|(_, manifest)| manifest.as_str()).collect();
+        self.manifest("jobs.yaml", &all.join("\n---\n"));
+        let output = |(name, _): &(String, String)| {
+            let end = self.wait_terminated(name, "main");
+            let output = self.ask(&["logs", name, "-c", "main"]);
+            assert_eq!(end, ("Completed".to_owned(), 0), "{name}: {output}");
+            output
+        };
+        let outputs = jobs.iter().map(output).collect();
+        self.remove("jobs.yaml");
+        jobs.iter().for_each(|(name, _)| self.wait_gone(name));
+        outputs
+    }
+
     /// Waits until the node knows no Pod of this name any more.
     pub fn wait_gone(&self, pod: &str) {
         self.wait_for(&format!("{pod} is gone"), |list| list.pod(pod).is_none().then_some(()));

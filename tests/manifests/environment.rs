@@ -2,7 +2,9 @@
 
 use podkeep::manifest::ObjectKind;
 use podkeep::manifest::from_source;
-use podkeep::manifest::pod::{Address, AmountRef, EnvFrom, EnvValue, KeyRef, ObjectRef, Pod, ResourceName};
+use podkeep::manifest::pod::{
+    Address, AmountRef, EnvFrom, EnvValue, FileKeyRef, KeyRef, ObjectRef, Pod, ResourceName,
+};
 
 use super::{SIMPLE, errors, read};
 
@@ -46,6 +48,17 @@ fn every_source_of_a_variable_is_read() {
         value("secretKeyRef: {name: b, key: k, optional: true}"),
         EnvValue::Key(of(ObjectKind::Secret, "b", true))
     );
+    let of_file = |optional| {
+        EnvValue::File(FileKeyRef {
+            volume: "data".to_owned(),
+            path: "d/config.env".to_owned(),
+            key: "A b".to_owned(),
+            optional,
+        })
+    };
+    let written = "fileKeyRef: {volumeName: data, path: d/config.env, key: A b";
+    assert_eq!(value(&format!("{written}}}")), of_file(false));
+    assert_eq!(value(&format!("{written}, optional: true}}")), of_file(true));
 }
 
 #[test]
@@ -159,12 +172,47 @@ fn what_is_wrong_with_a_source_is_named_at_its_place() {
         ("configMapKeyRef: {key: k}", "configMapKeyRef", ".configMapKeyRef.name: Required value"),
         ("secretKeyRef: {name: a}", "secretKeyRef", ".secretKeyRef.key: Required value"),
         (
+            "fileKeyRef: {volumeName: date, path: p, key: k}",
+            "date",
+            ".fileKeyRef.volumeName: Not found: \"date\"; did you mean \"data\"?",
+        ),
+        (
+            "fileKeyRef: {volumeName: host, path: p, key: k}",
+            "host",
+            ".fileKeyRef.volumeName: Invalid value: \"host\": referenced volume must be of type emptyDir",
+        ),
+        ("fileKeyRef: {path: p, key: k}", "fileKeyRef", ".fileKeyRef.volumeName: Required value"),
+        ("fileKeyRef: {volumeName: data, key: k}", "fileKeyRef", ".fileKeyRef.path: Required value"),
+        ("fileKeyRef: {volumeName: data, path: p}", "fileKeyRef", ".fileKeyRef.key: Required value"),
+        (
+            "fileKeyRef: {volumeName: data, path: ../p, key: k}",
+            "../p",
+            ".fileKeyRef.path: Invalid value: \"../p\": must not contain '..'",
+        ),
+        (
+            "fileKeyRef: {volumeName: data, path: /p, key: k}",
+            "/p",
+            ".fileKeyRef.path: Invalid value: \"/p\": must be a relative path",
+        ),
+        (
+            "fileKeyRef: {volumeName: data, path: p, key: k=}",
+            "k=",
+            ".fileKeyRef.key: Invalid value: \"k=\": a valid environment variable name must consist only of printable ASCII \
+             characters other than '='",
+        ),
+        (
+            &format!("fileKeyRef: {{volumeName: data, path: p, key: {}}}", "k".repeat(129)),
+            "kkk",
+            ".fileKeyRef.key: Too long: may not be more than 128 bytes",
+        ),
+        (
             "configMapKeyRef: {name: a, key: k}, secretKeyRef: {name: a, key: k}",
             "valueFrom",
             ": Invalid value: may not have more than one field specified at a time",
         ),
     ] {
         let text = with(&format!("    env:\n    - {{name: V, valueFrom: {{{from}}}}}\n"));
+        let text = format!("{text}  - {{name: host, hostPath: {{path: /srv}}}}\n");
         let column = column(&text, place);
         let expected = format!("pod.yaml:10:{column}: error: spec.containers[0].env[0].valueFrom{expected}");
         assert_eq!(errors(&text), [expected], "{from}");
@@ -177,10 +225,6 @@ fn a_variable_has_one_source_and_a_prefix_is_a_variables_name() {
         (
             "    env:\n    - {name: V, value: a, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}\n",
             "10:27: error: spec.containers[0].env[0].valueFrom: Invalid value: may not be specified when `value` is not empty",
-        ),
-        (
-            "    env:\n    - {name: V, valueFrom: {fileKeyRef: {key: k, path: p, volumeName: data}}}\n",
-            "10:29: error: not supported yet: spec.containers[0].env[0].valueFrom.fileKeyRef",
         ),
         (
             "    envFrom:\n    - prefix: A=\n      secretRef: {name: b}\n",

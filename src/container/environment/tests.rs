@@ -60,11 +60,26 @@ fn facts() -> NodeFacts {
     }
 }
 
+/// Of the volume `v`: `env` with `A=1` and `B`, `broken`, and one that cannot be read.
+fn env_file(named: &FileKeyRef) -> io::Result<Option<String>> {
+    Ok(match named.path.as_str() {
+        "env" => Some("A='1'\nB='$(A)'\n".to_owned()),
+        "broken" => Some("\nA=geheim\n".to_owned()),
+        "unreadable" => return Err(io::Error::other("it is no regular file")),
+        _ => None,
+    })
+}
+
+fn in_file(name: &str, path: &str, key: &str, optional: bool) -> EnvVar {
+    let named = FileKeyRef { volume: "v".to_owned(), path: path.to_owned(), key: key.to_owned(), optional };
+    EnvVar { name: name.to_owned(), value: EnvValue::File(named) }
+}
+
 /// The first container's variables, `NAME=value` each.
 fn resolved(pod: &Pod, purpose: Purpose) -> Result<Vec<String>, String> {
     let objects = objects();
     let find = |id: &ObjectId| objects.iter().find(|object| object.id == *id);
-    let sources = Sources { pod, objects: &find, node: &facts };
+    let sources = Sources { pod, objects: &find, node: &facts, file: &env_file };
     let environment = environment(&pod.containers[0], sources, purpose).map_err(|error| error.to_string())?;
     Ok(environment.variables().iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
@@ -176,6 +191,60 @@ fn what_is_shown_says_where_a_value_is_from_and_not_the_value() {
             "URL=db://<from Secret s key key>@db",
         ]
     );
+}
+
+#[test]
+fn variables_of_a_file_are_there_when_that_is() {
+    let env = vec![
+        in_file("ONE", "env", "A", false),
+        in_file("TWO", "env", "B", false),
+        in_file("NONE", "env", "C", true),
+        in_file("GONE", "none", "A", true),
+        EnvVar::text("BOTH", "$(ONE)$(TWO)"),
+    ];
+    assert_eq!(start(Vec::new(), env).unwrap(), ["ONE=1", "TWO=$(A)", "BOTH=1$(A)"]);
+    for (variable, expected) in [
+        (in_file("V", "env", "C", false), "environment variable key \"C\" not found in file env of volume v"),
+        (
+            in_file("V", "none", "A", false),
+            "environment variable key \"A\" not found in file none of volume v",
+        ),
+        (
+            in_file("V", "broken", "A", true),
+            "couldn't parse env file broken of volume v: line 2: value must be enclosed in single quotes",
+        ),
+        (
+            in_file("V", "unreadable", "A", true),
+            "couldn't parse env file unreadable of volume v: it is no regular file",
+        ),
+    ] {
+        let pod = pod_of(vec![container(Vec::new(), vec![variable])]);
+        assert_eq!(resolved(&pod, Purpose::Start).unwrap_err(), expected);
+        assert_eq!(resolved(&pod, Purpose::Beside).unwrap(), [""; 0], "{expected}");
+        // It cannot be there yet.
+        assert!(
+            resolved(&pod, Purpose::Rehearsal).unwrap()[0].starts_with("V=<from volume v file "),
+            "{expected}"
+        );
+        assert!(
+            resolved(&pod, Purpose::Show).unwrap()[0].starts_with("V=<from volume v file "),
+            "{expected}"
+        );
+    }
+}
+
+#[test]
+fn all_variables_of_one_file_are_of_one_moment() {
+    let looked = std::cell::Cell::new(0);
+    let file = |named: &FileKeyRef| {
+        looked.set(looked.get() + 1);
+        env_file(named)
+    };
+    let env = vec![in_file("ONE", "env", "A", false), in_file("TWO", "env", "B", false)];
+    let pod = pod_of(vec![container(Vec::new(), env)]);
+    let sources = Sources { pod: &pod, objects: &|_| None, node: &facts, file: &file };
+    environment(&pod.containers[0], sources, Purpose::Start).unwrap();
+    assert_eq!(looked.get(), 1);
 }
 
 #[test]

@@ -59,7 +59,8 @@ impl Ingredients {
 
     pub fn spec(&self) -> Result<Spec, Error> {
         let container = &self.pod.containers[0];
-        let sources = Sources { pod: &self.pod, objects: &|_| None, node: &NodeFacts::default };
+        let sources =
+            Sources { pod: &self.pod, objects: &|_| None, node: &NodeFacts::default, file: &|_| Ok(None) };
         spec(&Recipe {
             pod: &self.pod,
             container,

@@ -21,6 +21,7 @@ pub enum EnvValue {
     Address(Address),
     Amount(AmountRef),
     Key(KeyRef),
+    File(FileKeyRef),
 }
 
 /// What the network says of the Pod.
@@ -78,6 +79,18 @@ pub struct KeyRef {
     pub key: String,
 }
 
+/// `fileKeyRef`: a variable of an env file (KEP-3721), as it is when the container starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileKeyRef {
+    /// The name of an emptyDir of the Pod. The container need not mount it.
+    pub volume: String,
+    /// Below the volume; without `..`.
+    pub path: String,
+    pub key: String,
+    /// Without the file, or the key, there is no variable; otherwise the container waits for it.
+    pub optional: bool,
+}
+
 /// One of `envFrom`: a variable for each key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvFrom {
@@ -108,6 +121,12 @@ impl Container {
             _ => None,
         });
         self.env_from.iter().map(|from| &from.object).chain(of_keys)
+    }
+
+    /// Whether variables may have other values by the time of its next start.
+    pub fn has_variables_that_change(&self) -> bool {
+        let of_file = |variable: &EnvVar| matches!(variable.value, EnvValue::File(_));
+        self.objects().next().is_some() || self.env.iter().any(of_file)
     }
 }
 
