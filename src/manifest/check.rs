@@ -118,7 +118,7 @@ pub(super) fn pod(
         return None;
     }
     let uid = uid::of(&source, node_name);
-    let shown = defaults::apply(&object, &id, &uid, node_name, resources.as_ref());
+    let shown = defaults::apply(&source, &id, &uid, node_name, resources.as_ref());
     Some(Pod {
         hostname: (!host_network).then_some(own_names.hostname),
         subdomain: own_names.subdomain,
