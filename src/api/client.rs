@@ -81,7 +81,7 @@ pub fn events(
     }
     let body = lines.skip_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).skip(1);
     for line in body {
-        let record = serde_json::from_str(&line.map_err(failed)?);
+        let record = serde_json::from_slice(line.map_err(failed)?.as_bytes());
         each(record.map_err(|error| unreadable(error.to_string()))?).map_err(failed)?;
     }
     Ok(())

@@ -165,7 +165,7 @@ pub fn seen(record: &Record, now: Timestamp) -> String {
 }
 
 fn wall(record: &Record) -> String {
-    record.last_timestamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    format!("{:.0}", record.last_timestamp)
 }
 
 /// A `v1.Event`.

@@ -147,7 +147,7 @@ impl Cause {
 
 impl TlsFault {
     pub(super) fn of(error: &rustls::Error) -> TlsFault {
-        let now = || jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
+        let now = || format!("{:.0}", jiff::Timestamp::now());
         match error {
             rustls::Error::InvalidMessage(_) => TlsFault::NotTls,
             rustls::Error::InvalidCertificate(error) => match error {

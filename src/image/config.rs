@@ -38,7 +38,7 @@ impl Config {
             stop_signal: config.stop_signal().clone().filter(|signal| !signal.is_empty()),
             volumes: sorted(config.volumes()),
             exposed_ports: sorted(config.exposed_ports()),
-            labels: config.labels().clone().unwrap_or_default().into_iter().collect(),
+            labels: order::map(config.labels().clone().unwrap_or_default()),
         }
     }
 }

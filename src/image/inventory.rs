@@ -67,7 +67,7 @@ impl Inventory {
 
     /// The images of the image folder: those that files brought which have not gone.
     pub(super) fn pinned(&self) -> BTreeSet<&Reference> {
-        self.folder_sources().flat_map(|source| &source.references).collect()
+        order::set(self.folder_sources().flat_map(|source| &source.references))
     }
 
     /// The file of the image folder that a reference came from, if it has not gone.

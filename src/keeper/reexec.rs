@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Options;
 use super::exits::Exits;
 use super::protocol::Exit;
+use crate::order;
 use crate::sys::sealed;
 use crate::sys::wait::Ended;
 
@@ -60,7 +61,7 @@ pub fn inherited() -> io::Result<Option<Before>> {
     }
     fds.truncate(held.len() + saved.locks.len());
     let locks = fds.split_off(held.len());
-    let held = saved.held.into_iter().map(|(key, _)| key).zip(fds).collect();
+    let held = order::map(saved.held.into_iter().map(|(key, _)| key).zip(fds));
     let exit = |(seq, pid, start_time, killed, number): (u64, u32, u64, bool, u8)| {
         let how = if killed { Ended::Signal(number) } else { Ended::Code(number) };
         Exit { seq, pid, start_time, how }

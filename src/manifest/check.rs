@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
 
-use k8s_openapi::api::core::v1 as api;
+use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::check_env::OfPod;
@@ -18,6 +21,20 @@ use super::{
 
 /// All annotations of one object together, as in Kubernetes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
+
+/// A `v1` `Pod` but for its status: that is what another node said of its own Pod, perhaps in words of a newer Kubernetes.
+#[derive(Deserialize)]
+pub(super) struct Document {
+    #[serde(default)]
+    metadata: ObjectMeta,
+    spec: Option<PodSpec>,
+    #[serde(rename = "apiVersion")]
+    _version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    #[serde(rename = "status")]
+    _status: Option<IgnoredAny>,
+}
 
 /// Reports what is wrong, in Kubernetes' words, at the field's place.
 pub(super) struct Checker<'a> {
@@ -75,9 +92,9 @@ impl Checker<'_> {
     }
 }
 
-/// Checks `object`, which was decoded from `root`; `None` if anything is wrong with it.
+/// Checks `document`, which was decoded from `root`; `None` if anything is wrong with it.
 pub(super) fn pod(
-    object: api::Pod,
+    document: Document,
     root: &Node,
     source: Value,
     node_name: &str,
@@ -86,9 +103,9 @@ pub(super) fn pod(
     // What is wrong elsewhere in the file does not decide about this Pod: look at its own findings only.
     let mut own = Findings::like(findings);
     let mut checker = Checker { root, findings: &mut own };
-    let id = identity(&object, node_name, &mut checker);
-    let (labels, annotations) = metadata(&object, &mut checker);
-    let Some(spec) = &object.spec else {
+    let id = identity(&document.metadata, node_name, &mut checker);
+    let (labels, annotations) = metadata(&document.metadata, &mut checker);
+    let Some(spec) = &document.spec else {
         checker.required(&Path::of("spec"));
         findings.append(own);
         return None;
@@ -119,7 +136,7 @@ pub(super) fn pod(
         return None;
     }
     let uid = uid::of(&source, node_name);
-    let shown = defaults::apply(&object, &id, &uid, node_name, resources.as_ref());
+    let shown = defaults::apply(&source, &id, &uid, node_name, resources.as_ref());
     Some(Pod {
         hostname: (!host_network).then_some(own_names.hostname),
         subdomain: own_names.subdomain,
@@ -159,11 +176,11 @@ pub(super) fn pod(
     })
 }
 
-fn identity(object: &api::Pod, node_name: &str, checker: &mut Checker<'_>) -> PodId {
-    let metadata = Path::of("metadata");
-    let written = object.metadata.name.as_deref().unwrap_or_default();
+fn identity(metadata: &ObjectMeta, node_name: &str, checker: &mut Checker<'_>) -> PodId {
+    let root = Path::of("metadata");
+    let written = metadata.name.as_deref().unwrap_or_default();
     let name = format!("{written}-{}", node_name.to_lowercase());
-    let path = metadata.key("name");
+    let path = root.key("name");
     if written.is_empty() {
         checker.required(&path);
     } else if let Err(reason) = names::dns_subdomain(written) {
@@ -171,16 +188,16 @@ fn identity(object: &api::Pod, node_name: &str, checker: &mut Checker<'_>) -> Po
     } else if let Err(reason) = names::dns_subdomain(&name) {
         checker.invalid(&path, &name, format!("with the node's name appended: {reason}"));
     }
-    let namespace = object.metadata.namespace.as_deref().filter(|text| !text.is_empty()).unwrap_or("default");
-    checker.name(&metadata.key("namespace"), namespace, names::dns_label);
+    let namespace = metadata.namespace.as_deref().filter(|text| !text.is_empty()).unwrap_or("default");
+    checker.name(&root.key("namespace"), namespace, names::dns_label);
     PodId { namespace: namespace.to_owned(), name }
 }
 
 pub(super) type Pairs = BTreeMap<String, String>;
 
-fn metadata(object: &api::Pod, checker: &mut Checker<'_>) -> (Pairs, Pairs) {
-    let labels = object.metadata.labels.clone().unwrap_or_default();
-    let annotations = object.metadata.annotations.clone().unwrap_or_default();
+fn metadata(metadata: &ObjectMeta, checker: &mut Checker<'_>) -> (Pairs, Pairs) {
+    let labels = metadata.labels.clone().unwrap_or_default();
+    let annotations = metadata.annotations.clone().unwrap_or_default();
     let path = Path::of("metadata.labels");
     for (key, value) in &labels {
         if let Err(reason) = names::qualified_name(key) {
@@ -203,7 +220,7 @@ fn metadata(object: &api::Pod, checker: &mut Checker<'_>) -> (Pairs, Pairs) {
     (labels, annotations)
 }
 
-fn image_pull_secrets(spec: &api::PodSpec, checker: &mut Checker<'_>) -> Vec<String> {
+fn image_pull_secrets(spec: &PodSpec, checker: &mut Checker<'_>) -> Vec<String> {
     let list = Path::of("spec.imagePullSecrets");
     let mut names = Vec::new();
     for (index, secret) in spec.image_pull_secrets.iter().flatten().enumerate() {

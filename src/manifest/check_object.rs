@@ -15,6 +15,7 @@ use super::findings::Findings;
 use super::object::{DOCKER_CFG, DOCKER_CONFIG_JSON, Hidden, Object, ObjectId, ObjectKind, Sealed};
 use super::tree::{Data, Entry, Node, Path, Place};
 use super::{names, typed};
+use crate::order;
 use crate::seal;
 
 /// Bytes of all values of one object, as in Kubernetes.
@@ -101,7 +102,7 @@ pub(super) fn object(kind: ObjectKind, mut node: Node, findings: &mut Findings) 
     read_values(second, second_bytes, is_sealed, &mut others, &mut own);
     let object = head.map(|head| {
         let binary = match kind {
-            ObjectKind::ConfigMap => others.keys().cloned().collect(),
+            ObjectKind::ConfigMap => order::set(others.keys().cloned()),
             ObjectKind::Secret => BTreeSet::new(),
         };
         if kind == ObjectKind::ConfigMap {

@@ -10,6 +10,7 @@ use super::names::nearest;
 use super::pod::{Amounts, Container, Resources, Role, at_once};
 use super::quantity::{Quantity, shortest};
 use super::tree::Path;
+use crate::order;
 
 const HUGEPAGES: &str = "hugepages-";
 
@@ -165,7 +166,7 @@ pub(super) fn page_sizes(spec: &api::PodSpec) -> BTreeSet<u64> {
     let all = containers.map(|container| &container.resources).chain([&spec.resources]).flatten();
     let lists = all.flat_map(|resources| [&resources.requests, &resources.limits]).flatten();
     let pages = lists.flat_map(BTreeMap::keys).filter_map(|name| name.strip_prefix(HUGEPAGES));
-    pages.filter_map(bytes_of_page).collect()
+    order::set(pages.filter_map(bytes_of_page))
 }
 
 /// Bytes.
@@ -212,7 +213,7 @@ fn together(containers: &[Container]) -> Amounts {
         cpu_milli: sum(&|amounts| amounts.cpu_milli),
         memory: sum(&|amounts| amounts.memory),
         ephemeral_storage: None,
-        hugepages: sizes.map(|size| (size.clone(), pages(size))).collect(),
+        hugepages: order::map(sizes.map(|size| (size.clone(), pages(size)))),
     }
 }
 

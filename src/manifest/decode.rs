@@ -2,8 +2,6 @@
 
 use std::path::Path as FilePath;
 
-use k8s_openapi::api::core::v1 as api;
-
 use super::findings::Findings;
 use super::object::ObjectKind;
 use super::tree::{Data, Node, Path};
@@ -124,19 +122,18 @@ fn read_list(node: Node, node_name: &str, manifest: &mut Manifest, findings: &mu
 }
 
 fn read_pod(mut node: Node, node_name: &str, manifest: &mut Manifest, findings: &mut Findings) {
-    let well_typed = typed::decode::<api::Pod>(&mut node, findings).is_some();
+    let well_typed = typed::decode::<check::Document>(&mut node, findings).is_some();
     served::strip(&mut node, findings);
     unsupported::check(&node, node_name, findings);
     if !well_typed {
         return;
     }
     // Once more, now without what a server added: the types are known to fit.
-    let Some(object) = typed::decode::<api::Pod>(&mut node, &mut Findings::new(FilePath::new(""))) else {
-        return;
-    };
+    let mut same = Findings::new(FilePath::new(""));
+    let Some(document) = typed::decode::<check::Document>(&mut node, &mut same) else { return };
     let source = uid::canonical(&node);
     let place = node.place_of(&Path::of("metadata.name"));
-    let Some(pod) = check::pod(object, &node, source, node_name, findings) else { return };
+    let Some(pod) = check::pod(document, &node, source, node_name, findings) else { return };
     if manifest.pods.iter().any(|other| other.id == pod.id) {
         findings.error(
             place,

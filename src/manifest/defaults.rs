@@ -1,6 +1,5 @@
 //! Kubernetes' defaults (`pkg/apis/core/v1/defaults.go`), written into the object that is shown.
 
-use k8s_openapi::api::core::v1 as api;
 use serde_json::{Map, Value, json};
 
 use super::pod::{Amounts, PodId, PullPolicy, Resources, TerminationMessage, Uid};
@@ -24,16 +23,16 @@ pub(super) fn pull_policy(image: &str) -> PullPolicy {
     }
 }
 
-/// `object` as `v1` `Pod` JSON with its full name, uid, node and every default.
+/// `source`, a `v1` `Pod` whose types and rules are checked, with its full name, uid, node and every default.
 /// `resources` are the Pod's own, whose defaults come from its containers.
 pub(super) fn apply(
-    object: &api::Pod,
+    source: &Value,
     id: &PodId,
     uid: &Uid,
     node_name: &str,
     resources: Option<&Resources>,
 ) -> Value {
-    let mut pod = serde_json::to_value(object).unwrap_or_default();
+    let mut pod = source.clone();
     let metadata = &mut pod["metadata"];
     metadata["name"] = json!(id.name);
     metadata["namespace"] = json!(id.namespace);

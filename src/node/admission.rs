@@ -8,6 +8,7 @@ use crate::manifest::pod::AppArmorProfile;
 use crate::manifest::quantity::Quantity;
 use crate::manifest::{Pod, forbidden_sysctls, host_name_length};
 use crate::network;
+use crate::order;
 
 /// Has a folder for each size of pages that this machine has.
 const PAGE_SIZES: &str = "/sys/kernel/mm/hugepages";
@@ -72,7 +73,7 @@ pub fn unheeded(pod: &Pod, lsm: Lsm) -> Vec<String> {
 
 fn page_sizes(pod: &Pod) -> BTreeSet<&str> {
     let all = pod.containers.iter().map(|container| &container.resources).chain(&pod.resources);
-    all.flat_map(|resources| resources.limits.hugepages.keys()).map(String::as_str).collect()
+    order::set(all.flat_map(|resources| resources.limits.hugepages.keys()).map(String::as_str))
 }
 
 fn has_pages(folder: &Path, size: &str) -> bool {

@@ -22,6 +22,7 @@ use crate::container::expanded_command;
 use crate::events::{Kind, Note};
 use crate::http;
 use crate::manifest::pod::{HookAction, ProbeAction};
+use crate::order;
 use crate::pod::event::{Hook, Index, Outcome as Told, ProbeKind};
 use crate::pod::{BootTime, Event};
 use crate::probe::{self, Asker, Attempt, Get, Outcome, Step, Way};
@@ -379,7 +380,7 @@ impl Worker {
         let is_its = |place: Place| (place.pod, place.container) == (pod, container);
         self.errands.asked.retain(|asked| !is_its(asked.place));
         let all = self.errands.all.iter().filter(|(_, errand)| is_its(errand.place));
-        let numbers: BTreeSet<_> = all.map(|(number, _)| *number).collect();
+        let numbers = order::set(all.map(|(number, _)| *number));
         for number in numbers {
             drop(self.take(number));
         }

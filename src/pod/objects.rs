@@ -31,8 +31,7 @@ impl Objects {
         touched.extend(objects.iter().map(|object| object.id.clone()));
         order::sort(&mut touched);
         touched.dedup();
-        let mut new: BTreeMap<ObjectId, Arc<Object>> =
-            objects.into_iter().rev().map(|object| (object.id.clone(), object)).collect();
+        let mut new = order::map(objects.into_iter().rev().map(|object| (object.id.clone(), object)));
         touched.retain(|id| self.claim(id, origin, new.remove(id)));
         touched
     }

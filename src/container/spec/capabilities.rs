@@ -8,6 +8,7 @@ use oci_spec::runtime::{Capabilities, Capability as OciCapability, LinuxCapabili
 
 use super::Error;
 use crate::manifest::pod::Security;
+use crate::order;
 
 /// What a container has if nothing is said, as with containerd.
 const DEFAULT: [Capability; 14] = [
@@ -59,7 +60,7 @@ fn chosen(security: &Security) -> Result<BTreeSet<u8>, Error> {
     let mut set = match (add.all, drop.all) {
         (_, true) => BTreeSet::new(),
         (true, false) => all(),
-        (false, false) => DEFAULT.iter().map(Capability::index).collect(),
+        (false, false) => order::set(DEFAULT.iter().map(Capability::index)),
     };
     set.extend(add.named);
     set.retain(|capability| !drop.named.contains(capability));
@@ -76,11 +77,14 @@ fn names(list: &[String]) -> Result<Names, Error> {
         let capability = Capability::from_str(name).map_err(|_| Error::UnknownCapability(name.clone()))?;
         Ok(capability.index())
     });
-    Ok(Names { all: list.iter().any(|name| name == "ALL"), named: named.collect::<Result<_, _>>()? })
+    Ok(Names {
+        all: list.iter().any(|name| name == "ALL"),
+        named: order::set(named.collect::<Result<Vec<_>, _>>()?),
+    })
 }
 
 fn all() -> BTreeSet<u8> {
-    caps::all().iter().map(Capability::index).collect()
+    order::set(caps::all().iter().map(Capability::index))
 }
 
 /// `caps` and `oci-spec` have a type of their own each: they meet in the kernel's names.

@@ -74,7 +74,7 @@ pub enum Lie {
 }
 
 fn shown(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+    format!("{time:.0}")
 }
 
 impl Failure {
