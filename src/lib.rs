@@ -27,6 +27,7 @@ pub mod http;
 
 pub mod manifest;
 
+pub mod dns;
 pub mod order;
 pub mod seal;
 pub mod sys;

@@ -10,6 +10,7 @@ mod hosts;
 pub mod links;
 pub mod netlink;
 mod range;
+pub mod resolver;
 
 pub use dns::{Cluster, Dns, Loss, of_pod as dns_of_pod};
 pub use host_name::{domain, host_name};

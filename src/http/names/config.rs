@@ -1,13 +1,12 @@
 //! What the machine says about names: `hosts(5)` and `resolv.conf(5)`.
 
+use crate::dns::PORT;
 use crate::order;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-/// The port of DNS.
-const PORT: u16 = 53;
 /// resolv.conf(5): `MAXNS`, and the greatest values of its options.
 const MAX_SERVERS: usize = 3;
 const MAX_TIMEOUT: u64 = 30;

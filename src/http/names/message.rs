@@ -1,31 +1,16 @@
-//! Questions and answers of DNS as bytes (RFC 1035).
+//! Questions for addresses, and their answers, as bytes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The longest answer over UDP to a question without extensions. Bytes.
-pub(super) const MAX_UDP: usize = 512;
-const HEADER: usize = 12;
-/// The longest name, and the longest label of one. Bytes.
-const MAX_NAME: usize = 253;
-const MAX_LABEL: usize = 63;
-/// Class "Internet".
-const INTERNET: u16 = 1;
-/// Flag of a question: please ask others for us.
-const RECURSION_DESIRED: u8 = 1;
-/// Flags of the third byte of an answer.
-const IS_ANSWER: u8 = 0x80;
-const IS_TRUNCATED: u8 = 0x02;
-/// Answer codes.
-const NO_ERROR: u8 = 0;
-const NO_SUCH_NAME: u8 = 3;
-/// The two bits that make a length a pointer to a name elsewhere in the message.
-const POINTER: u8 = 0xc0;
+use crate::dns::{
+    HEADER, INTERNET, code, flag, is_answer, kind, low_flag, number, put_name, random_id, read_record,
+};
 
 /// Which kind of address is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    A = 1,
-    Aaaa = 28,
+    A = kind::A as isize,
+    Aaaa = kind::AAAA as isize,
 }
 
 /// One question.
@@ -55,21 +40,11 @@ pub(super) enum Read {
 impl Query {
     /// `None` where `name` cannot be a host's.
     pub(super) fn new(name: &str, kind: Kind) -> Option<Query> {
-        let is_label = |label: &str| {
-            (1..=MAX_LABEL).contains(&label.len())
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        };
-        if name.len() > MAX_NAME || !name.split('.').all(is_label) {
+        let mut bytes = random_id()?.to_vec();
+        bytes.extend([flag::RECURSION_DESIRED, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        if !put_name(&mut bytes, name) {
             return None;
         }
-        // The number cannot be guessed by somebody who wants to answer in the server's place.
-        let mut bytes = random()?.to_vec();
-        bytes.extend([RECURSION_DESIRED, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-        for label in name.split('.') {
-            bytes.push(label.len() as u8);
-            bytes.extend(label.bytes());
-        }
-        bytes.push(0);
         bytes.extend((kind as u16).to_be_bytes());
         bytes.extend(INTERNET.to_be_bytes());
         Some(Query { kind, bytes })
@@ -82,21 +57,17 @@ impl Query {
     /// `None` for whatever does not answer this question: it is not for us.
     pub(super) fn read(&self, message: &[u8]) -> Option<Read> {
         let question = &self.bytes[HEADER..];
-        let echoed = message.get(HEADER..HEADER + question.len())?;
-        let flags = message[2];
-        let is_ours = message[..2] == self.bytes[..2] && flags & IS_ANSWER != 0 && message[4..6] == [0, 1];
-        if !is_ours || !echoed.eq_ignore_ascii_case(question) {
+        if !is_answer(message, [self.bytes[0], self.bytes[1]], question) {
             return None;
         }
-        if flags & IS_TRUNCATED != 0 {
+        if message[2] & flag::IS_TRUNCATED != 0 {
             return Some(Read::Truncated);
         }
-        Some(Read::Answer(match message[3] & 0x0f {
-            NO_ERROR => {
-                let count = u16::from_be_bytes([message[6], message[7]]);
-                Answer::Addresses(self.addresses(&message[HEADER + question.len()..], count)?)
+        Some(Read::Answer(match message[3] & low_flag::CODE {
+            code::NO_ERROR => {
+                Answer::Addresses(self.addresses(&message[HEADER + question.len()..], number(message, 6))?)
             }
-            NO_SUCH_NAME => Answer::NoSuchName,
+            code::NO_SUCH_NAME => Answer::NoSuchName,
             code => Answer::Refused(code),
         }))
     }
@@ -105,38 +76,17 @@ impl Query {
     fn addresses(&self, mut records: &[u8], count: u16) -> Option<Vec<IpAddr>> {
         let mut addresses = Vec::new();
         for _ in 0..count {
-            records = after_name(records)?;
-            let (head, rest) = records.split_at_checked(10)?;
-            let number = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-            let (data, next) = rest.split_at_checked(number(8).into())?;
-            if (number(0), number(2)) == (self.kind as u16, INTERNET) {
+            let (record, rest) = read_record(records)?;
+            if (record.kind, record.class) == (self.kind as u16, INTERNET) {
                 addresses.push(match self.kind {
-                    Kind::A => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(data).ok()?)),
-                    Kind::Aaaa => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(data).ok()?)),
+                    Kind::A => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(record.data).ok()?)),
+                    Kind::Aaaa => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(record.data).ok()?)),
                 });
             }
-            records = next;
+            records = rest;
         }
         Some(addresses)
     }
-}
-
-/// Where a name ends. It is not read, so no pointer is followed.
-fn after_name(mut bytes: &[u8]) -> Option<&[u8]> {
-    loop {
-        let (length, rest) = bytes.split_first()?;
-        match *length {
-            0 => return Some(rest),
-            pointer if pointer & POINTER == POINTER => return rest.get(1..),
-            length => bytes = rest.get(length.into()..)?,
-        }
-    }
-}
-
-fn random() -> Option<[u8; 2]> {
-    let mut bytes = [0; 2];
-    let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
-    filled.is_ok().then_some(bytes)
 }
 
 #[cfg(test)]
@@ -144,11 +94,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::dns::POINTER;
 
     /// An answer to the query: an alias first, then the address.
     fn answer(query: &Query, flags: [u8; 2], data: &[u8]) -> Vec<u8> {
         let mut message = query.bytes[..2].to_vec();
-        message.extend([flags[0] | IS_ANSWER, flags[1], 0, 1, 0, 2, 0, 0, 0, 0]);
+        message.extend([flags[0] | flag::IS_ANSWER, flags[1], 0, 1, 0, 2, 0, 0, 0, 0]);
         message.extend(&query.bytes[HEADER..]);
         message.extend([POINTER, 12, 0, 5, 0, 1, 0, 0, 0, 9, 0, 3, 1, b'b', 0]);
         message.extend([1, b'b', 0, 0, query.kind as u8, 0, 1, 0, 0, 0, 9, 0, data.len() as u8]);
@@ -164,7 +115,7 @@ mod tests {
         assert_eq!(read(&message), Some(Read::Answer(Answer::Addresses(vec![[10, 0, 0, 1].into()]))));
         assert_eq!(read(&answer(&query, [0, 3], &[])), Some(Read::Answer(Answer::NoSuchName)));
         assert_eq!(read(&answer(&query, [0, 2], &[])), Some(Read::Answer(Answer::Refused(2))));
-        assert_eq!(read(&answer(&query, [IS_TRUNCATED, 0], &[])), Some(Read::Truncated));
+        assert_eq!(read(&answer(&query, [flag::IS_TRUNCATED, 0], &[])), Some(Read::Truncated));
     }
 
     #[test]

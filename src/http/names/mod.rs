@@ -17,6 +17,7 @@ use message::{Answer, Kind, Query};
 
 use super::Cancel;
 use super::url::is_loopback;
+use crate::dns::MAX_UDP;
 
 /// Where names come from.
 #[derive(Clone, Debug)]
@@ -149,7 +150,7 @@ fn ask(server: SocketAddr, queries: &[Query; 2], timeout: Duration) -> io::Resul
     }
     let until = Instant::now() + timeout;
     let mut answers = [None, None];
-    let mut buffer = [0; message::MAX_UDP];
+    let mut buffer = [0; MAX_UDP];
     while answers.iter().any(Option::is_none) {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
