@@ -463,16 +463,31 @@ mod tests {
     #[test]
     fn names_are_looked_up_in_the_cluster_or_as_the_host_does() {
         let dns = |text: &str| decode(text).unwrap().config.dns;
-        assert_eq!(dns("clusterDNS: []\nclusterDomain: ''\nresolvConf: null\n"), DnsConfig::default());
+        assert_eq!(dns("clusterDNS: null\nclusterDomain: ''\nresolvConf: null\n"), DnsConfig::default());
+        assert_eq!(dns("clusterDNS: []\n").cluster_dns, Some(Vec::new()), "nobody");
         let text =
             "clusterDNS: [10.96.0.10, 'fd00::a']\nclusterDomain: c.local.\nresolvConf: /run/resolv.conf\n";
         let expected = DnsConfig {
-            cluster_dns: vec!["10.96.0.10".parse().unwrap(), "fd00::a".parse().unwrap()],
+            cluster_dns: Some(vec!["10.96.0.10".parse().unwrap(), "fd00::a".parse().unwrap()]),
             cluster_domain: "c.local".to_owned(),
             resolv_conf: ResolvConf::File("/run/resolv.conf".into()),
         };
         assert_eq!(dns(text), expected);
         assert_eq!(dns("resolvConf: ''\n").resolv_conf, ResolvConf::Nowhere);
+    }
+
+    #[test]
+    fn pods_have_addresses_of_a_range_or_a_loopback_only() {
+        let network = |text: &str| decode(text).unwrap().config.pod_network;
+        assert_eq!(network("podNetwork: Addresses\n"), PodNetwork::Usual);
+        let ranges = "podCIDR: 10.1.0.0/16,fd00::/64\n";
+        assert!(matches!(network(ranges), PodNetwork::Ranges(_)));
+        for both in [format!("{ranges}podNetwork: Loopback\n"), format!("podNetwork: Loopback\n{ranges}")] {
+            assert_eq!(network(&both), PodNetwork::Loopback);
+        }
+        for wrong in ["podCIDR: 10.1.0.1/16\n", "podNetwork: none\n"] {
+            assert!(decode(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

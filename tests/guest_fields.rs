@@ -106,7 +106,7 @@ fn only_a_privileged_container_may_mount() {
 
 #[test]
 fn the_hosts_network_or_only_a_loopback() {
-    let node = Node::start(Options::default());
+    let node = Node::start(Options { config: "podNetwork: Loopback\n", ..Options::default() });
     let show = "readlink /proc/self/ns/net; ls /sys/class/net; ip -o addr show lo | grep -c 127.0.0.1/8";
     let own = node.output_of(&job("job", show));
     let (namespace, rest) = own.split_once('\n').unwrap();

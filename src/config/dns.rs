@@ -10,8 +10,8 @@ pub(super) const FIELDS: &[&str] = &["clusterDNS", "clusterDomain", "resolvConf"
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DnsConfig {
-    /// Whom Pods ask that want the cluster's DNS; none where there is no cluster.
-    pub cluster_dns: Vec<IpAddr>,
+    /// Whom Pods ask that want the cluster's DNS: nobody where the list is empty, podkeep where there is none.
+    pub cluster_dns: Option<Vec<IpAddr>>,
     /// A DNS subdomain without a dot at its end, or empty.
     pub cluster_domain: String,
     pub resolv_conf: ResolvConf,
@@ -33,7 +33,7 @@ impl DnsConfig {
     pub(super) fn set(&mut self, key: &str, value: &Node) -> Result<(), String> {
         let text = || value.text().ok_or("expected a string");
         match key {
-            "clusterDNS" => self.cluster_dns = addresses(value)?,
+            "clusterDNS" => self.cluster_dns = Some(addresses(value)?),
             "clusterDomain" => {
                 let domain = text()?;
                 let domain = domain.strip_suffix('.').unwrap_or(domain);

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::resolver::{PODS, SERVICES};
 use crate::manifest::Pod;
 use crate::manifest::pod::{DnsPolicy, PodDns};
 
@@ -28,6 +29,8 @@ pub struct Cluster<'a> {
     pub servers: &'a [IpAddr],
     /// May be empty.
     pub domain: &'a str,
+    /// The servers are podkeep's own, and find Pods by their names.
+    pub knows_pods: bool,
 }
 
 /// What a Pod asked for and does not get.
@@ -76,6 +79,11 @@ impl Dns {
             Some(old) => option.clone_into(old),
             None => self.options.push(option.to_owned()),
         }
+    }
+
+    /// Whom to ask, but for those that only one link leads to (`fe80::1%eth0`).
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.servers.iter().filter_map(|server| server.parse().ok())
     }
 
     fn add(&mut self, more: &PodDns) {
@@ -150,10 +158,16 @@ pub fn of_pod(pod: &Pod, cluster: Cluster<'_>, host: Option<Dns>) -> (Dns, Vec<L
 }
 
 fn of_cluster(pod: &Pod, cluster: Cluster<'_>, host: Option<Dns>) -> Dns {
+    let namespace = &pod.id.namespace;
     let mut searches = Vec::new();
+    if cluster.knows_pods {
+        searches.extend([format!("{namespace}.{PODS}"), PODS.to_owned()]);
+    }
     if !cluster.domain.is_empty() {
         let services = format!("svc.{}", cluster.domain);
-        searches = vec![format!("{}.{services}", pod.id.namespace), services, cluster.domain.to_owned()];
+        searches.extend([format!("{namespace}.{services}"), services, cluster.domain.to_owned()]);
+    } else if cluster.knows_pods {
+        searches.extend([format!("{namespace}.{SERVICES}"), SERVICES.to_owned()]);
     }
     searches.extend(host.unwrap_or_default().searches);
     let servers = cluster.servers.iter().map(IpAddr::to_string).collect();
@@ -221,7 +235,8 @@ mod tests {
         "search shop.svc.c.local svc.c.local c.local host.example\nnameserver 10.96.0.10\noptions ndots:5\n";
 
     fn composed(spec: &str, servers: &[IpAddr], domain: &str, host: Option<&str>) -> (String, Vec<Loss>) {
-        let (dns, losses) = of_pod(&pod(spec), Cluster { servers, domain }, host.map(Dns::parse));
+        let (dns, losses) =
+            of_pod(&pod(spec), Cluster { servers, domain, knows_pods: false }, host.map(Dns::parse));
         (dns.text(), losses)
     }
 
@@ -295,7 +310,11 @@ mod tests {
             (host(1, &longest), 1, &longest[..1], 1),
         ];
         for (text, servers, searches, losses) in cases {
-            let (dns, said) = of_pod(&pod(""), Cluster { servers: &[], domain: "" }, Some(Dns::parse(&text)));
+            let (dns, said) = of_pod(
+                &pod(""),
+                Cluster { servers: &[], domain: "", knows_pods: false },
+                Some(Dns::parse(&text)),
+            );
             assert_eq!((dns.servers.len(), &dns.searches[..]), (servers, searches));
             assert_eq!(said.len(), losses, "{said:?}");
             assert!(said.iter().all(|loss| loss.reason == "DNSConfigForming"));

@@ -34,9 +34,7 @@ pub enum Error {
     Refused { doing: String, cause: Refusal },
     #[error("{doing}: this kernel has no links of kind `veth`: its module is missing or may not be loaded")]
     NoVeth { doing: String },
-    #[error(
-        "the link {name} belongs to {owner:?}: two that run side by side need a `podCIDR` of their own each"
-    )]
+    #[error("the link {name} with an address of `podCIDR` belongs to {owner:?}")]
     NotOurs { name: String, owner: String },
 }
 

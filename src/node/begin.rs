@@ -23,6 +23,7 @@ use super::pod_network::Network;
 use super::pod_run::Key;
 use super::poller::{Interest, Poller};
 use super::pulls::Pulls;
+use super::resolver::NodeResolver;
 use super::snapshot::{Handle, request_channel};
 use super::sources::{FILES, URL};
 use super::spare::Spares;
@@ -98,6 +99,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         cgroups,
         network: Network::open(&options.config.pod_network, &options.folders.run),
         watches_firewall: false,
+        resolver: NodeResolver::default(),
         last_slot: NODE,
         errands: Errands::default(),
         execs: Execs::new().context("make the tasks")?,

@@ -38,6 +38,7 @@ mod poller;
 mod prepare;
 mod pull_rate;
 mod pulls;
+mod resolver;
 mod snapshot;
 mod sources;
 mod spare;

@@ -44,7 +44,7 @@ impl Worker {
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let (pod, slot) = (Arc::clone(run.pod()), run.slot);
         let is_told = std::mem::replace(&mut run.names_told, true);
-        let (dns, losses) = self.dns_of(&pod)?;
+        let (dns, losses) = self.dns_of(&pod, slot.is_some())?;
         let name = format!("{}\n", self.host_name_of(&pod));
         let folders = &self.options.folders;
         let ids = user_ids::of(folders, &pod)?;
@@ -79,13 +79,19 @@ impl Worker {
         Ok(network::hosts(own, name, domain.as_deref(), &pod.host_aliases).into())
     }
 
-    fn dns_of(&self, pod: &Pod) -> Result<(Dns, Vec<Loss>)> {
+    fn dns_of(&self, pod: &Pod, has_addresses: bool) -> Result<(Dns, Vec<Loss>)> {
         let config = &self.options.config.dns;
         let host = match pod.dns.policy {
             Some(DnsPolicy::None) => None,
             _ => host_dns(&config.resolv_conf, pod.host_network)?,
         };
-        let cluster = Cluster { servers: &config.cluster_dns, domain: &config.cluster_domain };
+        let domain = &config.cluster_domain;
+        // A Pod with a loopback only would not come to it.
+        let ours = if has_addresses || pod.host_network { self.addresses_of_resolver() } else { Vec::new() };
+        let cluster = match &config.cluster_dns {
+            None => Cluster { servers: &ours, domain, knows_pods: true },
+            Some(servers) => Cluster { servers, domain, knows_pods: false },
+        };
         Ok(network::dns_of_pod(pod, cluster, host))
     }
 }
@@ -111,7 +117,7 @@ pub fn binds(pod: &Pod, container: &Container, folders: &Folders, volumes: &[Bin
 }
 
 /// Whom the host asks; `None` where the configuration says nobody.
-fn host_dns(place: &ResolvConf, on_its_network: bool) -> Result<Option<Dns>> {
+pub fn host_dns(place: &ResolvConf, on_its_network: bool) -> Result<Option<Dns>> {
     let parse = |bytes: Vec<u8>| Dns::parse(&String::from_utf8_lossy(&bytes));
     Ok(Some(match place {
         ResolvConf::Nowhere => return Ok(None),

@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -40,6 +42,8 @@ pub struct Network {
 #[derive(Default)]
 struct State {
     is_ready: bool,
+    /// Nobody else of this machine has it while this is open.
+    claim: Option<UnixDatagram>,
     /// What the firewall has, or is to have.
     members: Vec<Member>,
     /// Why there is no firewall.
@@ -82,6 +86,10 @@ impl Network {
         }))
     }
 
+    pub fn ranges(&self) -> Ranges {
+        self.ranges
+    }
+
     /// What others drop of the traffic of Pods, in words.
     pub fn foreign_drops(&self) -> Vec<String> {
         self.foreign.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -96,6 +104,7 @@ impl Network {
         if state.is_ready {
             return Ok(());
         }
+        state.claim = Some(claim_machine()?);
         links::add_node(host, &self.ranges, &self.owner)?;
         for change in forwarding::turn_on(&self.ranges)? {
             log::info!("{change}");
@@ -310,6 +319,8 @@ impl Worker {
             }
             self.unsaved.insert(number);
         }
+        self.open_resolver();
+        self.name_pod(number);
         Ok(self.place(number))
     }
 
@@ -355,6 +366,12 @@ impl Worker {
             log::warn!("{error:#}");
         }
         self.watch_firewall();
+        let numbers: Vec<_> =
+            self.pods.iter().filter(|(_, run)| run.slot.is_some()).map(|(number, _)| *number).collect();
+        if !numbers.is_empty() {
+            self.open_resolver();
+        }
+        numbers.into_iter().for_each(|number| self.name_pod(number));
     }
 
     /// Once there is one: hears of what others do to it.
@@ -384,6 +401,15 @@ impl Worker {
             log::warn!("{error:#}");
         }
     }
+}
+
+/// Two on one machine would undo each other's firewall for ever. A name of the abstract kind belongs to a network namespace, and is free
+/// when its process ends, however that comes.
+fn claim_machine() -> Result<UnixDatagram> {
+    let name = SocketAddr::from_abstract_name("podkeep-network")?;
+    UnixDatagram::bind_addr(&name).context(
+        "another podkeep gives Pods of this machine addresses: for one of the two the configuration must say `podNetwork: Loopback`",
+    )
 }
 
 /// The ports of the host that a Pod wants: port, container's port, protocol, and at which address only.

@@ -59,6 +59,8 @@ pub enum Key {
     Errand(ErrandNumber),
     /// Somebody has changed the firewall.
     Firewall,
+    /// A Pod asks for a name, or somebody answers.
+    Resolver,
 }
 
 /// Events that wait to be taken in.

@@ -250,6 +250,7 @@ impl Worker {
                 Event::ReleaseFailed { message }
             }
         };
+        self.name_pod(number);
         self.empty_trash();
         self.tell(number, event);
     }

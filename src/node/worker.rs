@@ -28,6 +28,7 @@ use super::pod_run::{Events, Key, PodNumber, PodRun};
 use super::poller::Poller;
 use super::prepare::Prepared;
 use super::pulls::{NotPulled, PullNumber, Pulls};
+use super::resolver::NodeResolver;
 use super::snapshot::{Handle, Request, Requests, Snapshot};
 use super::sources::news_for_set;
 use super::spare::Spares;
@@ -165,6 +166,7 @@ pub struct Worker {
     pub network: Option<Arc<Network>>,
     /// Whether the poller has its firewall.
     pub watches_firewall: bool,
+    pub resolver: NodeResolver,
     /// The one that was given to a Pod last.
     pub last_slot: Slot,
     /// Commands in containers, beside their first processes.
@@ -292,6 +294,7 @@ impl Worker {
             Key::AdoptedExec(pid) => self.adopted_exec_ended(pid),
             Key::Errand(errand) => self.errand_ready(errand),
             Key::Firewall => self.firewall_changed(),
+            Key::Resolver => self.resolve(),
         }
         Ok(())
     }
@@ -393,6 +396,7 @@ impl Worker {
         let sources = sources.filter(|_| self.ending.is_none()).min();
         let shutdown = self.shutdown.as_ref().and_then(Shutdown::deadline);
         let slow = [self.errands.deadline(), self.pulls.deadline(), self.measuring.deadline()];
+        let slow = slow.into_iter().chain([self.resolver.deadline()]);
         let others = [sources, shutdown, self.sweep_at, self.later_at].into_iter().chain(slow).flatten();
         self.deadlines.first().into_iter().chain(others).min()
     }
@@ -413,6 +417,7 @@ impl Worker {
             self.go_on_shutting_down(None);
         }
         self.pass_time_of_errands(now);
+        self.pass_time_of_resolver(now);
         self.give_up_asking(now);
         self.clean_images(now);
         self.measure_storage(now);
@@ -460,9 +465,13 @@ impl Worker {
         self.deadlines.set(number, run.machine.deadline());
         let after = run.machine.survival();
         let gone = run.machine.is_gone();
+        let is_ready = run.machine.is_ready();
         let news = news_for_set(&run.machine, stood, rehearsal);
         if before != after && !gone {
             self.save_survival(number, after);
+        }
+        if is_ready != stood[1] {
+            self.name_pod(number);
         }
         self.record(number, notes);
         for command in commands {

@@ -125,7 +125,8 @@ impl Bench {
 
     fn spec(&self) -> Spec {
         let container = &self.pod.containers[0];
-        let sources = Sources { pod: &self.pod, objects: &|_| None, node: &NodeFacts::default };
+        let sources =
+            Sources { pod: &self.pod, objects: &|_| None, node: &NodeFacts::default, file: &|_| Ok(None) };
         let recipe = Recipe {
             pod: &self.pod,
             container,

@@ -16,8 +16,7 @@ const OF_ALIASES: &str = "\n# Entries added by HostAliases.\n10.0.0.7\tfar\tfar.
 
 /// Where this node's configuration says that the host's servers stand.
 const HOST: &str = "/run/names-resolv.conf";
-const CLUSTER: &str =
-    "clusterDNS: [10.96.0.10]\nclusterDomain: c.local\nresolvConf: /run/names-resolv.conf\n";
+const CLUSTER: &str = "podNetwork: Loopback\nclusterDNS: [10.96.0.10]\nclusterDomain: c.local\nresolvConf: /run/names-resolv.conf\n";
 
 fn node_of_a_cluster() -> Node {
     fs::write(HOST, "nameserver 10.0.0.1\nsearch host.example\noptions edns0\n").unwrap();
@@ -57,7 +56,7 @@ fn what_is_the_hosts_is_shown_and_what_it_cannot_have_is_told() {
     fs::write("/run/systemd/resolve/resolv.conf", format!("{behind}nameserver 10.0.0.4\n")).unwrap();
     let before = fs::read("/etc/resolv.conf");
     fs::write("/etc/resolv.conf", "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch .\n").unwrap();
-    let node = Node::start(Options::default());
+    let node = Node::start(Options { config: "podNetwork: Loopback\n", ..Options::default() });
     let script = "cat /etc/hosts /etc/resolv.conf; echo; cat /etc/hostname";
     let output = node.output_of(&job_with(&format!("hostNetwork: true\n{ALIASES}"), "", script));
     let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();

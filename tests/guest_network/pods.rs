@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -242,4 +243,74 @@ fn who_may_reach_a_pod_is_its_annotations_to_say() {
         let asked = node.try_ask(&["exec", "asks", "--", "timeout", "5", "wget", "-q", "-O", "-", &url]);
         assert_eq!(asked.status.success(), *by_pod, "{ingress}: {asked:?}");
     }
+}
+
+/// A server of the host's, for everything that is no Pod: it knows `dns.site` alone.
+fn serve_names() -> thread::JoinHandle<()> {
+    let socket = UdpSocket::bind("127.0.0.53:53").unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let mut answer = buffer[..length].to_vec();
+            let is_known = answer[12..].starts_with(b"\x03dns\x04site\x00\x00\x01");
+            answer[2..4].copy_from_slice(&[0x81, if is_known { 0x80 } else { 0x83 }]);
+            // What was added to the question (EDNS) is not answered.
+            answer[10..12].copy_from_slice(&[0, 0]);
+            answer.truncate(12 + 10 + 4);
+            if is_known {
+                answer[7] = 1;
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 7]);
+            }
+            socket.send_to(&answer, from).unwrap();
+        }
+    })
+}
+
+#[test]
+fn pods_find_each_other_by_name_and_everybody_else_as_the_host_does() {
+    fs::write("/etc/resolv.conf", "nameserver 127.0.0.53\n").unwrap();
+    serve_names();
+    let node = Node::start(Options::default());
+    node.manifest("web.yaml", &server("web"));
+    let named = "hostname: first\nsubdomain: db\nterminationGracePeriodSeconds: 0";
+    let script = "exec sleep 1000";
+    let manifest = |name| ShellPod { name, script, spec: named, container: "" }.yaml();
+    node.manifest("one.yaml", &manifest("one"));
+    for pod in ["web", "one"] {
+        node.wait_running(pod, "main");
+    }
+    let (web, one) = (addresses(&node, "web"), addresses(&node, "one"));
+    let look = |from: &str, name: &str| {
+        let found = node.try_ask(&["exec", from, "--", "nslookup", name]);
+        String::from_utf8_lossy(&found.stdout).into_owned() + &String::from_utf8_lossy(&found.stderr)
+    };
+    let is_found = |from: &str, name: &str, all: &[IpAddr]| {
+        let answer = look(from, name);
+        assert!(all.iter().all(|ip| answer.contains(&ip.to_string())), "{name}: {answer}");
+    };
+    is_found("one", "web.default.pod.podkeep.internal", &web);
+    is_found("web", "first.db.default.svc", &one);
+    is_found("web", "db.default.svc", &one);
+    is_found("one", "dns.site", &["192.0.2.7".parse().unwrap()]);
+    // By a short name, as programs do it: through the search list.
+    let url = "http://web/name";
+    assert_eq!(
+        node.ask(&["exec", "one", "--", "wget", "-q", "-O", "-", url]),
+        format!("{}\n", host_name("web"))
+    );
+    let resolv = node.ask(&["exec", "one", "--", "cat", "/etc/resolv.conf"]);
+    assert!(
+        resolv.contains("search default.pod.podkeep.internal pod.podkeep.internal default.svc svc\n"),
+        "{resolv}"
+    );
+    assert!(resolv.contains("nameserver 10.203.0.1\n"), "{resolv}");
+
+    kill(node.worker().unwrap(), Signal::KILL);
+    wait_until("a new worker knows them too", || {
+        look("one", "web.default.pod.podkeep.internal").contains(&web[0].to_string()).then_some(())
+    });
+    fs::remove_file(node.manifests().join("web.yaml")).unwrap();
+    node.wait_gone("web");
+    let gone = look("one", "web.default.pod.podkeep.internal");
+    assert!(gone.contains("NXDOMAIN"), "{gone}");
 }

@@ -33,7 +33,7 @@ use query::{Fault, Query};
 use reply::{refusal, refusal_of_unread};
 use socket::{Set, Socket, Token, unless_blocked};
 use streams::{StreamNumber, Streams};
-pub use zones::{Names, PODS};
+pub use zones::{Names, PODS, SERVICES};
 
 /// What a token is about: its `kind`.
 const DATAGRAMS: u8 = 1;

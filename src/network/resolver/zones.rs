@@ -13,7 +13,7 @@ pub const PODS: &str = "pod.podkeep.internal";
 pub const SERVER: &str = "ns.podkeep.internal";
 pub const HOSTMASTER: &str = "hostmaster.podkeep.internal";
 /// The zone of names with a `subdomain` where the configuration has no `clusterDomain`.
-const SERVICES: &str = "svc";
+pub const SERVICES: &str = "svc";
 /// The longest key of a name: that of DNS, but for the byte that ends it there.
 const MAX_KEY: usize = 254;
 
