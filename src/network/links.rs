@@ -5,6 +5,7 @@
 //! of it is gone with the pair, and the pair with either namespace.
 
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
@@ -36,6 +37,74 @@ pub enum Error {
     NoVeth { doing: String },
     #[error("the link {name} with an address of `podCIDR` belongs to {owner:?}")]
     NotOurs { name: String, owner: String },
+}
+
+/// What others have done, as far as it may concern us.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Links that are named as ours are, and that are down or gone.
+    pub links: Vec<String>,
+    /// What our routes led to that are gone, and addresses that the host has lost.
+    pub addresses: Vec<IpAddr>,
+    /// There was more than could be kept.
+    pub is_incomplete: bool,
+}
+
+/// Hears of links, addresses and routes of the host.
+#[derive(Debug)]
+pub struct Watch(Socket);
+
+impl Watch {
+    /// # Errors
+    /// The kernel's.
+    pub fn open() -> Result<Watch, Errno> {
+        let socket = Socket::route()?;
+        for group in [
+            libc::RTNLGRP_LINK,
+            libc::RTNLGRP_IPV4_IFADDR,
+            libc::RTNLGRP_IPV6_IFADDR,
+            libc::RTNLGRP_IPV4_ROUTE,
+            libc::RTNLGRP_IPV6_ROUTE,
+        ] {
+            socket.join(group)?;
+        }
+        Ok(Watch(socket))
+    }
+
+    /// What has come since the last time. Of a link that went and came back, nothing.
+    pub fn news(&self) -> News {
+        let mut news = News::default();
+        let heard = self.0.take_news(&mut |kind, payload| match kind {
+            libc::RTM_NEWLINK | libc::RTM_DELLINK => {
+                let Some(name) = payload.get(LINK_HEADER..).and_then(our_name) else { return };
+                news.links.retain(|other| *other != name);
+                let flags = payload.get(8..).and_then(|flags| flags.first_chunk().copied());
+                let is_up = flags.is_some_and(|flags| u32::from_ne_bytes(flags) & libc::IFF_UP as u32 != 0);
+                if kind == libc::RTM_DELLINK || !is_up {
+                    news.links.push(name);
+                }
+            }
+            // `struct rtmsg` and `struct ifaddrmsg`; the protocol is in the former.
+            libc::RTM_DELROUTE if payload.get(5) == Some(&PROTOCOL) => {
+                let to = payload.get(12..).and_then(|attributes| find(attributes, libc::RTA_DST));
+                news.addresses.extend(to.and_then(ip_of));
+            }
+            libc::RTM_DELADDR => {
+                let lost = payload.get(8..).and_then(|attributes| find(attributes, libc::IFA_ADDRESS));
+                news.addresses.extend(lost.and_then(ip_of));
+            }
+            _ => {}
+        });
+        news.is_incomplete = heard.is_err();
+        news
+    }
+}
+
+impl AsFd for Watch {
+    /// Becomes readable when there are news of any link, address or route.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// One of our links in the host.
@@ -111,51 +180,83 @@ pub fn connect(
     settings: Settings<'_>,
 ) -> Result<(), Error> {
     let name = name(addresses);
-    let doing = |what: &str| format!("{what} the link {name} to the Pod");
-    let (host_mac, pod_mac) = (hardware(node), hardware(addresses));
     // One left by a namespace that the kernel has not yet destroyed.
     remove(host, &name)?;
+    make_pair(host, namespace, node, addresses)
+        .map_err(|cause| refused(format!("make the link {name} to the Pod"), cause))?;
+    set_up_host(host, node, addresses, settings)
+        .map_err(|cause| refused(format!("set up the link {name} to the Pod"), cause))?;
+    set_up_pod(pod, node, addresses).map_err(|cause| refused(format!("set up {POD_END} in the Pod"), cause))
+}
+
+/// Puts right what others have done to the host's end of a Pod's link. Says whether there is one: else the Pod is to be
+/// [connected](connect) once more.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn restore(
+    host: &Socket,
+    node: Addresses,
+    addresses: Addresses,
+    settings: Settings<'_>,
+) -> Result<bool, Error> {
+    match set_up_host(host, node, addresses, settings) {
+        Err(refusal) if refusal.errno == Errno::NODEV => Ok(false),
+        other => other
+            .map(|()| true)
+            .map_err(|cause| refused(format!("restore the link {} to the Pod", name(addresses)), cause)),
+    }
+}
+
+fn make_pair(host: &Socket, namespace: u32, node: Addresses, addresses: Addresses) -> Result<(), Refusal> {
     let make = Message::new(libc::RTM_NEWLINK, &link(0, false))
         .flags(libc::NLM_F_CREATE | libc::NLM_F_EXCL)
-        .text(libc::IFLA_IFNAME, &name)
-        .attribute(libc::IFLA_ADDRESS, &host_mac)
+        .text(libc::IFLA_IFNAME, &name(addresses))
+        .attribute(libc::IFLA_ADDRESS, &hardware(node))
         .nested(libc::IFLA_LINKINFO, |info| {
             info.text(libc::IFLA_INFO_KIND, "veth").nested(libc::IFLA_INFO_DATA, |data| {
                 data.nested(VETH_INFO_PEER, |peer| {
                     peer.raw(&link(0, false))
                         .text(libc::IFLA_IFNAME, POD_END)
-                        .attribute(libc::IFLA_ADDRESS, &pod_mac)
+                        .attribute(libc::IFLA_ADDRESS, &hardware(addresses))
                         .number(libc::IFLA_NET_NS_FD, namespace)
                 })
             })
         });
-    host.tell(&[make]).map_err(|cause| refused(doing("make"), cause))?;
+    host.tell(&[make])
+}
 
-    let at_host = index(host, &name).map_err(|cause| refused(doing("find"), cause))?;
-    let mut messages = vec![
-        host_settings(at_host, addresses, settings),
-        Message::new(libc::RTM_SETLINK, &link(at_host, true)),
-    ];
+fn set_up_host(
+    host: &Socket,
+    node: Addresses,
+    addresses: Addresses,
+    settings: Settings<'_>,
+) -> Result<(), Refusal> {
+    let index = index(host, &name(addresses))?;
+    let mut messages =
+        vec![host_settings(index, addresses, settings), Message::new(libc::RTM_SETLINK, &link(index, true))];
     for (ip, own) in addresses.iter().zip(node.iter()) {
-        messages.push(neighbour(ip, at_host, &pod_mac));
-        messages.push(route(ip, at_host).attribute(libc::RTA_PREFSRC, &octets(own)));
+        messages.push(neighbour(ip, index, &hardware(addresses)));
+        messages.push(route(ip, index).attribute(libc::RTA_PREFSRC, &octets(own)));
     }
-    host.tell(&messages).map_err(|cause| refused(doing("set up"), cause))?;
+    host.tell(&messages)
+}
 
-    let inside = |cause| refused(format!("set up {POD_END} in the Pod"), cause);
-    let at_pod = index(pod, POD_END).map_err(inside)?;
-    let mut messages = vec![Message::new(libc::RTM_SETLINK, &link(at_pod, false))];
+fn set_up_pod(pod: &Socket, node: Addresses, addresses: Addresses) -> Result<(), Refusal> {
+    let index = index(pod, POD_END)?;
+    let mut messages = Vec::new();
     if addresses.v6.is_some() {
-        messages[0] = messages[0].clone().nested(libc::IFLA_AF_SPEC, without_link_local);
+        let quiet = Message::new(libc::RTM_SETLINK, &link(index, false));
+        messages.push(quiet.nested(libc::IFLA_AF_SPEC, without_link_local));
     }
-    messages.push(Message::new(libc::RTM_SETLINK, &link(at_pod, true)));
+    messages.push(Message::new(libc::RTM_SETLINK, &link(index, true)));
     for (ip, gateway) in addresses.iter().zip(node.iter()) {
-        messages.push(address(ip, at_pod));
-        messages.push(neighbour(gateway, at_pod, &host_mac));
-        messages.push(route(gateway, at_pod));
-        messages.push(default_route(gateway, at_pod));
+        messages.push(address(ip, index));
+        messages.push(neighbour(gateway, index, &hardware(node)));
+        messages.push(route(gateway, index));
+        messages.push(default_route(gateway, index));
     }
-    pod.tell(&messages).map_err(inside)
+    pod.tell(&messages)
 }
 
 /// Removes a link. None of that name is no error.
@@ -180,12 +281,8 @@ pub fn list(host: &Socket) -> Result<Vec<Found>, Error> {
         let mut all = Vec::new();
         let mut take = |_: u16, payload: &[u8]| {
             let Some(attributes) = payload.get(LINK_HEADER..) else { return };
-            let text = |kind| find(attributes, kind).map(text_of).unwrap_or_default();
-            let name = text(libc::IFLA_IFNAME);
-            let digits = name.strip_prefix(PREFIX).unwrap_or_default();
-            if digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                all.push(Found { name, owner: text(libc::IFLA_IFALIAS) });
-            }
+            let owner = find(attributes, libc::IFLA_IFALIAS).map(text_of).unwrap_or_default();
+            all.extend(our_name(attributes).map(|name| Found { name, owner }));
         };
         match host.list(&request, &mut take) {
             // Links have come or gone meanwhile.
@@ -323,6 +420,19 @@ fn octets(ip: IpAddr) -> Vec<u8> {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     }
+}
+
+fn ip_of(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(octets).ok().map(IpAddr::from);
+    v4().or_else(|| <[u8; 16]>::try_from(octets).ok().map(IpAddr::from))
+}
+
+/// A link's name, if it is one that [`name`] makes.
+fn our_name(attributes: &[u8]) -> Option<String> {
+    let name = text_of(find(attributes, libc::IFLA_IFNAME)?);
+    let digits = name.strip_prefix(PREFIX)?;
+    let is_ours = digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_ours.then_some(name)
 }
 
 fn text_of(value: &[u8]) -> String {

@@ -98,7 +98,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         processes: HashMap::new(),
         cgroups,
         network: Network::open(&options.config.pod_network, &options.folders.run),
-        watches_firewall: false,
+        watches_network: false,
         resolver: NodeResolver::default(),
         last_slot: NODE,
         errands: Errands::default(),

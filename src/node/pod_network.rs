@@ -31,8 +31,9 @@ pub struct Network {
     ranges: Ranges,
     /// What our links are told by, among those of another podkeep.
     owner: String,
-    /// Set once, by whoever first makes the network ready.
+    /// Both are set once, by whoever first makes the network ready.
     firewall: OnceLock<Firewall>,
+    watch: OnceLock<links::Watch>,
     /// Who has it makes changes, one after the other.
     state: Mutex<State>,
     /// What others drop, in words. Apart from the state, which is held while the kernel works: the loop reads it.
@@ -81,6 +82,7 @@ impl Network {
             ranges: ranges?,
             owner: format!("podkeep of {}", run_dir.display()),
             firewall: OnceLock::new(),
+            watch: OnceLock::new(),
             state: Mutex::default(),
             foreign: Mutex::default(),
         }))
@@ -100,12 +102,18 @@ impl Network {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn settings(&self) -> links::Settings<'_> {
+        let is_reached_from_loopback = self.firewall.get().is_some();
+        links::Settings { owner: &self.owner, is_reached_from_loopback }
+    }
+
     fn make_ready(&self, host: &Socket, state: &mut State) -> Result<()> {
         if state.is_ready {
             return Ok(());
         }
         state.claim = Some(claim_machine()?);
         links::add_node(host, &self.ranges, &self.owner)?;
+        drop(self.watch.set(links::Watch::open().context("watch the host's links")?));
         for change in forwarding::turn_on(&self.ranges)? {
             log::info!("{change}");
         }
@@ -196,6 +204,12 @@ impl Network {
         Ok(())
     }
 
+    /// Gives the node its addresses again.
+    fn readdress(&self) -> Result<()> {
+        let host = Socket::route().context("open a netlink socket")?;
+        Ok(links::add_node(&host, &self.ranges, &self.owner)?)
+    }
+
     fn look_at_others(&self) {
         let Some(firewall) = self.firewall.get() else { return };
         let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -266,11 +280,17 @@ impl Place {
         drop(tour);
         let descriptor = namespace.as_raw_fd() as u32;
         let node = network.ranges.addresses(NODE);
-        let settings = links::Settings {
-            owner: &network.owner,
-            is_reached_from_loopback: network.firewall.get().is_some(),
-        };
-        Ok(links::connect(&host, &pod, descriptor, node, self.addresses(), settings)?)
+        Ok(links::connect(&host, &pod, descriptor, node, self.addresses(), network.settings())?)
+    }
+
+    /// Puts right what others have done to the link of a Pod that is there.
+    fn restore(&self, namespace: &OwnedFd) -> Result<()> {
+        let host = Socket::route().context("open a netlink socket")?;
+        let node = self.network.ranges.addresses(NODE);
+        match links::restore(&host, node, self.addresses(), self.network.settings())? {
+            true => Ok(()),
+            false => self.connect(namespace),
+        }
     }
 
     /// Undoes what [`connect`](Self::connect) has done. Nothing there is no error.
@@ -365,7 +385,7 @@ impl Worker {
         if let Err(error) = resumed {
             log::warn!("{error:#}");
         }
-        self.watch_firewall();
+        self.watch_network();
         let numbers: Vec<_> =
             self.pods.iter().filter(|(_, run)| run.slot.is_some()).map(|(number, _)| *number).collect();
         if !numbers.is_empty() {
@@ -374,14 +394,54 @@ impl Worker {
         numbers.into_iter().for_each(|number| self.name_pod(number));
     }
 
-    /// Once there is one: hears of what others do to it.
-    pub fn watch_firewall(&mut self) {
-        let firewall = self.network.as_ref().and_then(|network| network.firewall.get());
-        let Some(firewall) = firewall.filter(|_| !self.watches_firewall) else { return };
-        match self.poller.add(firewall, Interest::Readable, Key::Firewall) {
-            Ok(_) => self.watches_firewall = true,
-            Err(error) => log::warn!("watch the firewall: {error}"),
+    /// Once the network is ready: hears of what others do to it.
+    pub fn watch_network(&mut self) {
+        let Some(network) = self.network.as_ref().filter(|_| !self.watches_network) else { return };
+        let Some(watch) = network.watch.get() else { return };
+        let links = self.poller.add(watch, Interest::Readable, Key::Links);
+        let firewall = network.firewall.get();
+        let firewall = firewall.map(|firewall| self.poller.add(firewall, Interest::Readable, Key::Firewall));
+        match links.and_then(|_| firewall.transpose()) {
+            Ok(_) => self.watches_network = true,
+            Err(error) => log::warn!("watch the network of Pods: {error}"),
         }
+    }
+
+    /// Somebody has changed links, addresses or routes of the host; perhaps ours, which are put right then.
+    pub fn links_changed(&mut self) {
+        let Some(network) = &self.network else { return };
+        let Some(news) = network.watch.get().map(links::Watch::news) else { return };
+        let lost = |addresses: Addresses| {
+            let is_named = news.links.contains(&links::name(addresses));
+            news.is_incomplete || is_named || addresses.iter().any(|ip| news.addresses.contains(&ip))
+        };
+        // With the node's address the kernel takes away each route that has it.
+        let is_node_lost = lost(network.ranges.addresses(NODE));
+        let mut concerned = Vec::new();
+        for (number, run) in &self.pods {
+            // Of a Pod that is only being prepared or released, it is our own doing.
+            let Some(namespace) = &run.namespaces.net else { continue };
+            let Some(place) = self.place(*number) else { continue };
+            if is_node_lost || lost(place.addresses()) {
+                match namespace.try_clone() {
+                    Ok(namespace) => concerned.push((place, namespace, run.pod().id.clone())),
+                    Err(error) => log::warn!("{}: its network namespace: {error}", run.pod().id),
+                }
+            }
+        }
+        if concerned.is_empty() {
+            return;
+        }
+        let network = Arc::clone(network);
+        self.work.add(move || {
+            let mut result = if is_node_lost { network.readdress() } else { Ok(()) };
+            for (place, namespace, id) in concerned {
+                log::warn!("{id}: somebody has changed its link or routes in the host: they are put right");
+                let restored = place.restore(&namespace).with_context(|| id.to_string());
+                result = result.and(restored);
+            }
+            Done::Finished(result.map_err(|error| format!("{error:#}")))
+        });
     }
 
     /// Somebody has changed a table of the firewall; perhaps ours, which is put back then.

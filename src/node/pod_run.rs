@@ -59,6 +59,8 @@ pub enum Key {
     Errand(ErrandNumber),
     /// Somebody has changed the firewall.
     Firewall,
+    /// Somebody has changed links, addresses or routes of the host.
+    Links,
     /// A Pod asks for a name, or somebody answers.
     Resolver,
 }

@@ -131,7 +131,7 @@ impl Worker {
             self.write_files(run.pod()).map_err(|message| (PrepareProblem::Volume, message))?;
             Ok(namespaces)
         });
-        self.watch_firewall();
+        self.watch_network();
         let pids_max = self.options.config.pod_pids_limit;
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let made = result.and_then(|namespaces| {

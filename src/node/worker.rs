@@ -164,8 +164,8 @@ pub struct Worker {
     pub cgroups: Tree,
     /// Of Pods that are not on the host's, unless they are to have none.
     pub network: Option<Arc<Network>>,
-    /// Whether the poller has its firewall.
-    pub watches_firewall: bool,
+    /// Whether the poller has what tells of changes to it.
+    pub watches_network: bool,
     pub resolver: NodeResolver,
     /// The one that was given to a Pod last.
     pub last_slot: Slot,
@@ -294,6 +294,7 @@ impl Worker {
             Key::AdoptedExec(pid) => self.adopted_exec_ended(pid),
             Key::Errand(errand) => self.errand_ready(errand),
             Key::Firewall => self.firewall_changed(),
+            Key::Links => self.links_changed(),
             Key::Resolver => self.resolve(),
         }
         Ok(())

@@ -87,6 +87,11 @@ fn pods_reach_each_other_and_the_host_by_the_addresses_that_are_shown() {
 
 #[test]
 fn a_pod_keeps_its_address_over_a_new_worker_and_gives_it_back_when_it_goes() {
+    // The nodes of other tests were killed, and have given nothing back.
+    for family in ["-4", "-6"] {
+        let flush = [family, "addr", "flush", "dev", "lo", "scope", "global"];
+        assert!(Command::new("ip").args(flush).status().unwrap().success());
+    }
     let before = traces();
     let node = Node::start(Options::default());
     node.manifest("one.yaml", &server("one"));
@@ -243,6 +248,32 @@ fn who_may_reach_a_pod_is_its_annotations_to_say() {
         let asked = node.try_ask(&["exec", "asks", "--", "timeout", "5", "wget", "-q", "-O", "-", &url]);
         assert_eq!(asked.status.success(), *by_pod, "{ingress}: {asked:?}");
     }
+}
+
+#[test]
+fn a_link_that_is_taken_down_or_loses_its_route_is_put_right() {
+    let node = Node::start(Options::default());
+    node.manifest("web.yaml", &server("web"));
+    node.wait_running("web", "main");
+    let own = addresses(&node, "web");
+    wait_until("an answer", || asked_from_host(own[0]));
+    let link = "pk0acb0002";
+    for harm in [
+        format!("link set {link} down"),
+        format!("link del {link}"),
+        "route del 10.203.0.2".to_owned(),
+        "-6 route flush proto 112".to_owned(),
+        "addr del 10.203.0.1/32 dev lo".to_owned(),
+    ] {
+        assert!(Command::new("ip").args(harm.split(' ')).status().unwrap().success(), "{harm}");
+        for address in &own {
+            assert_eq!(wait_until(&harm, || asked_from_host(*address)), host_name("web"), "{harm}");
+        }
+        let neighbours = traces()[4].clone();
+        assert!(own.iter().all(|ip| neighbours.contains(&ip.to_string())), "{harm}: {neighbours}");
+    }
+    let container = node.wait_running("web", "main");
+    assert_eq!(container, node.wait_running("web", "main"), "it runs on");
 }
 
 /// A server of the host's, for everything that is no Pod: it knows `dns.site` alone.
