@@ -109,8 +109,10 @@ sys.stdin.read()";
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        // Python writes the end of the line apart. Who cannot write it would end, and the lease with it.
         let mut said = [0; 6];
-        holder.stdout.take().unwrap().read_exact(&mut said).unwrap();
+        let mut out = holder.stdout.take().unwrap();
+        out.read_exact(&mut said).unwrap();
         let (answer, answered) = std::sync::mpsc::channel();
         thread::spawn(move || answer.send(end_of_file(&path)));
         let error = answered.recv_timeout(std::time::Duration::from_secs(20)).expect("it waits");

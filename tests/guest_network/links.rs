@@ -189,3 +189,25 @@ fn a_node_finds_its_own_address_again_and_leaves_anothers_alone() {
     });
     assert!(!ours("10.203.0.1") && !ours("fd00:203::1") && ours("10.204.0.1"));
 }
+
+/// 100 times; 1,000 times with `PODKEEP_LONG=1`.
+#[test]
+fn many_links_come_and_go_and_leave_nothing() {
+    let times = if std::env::var_os("PODKEEP_LONG").is_some() { 1000 } else { 100 };
+    let host = Host::new("10.203.0.0/16,fd00:203::/64");
+    let seen = || [&["link"][..], &["-4", "route"], &["-6", "route"], &["neigh"]].map(|what| host.ip(what));
+    let before = seen();
+    for number in 0..times {
+        let pod = host.connect(2 + number % 7);
+        // Every other one goes with its namespace, in the kernel's own time: the next of that address finds it, or not.
+        if number % 2 == 0 {
+            let remove = || links::remove(&Socket::route().unwrap(), &links::name(pod.addresses)).unwrap();
+            inside(&host.namespace, remove);
+        }
+    }
+    (2..9).for_each(|slot| {
+        let name = links::name(host.ranges.addresses(Slot(slot)));
+        inside(&host.namespace, || links::remove(&Socket::route().unwrap(), &name).unwrap());
+    });
+    assert_eq!(seen(), before);
+}

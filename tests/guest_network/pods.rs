@@ -345,3 +345,30 @@ fn pods_find_each_other_by_name_and_everybody_else_as_the_host_does() {
     let gone = look("one", "web.default.pod.podkeep.internal");
     assert!(gone.contains("NXDOMAIN"), "{gone}");
 }
+
+/// 30 Pods, each behind a port of its own; 300 with `PODKEEP_LONG=1`.
+#[test]
+fn many_pods_answer_behind_a_port_each_and_leave_the_host_as_it_was() {
+    let count: u16 = if std::env::var_os("PODKEEP_LONG").is_some() { 300 } else { 30 };
+    for family in ["-4", "-6"] {
+        let flush = [family, "addr", "flush", "dev", "lo", "scope", "global"];
+        assert!(Command::new("ip").args(flush).status().unwrap().success());
+    }
+    let before = (traces(), tables());
+    let node = Node::start(Options::default());
+    let port = |number: u16| 20000 + number;
+    for number in 0..count {
+        let lines = format!("ports: [{{containerPort: 80, hostPort: {}}}]", port(number));
+        node.manifest(&format!("many-{number}.yaml"), &behind_port(&format!("many-{number}"), &lines));
+    }
+    for number in 0..count {
+        let name = format!("many-{number}");
+        node.wait_running(&name, "main");
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port(number)));
+        assert_eq!(wait_until(&name, || asked_at(at)), host_name(&name));
+    }
+    let links = traces()[0].matches("pk0acb").count();
+    assert_eq!(links, usize::from(count));
+    node.stop();
+    assert_eq!((traces(), tables()), before);
+}
