@@ -87,7 +87,7 @@ node() { "$podkeep" --root-dir "$folder/lib" --run-dir "$folder/run/podkeep" "$@
 
 start_node() {
   node load image >/dev/null
-  sed "s|FOLDER|$folder|; s|CGROUP|$cgroup|" "$PARTS/node.yaml" >node.yaml
+  sed "s|FOLDER|$folder|; s|CGROUP|$cgroup|; s|NETWORK|$network|" "$PARTS/node.yaml" >node.yaml
   "$podkeep" --root-dir "$folder/lib" --run-dir "$folder/run/podkeep" run --config node.yaml \
     --hostname-override bench </dev/null >node.log 2>&1 &
   node_pid=$!

@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -12,8 +13,9 @@ use serde_json::Value;
 
 use super::args::{DescribeArgs, NodeArgs};
 use super::{events, known_pods, pods, table};
-use crate::api::view::{ContainerView, PodView, StateView};
+use crate::api::view::{ContainerView, PodStatusView, PodView, StateView};
 use crate::events::Record;
+use crate::network::{Addresses, links};
 
 /// Where values begin, in each line that has one.
 const COLUMN: usize = 20;
@@ -127,6 +129,9 @@ impl Text {
         self.line(0, "IP", status.pod_ip.as_deref().unwrap_or_default());
         let ips: Vec<_> = status.pod_ips.iter().map(|one| format!("IP:  {}", one.ip)).collect();
         self.list_or_none(0, "IPs", &ips);
+        if let Some(link) = link(status, spec) {
+            self.line(0, "Link", link);
+        }
         if let Some(file) = &extra.file {
             self.line(0, "Manifest", file.display());
         }
@@ -159,6 +164,11 @@ impl Text {
         self.line(4, "Image ID", &status.image_id);
         pid.iter().for_each(|pid| self.line(4, "PID", pid));
         self.line(4, "Port", or_none(&each(&spec["ports"], port).join(", ")));
+        let host_ports: Vec<_> =
+            spec["ports"].as_array().into_iter().flatten().filter_map(host_port).collect();
+        if !host_ports.is_empty() {
+            self.line(4, "Host Port", host_ports.join(", "));
+        }
         for (label, words) in [("Command", &spec["command"]), ("Args", &spec["args"])] {
             let words = each(words, plain);
             if !words.is_empty() {
@@ -290,6 +300,21 @@ fn env_from(source: &Value) -> String {
     format!("{}  {kind}{prefix}  Optional: {optional}", plain(&object["name"]))
 }
 
+/// What the host calls its end of the Pod's link: whom to look for in `ip link`, `ip route` and `tcpdump -i`.
+fn link(status: &PodStatusView, spec: &Value) -> Option<String> {
+    let all = || status.pod_ips.iter().filter_map(|one| one.ip.parse::<IpAddr>().ok());
+    let v4 = all().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None });
+    let v6 = all().find_map(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None });
+    let has_link = spec["hostNetwork"] != true && (v4.is_some() || v6.is_some());
+    has_link.then(|| links::name(Addresses { v4, v6 }))
+}
+
+fn host_port(port: &Value) -> Option<String> {
+    let number = port["hostPort"].as_u64()?;
+    let ip = port["hostIP"].as_str().map_or_else(String::new, |ip| format!("{ip}:"));
+    Some(format!("{ip}{number}/{}", plain(&port["protocol"])))
+}
+
 fn port(port: &Value) -> String {
     format!("{}/{}", port["containerPort"], plain(&port["protocol"]))
 }
@@ -342,6 +367,7 @@ IP:                 192.0.2.7
 IPs:
   IP:  192.0.2.7
   IP:  2001:db8::7
+Link:               pkc0000207
 Logs:               /l
 Init Containers:
   setup:
@@ -363,6 +389,7 @@ Containers:
     Image ID:       sha256:12
     PID:            4711
     Port:           80/TCP, 53/UDP
+    Host Port:      192.0.2.1:8080/TCP
     Command:
       sh
       -c
@@ -420,7 +447,7 @@ Events:
             "initContainers": [{ "name": "setup" }],
             "containers": [{
                 "name": "main", "command": ["sh", "-c"], "env": [{ "name": "A", "value": "b" }],
-                "ports": [{ "containerPort": 80, "protocol": "TCP" }, { "containerPort": 53, "protocol": "UDP" }],
+                "ports": [{ "containerPort": 80, "hostPort": 8080, "hostIP": "192.0.2.1", "protocol": "TCP" }, { "containerPort": 53, "protocol": "UDP" }],
                 "resources": { "limits": { "memory": "64Mi" } },
                 "volumeMounts": [{ "name": "data", "mountPath": "/data", "readOnly": true }],
                 "livenessProbe": {
