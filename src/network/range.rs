@@ -116,6 +116,18 @@ impl Ranges {
     }
 }
 
+/// As [`Ranges::parse`] reads it.
+impl fmt::Display for Ranges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.v4, self.v6) {
+            (Some(v4), Some(v6)) => write!(f, "{v4},{v6}"),
+            (Some(v4), None) => write!(f, "{v4}"),
+            (None, Some(v6)) => write!(f, "{v6}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
 impl<A: fmt::Display> fmt::Display for Range<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.network, self.length)
@@ -166,6 +178,9 @@ mod tests {
             assert_eq!(both.contain(address.parse().unwrap()), is_in, "{address}");
         }
         assert_eq!(both.only_v4().unwrap().addresses(NODE).v6, None);
+        for text in ["10.203.0.0/16,fd00::/64", "10.203.0.0/16", "fd00::/64"] {
+            assert_eq!(ranges(text).to_string(), text);
+        }
     }
 
     #[test]

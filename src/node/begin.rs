@@ -33,13 +33,13 @@ use super::storage::Measuring;
 use super::take_over::Held;
 use super::tasks::{OneAtATime, Tasks};
 use super::worker::{Options, Worker};
-use super::{clock, good_manifests};
+use super::{clock, good_manifests, pod_network};
 use crate::cgroup::{Controller, Tree};
-use crate::config::Config;
+use crate::config::{Config, PodNetwork};
 use crate::events::{self, Fresh, Recorder};
 use crate::keeper::link::Link;
 use crate::logs::{Holding, Policy, Pump};
-use crate::network::NODE;
+use crate::network::{NODE, Ranges};
 use crate::pod::backoff::Pace;
 use crate::pod::machine::Settings;
 use crate::pod::set::{Set, SetEvent};
@@ -215,6 +215,7 @@ fn establish_reign(options: &mut Options) -> Result<Reign> {
         keeper: KeeperId::own(),
         cgroup_root: options.config.cgroup_root.clone(),
         pod_logs_dir: options.folders.logs.clone(),
+        pod_cidr: pod_network::ranges(&options.config.pod_network).map(|ranges| ranges.to_string()),
     };
     let before = before.filter(|before| before.boot_id == reign.boot_id);
     match &before {
@@ -229,13 +230,18 @@ fn establish_reign(options: &mut Options) -> Result<Reign> {
 
 /// Pods that run cannot be moved to other cgroups and log folders: those stay until podkeep was stopped.
 fn keep_places(options: &mut Options, reign: &mut Reign, before: &Reign) {
-    if (&before.cgroup_root, &before.pod_logs_dir) == (&reign.cgroup_root, &reign.pod_logs_dir) {
+    let places =
+        |reign: &Reign| (reign.cgroup_root.clone(), reign.pod_logs_dir.clone(), reign.pod_cidr.clone());
+    if places(before) == places(reign) {
         return;
     }
     if !state::uids_in(&options.folders.run_pods()).is_ok_and(|uids| uids.is_empty()) {
         log::warn!(
-            "cgroupRoot and podLogsDir stay as they were: they change when podkeep is stopped and started"
+            "cgroupRoot, podLogsDir and the network of Pods stay as they were: they change when podkeep is stopped and started"
         );
+        let ranges = before.pod_cidr.as_deref().and_then(|text| Ranges::parse(text).ok());
+        options.config.pod_network = ranges.map_or(PodNetwork::Loopback, PodNetwork::Ranges);
+        reign.pod_cidr.clone_from(&before.pod_cidr);
         options.config.cgroup_root.clone_from(&before.cgroup_root);
         options.folders.logs.clone_from(&before.pod_logs_dir);
         reign.cgroup_root.clone_from(&before.cgroup_root);

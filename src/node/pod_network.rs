@@ -69,11 +69,7 @@ pub struct Place {
 impl Network {
     /// `None` where the configuration wants none.
     pub fn open(config: &PodNetwork, run_dir: &Path) -> Option<Arc<Network>> {
-        let wanted = match config {
-            PodNetwork::Loopback => return None,
-            PodNetwork::Usual => usual_ranges(),
-            PodNetwork::Ranges(ranges) => *ranges,
-        };
+        let wanted = ranges(config)?;
         let ranges = if forwarding::has_v6() { Some(wanted) } else { wanted.only_v4() };
         if ranges.is_none() {
             log::warn!("podCIDR: this host has no IPv6, so that Pods have a loopback only");
@@ -476,6 +472,15 @@ fn claim_machine() -> Result<UnixDatagram> {
 fn host_ports(pod: &Pod) -> impl Iterator<Item = (u16, u16, Protocol, Option<IpAddr>)> + '_ {
     let ports = pod.containers.iter().flat_map(|container| &container.ports);
     ports.filter_map(|port| Some((port.host_port?, port.container_port, port.protocol, port.host_ip)))
+}
+
+/// Where addresses come from, if Pods are to have any.
+pub fn ranges(config: &PodNetwork) -> Option<Ranges> {
+    match config {
+        PodNetwork::Loopback => None,
+        PodNetwork::Usual => Some(usual_ranges()),
+        PodNetwork::Ranges(ranges) => Some(*ranges),
+    }
 }
 
 /// With a range of IPv6 that is this machine's alone, as RFC 4193 wants it.

@@ -109,6 +109,9 @@ pub struct Reign {
     /// Where the Pods' cgroups and logs are: what a configuration read anew cannot move.
     pub cgroup_root: Option<String>,
     pub pod_logs_dir: PathBuf,
+    /// The ranges of the Pods' addresses, as in `podCIDR`; `None` if they have none.
+    #[serde(default)]
+    pub pod_cidr: Option<String>,
 }
 
 /// Take-over state as it was found.

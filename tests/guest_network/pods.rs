@@ -111,6 +111,15 @@ fn a_pod_keeps_its_address_over_a_new_worker_and_gives_it_back_when_it_goes() {
     connection.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with(&format!("{}\n", host_name("one"))), "{answer}");
 
+    // What the configuration says by now is for a node without Pods.
+    node.configure("podCIDR: 10.99.0.0/16\n");
+    let worker = node.worker().unwrap();
+    node.signal(Signal::HUP);
+    wait_until("a worker with the new configuration answers", || {
+        node.worker().filter(|new| *new != worker).and_then(|_| node.try_list())
+    });
+    assert_eq!(addresses(&node, "one"), own);
+
     // The next one gets another address, the one after this one's removal too.
     node.manifest("two.yaml", &server("two"));
     node.wait_running("two", "main");
