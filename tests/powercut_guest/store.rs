@@ -87,7 +87,8 @@ impl StoreFolder {
     pub fn leftovers(&self) -> Vec<PathBuf> {
         let known: HashSet<PathBuf> = self.layers().unwrap().into_values().collect();
         let mut found = entries(&self.0.join("layers"));
-        found.retain(|path| !known.contains(path));
+        // What lies below every image is of none.
+        found.retain(|path| !known.contains(path) && !path.ends_with("mount-points"));
         found.extend(entries(&self.0.join("tmp")));
         let records = self.records("diffs").unwrap();
         let is_blob = |name: &str| {
