@@ -20,6 +20,9 @@ pub(super) const PREFIX: &str = "pk";
 /// `rtm_protocol` of our routes, as `ip route` shows it (`proto 112`): anything but the numbers of iproute2's `rt_protos`.
 const PROTOCOL: u8 = 112;
 
+/// Bytes that wait to be read of what others do.
+const WATCH_BUFFER: usize = 4 << 20;
+
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET_CONF: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
@@ -59,6 +62,8 @@ impl Watch {
     /// The kernel's.
     pub fn open() -> Result<Watch, Errno> {
         let socket = Socket::route()?;
+        // Each Pod that comes or goes makes some ten messages, and many may do so within one turn of the loop.
+        socket.enlarge(WATCH_BUFFER)?;
         for group in [
             libc::RTNLGRP_LINK,
             libc::RTNLGRP_IPV4_IFADDR,

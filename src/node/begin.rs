@@ -215,7 +215,11 @@ fn establish_reign(options: &mut Options) -> Result<Reign> {
         keeper: KeeperId::own(),
         cgroup_root: options.config.cgroup_root.clone(),
         pod_logs_dir: options.folders.logs.clone(),
-        pod_cidr: pod_network::ranges(&options.config.pod_network).map(|ranges| ranges.to_string()),
+        pod_cidr: Some(
+            pod_network::ranges(&options.config.pod_network)
+                .map(|ranges| ranges.to_string())
+                .unwrap_or_default(),
+        ),
     };
     let before = before.filter(|before| before.boot_id == reign.boot_id);
     match &before {
@@ -239,9 +243,10 @@ fn keep_places(options: &mut Options, reign: &mut Reign, before: &Reign) {
         log::warn!(
             "cgroupRoot, podLogsDir and the network of Pods stay as they were: they change when podkeep is stopped and started"
         );
-        let ranges = before.pod_cidr.as_deref().and_then(|text| Ranges::parse(text).ok());
-        options.config.pod_network = ranges.map_or(PodNetwork::Loopback, PodNetwork::Ranges);
-        reign.pod_cidr.clone_from(&before.pod_cidr);
+        if let Some(text) = &before.pod_cidr {
+            options.config.pod_network = Ranges::parse(text).map_or(PodNetwork::Loopback, PodNetwork::Ranges);
+            reign.pod_cidr.clone_from(&before.pod_cidr);
+        }
         options.config.cgroup_root.clone_from(&before.cgroup_root);
         options.folders.logs.clone_from(&before.pod_logs_dir);
         reign.cgroup_root.clone_from(&before.cgroup_root);

@@ -15,8 +15,8 @@ use super::pod_run::{Key, PodNumber};
 use super::poller::Interest;
 use super::worker::{Done, Worker};
 use crate::config::PodNetwork;
-use crate::manifest::Pod;
-use crate::manifest::pod::{Ingress, Protocol};
+use crate::manifest::pod::{Ingress, PodId, Protocol};
+use crate::manifest::{Pod, Uid};
 use crate::network::firewall::{self, Firewall, HostPort};
 use crate::network::netlink::Socket;
 use crate::network::{Addresses, NODE, Ranges, Slot, forwarding, links};
@@ -54,6 +54,7 @@ struct State {
 /// A Pod as the firewall knows it.
 #[derive(Clone, Debug)]
 struct Member {
+    uid: Uid,
     slot: Slot,
     ports: Vec<HostPort>,
     ingress: Ingress,
@@ -107,7 +108,9 @@ impl Network {
         if state.is_ready {
             return Ok(());
         }
-        state.claim = Some(claim_machine()?);
+        if state.claim.is_none() {
+            state.claim = Some(claim_machine()?);
+        }
         links::add_node(host, &self.ranges, &self.owner)?;
         drop(self.watch.set(links::Watch::open().context("watch the host's links")?));
         for change in forwarding::turn_on(&self.ranges)? {
@@ -121,6 +124,9 @@ impl Network {
             Ok(firewall) => drop(self.firewall.set(firewall)),
             Err(error) => {
                 log::warn!("Pods have addresses, but no firewall, so that none reaches the world: {error}");
+                self.say_drops(vec![format!(
+                    "network: no firewall, so that no Pod reaches the world: {error}"
+                )]);
                 state.lacks_firewall = Some(error.to_string());
             }
         }
@@ -145,14 +151,15 @@ impl Network {
 
     /// Lets the firewall know a Pod.
     fn join(&self, member: &Member, state: &mut State) -> Result<()> {
-        let Some(firewall) = self.firewall.get() else {
-            if member.ports.is_empty() && member.ingress == Ingress::All {
-                return Ok(());
-            }
-            let why = state.lacks_firewall.clone().unwrap_or_default();
-            bail!("host ports and podkeep.io/ingress need a firewall: {why}");
-        };
         state.members.retain(|other| other.slot != member.slot);
+        let Some(firewall) = self.firewall.get() else {
+            if !member.ports.is_empty() || member.ingress != Ingress::All {
+                let why = state.lacks_firewall.clone().unwrap_or_default();
+                bail!("host ports and podkeep.io/ingress need a firewall: {why}");
+            }
+            state.members.push(member.clone());
+            return Ok(());
+        };
         state.members.push(member.clone());
         let joined = match firewall.commit(firewall::add(&self.pod(member))) {
             // Somebody has removed what it builds upon.
@@ -206,6 +213,10 @@ impl Network {
         Ok(links::add_node(&host, &self.ranges, &self.owner)?)
     }
 
+    fn say_drops(&self, words: Vec<String>) {
+        *self.foreign.lock().unwrap_or_else(PoisonError::into_inner) = words;
+    }
+
     fn look_at_others(&self) {
         let Some(firewall) = self.firewall.get() else { return };
         let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -217,7 +228,7 @@ impl Network {
                     .iter()
                     .chain(&legacy)
                     .map(|drop| format!("network: another firewall drops: {drop}"));
-                *self.foreign.lock().unwrap_or_else(PoisonError::into_inner) = words.collect();
+                self.say_drops(words.collect());
             }
             Err(error) => log::warn!("look for what others drop: {error}"),
         }
@@ -226,25 +237,34 @@ impl Network {
     /// Takes over the Pods of an earlier worker, and removes the links of those that are gone.
     fn resume(&self, members: Vec<Member>) -> Result<()> {
         let host = Socket::route().context("open a netlink socket")?;
-        let known: Vec<String> =
-            members.iter().map(|member| links::name(self.ranges.addresses(member.slot))).collect();
-        for link in links::list(&host)? {
-            if link.owner == self.owner && !known.contains(&link.name) {
-                log::warn!("removing the link {}: it belongs to no Pod", link.name);
-                links::remove(&host, &link.name)?;
-            }
+        if members.is_empty() {
+            // The last worker may have had some.
+            return self.close();
         }
         let mut state = self.state();
         state.members = members;
-        match state.members.is_empty() {
-            true => Ok(()),
-            false => self.make_ready(&host, &mut state),
+        let names = state.members.iter().map(|member| links::name(self.ranges.addresses(member.slot)));
+        let known: Vec<String> = names.collect();
+        for link in links::list(&host)? {
+            if link.owner == self.owner && !known.contains(&link.name) {
+                log::warn!("removing the link {}: it belongs to no Pod", link.name);
+                if let Err(error) = links::remove(&host, &link.name) {
+                    log::warn!("{error}");
+                }
+            }
         }
+        self.make_ready(&host, &mut state)
     }
 
     /// Gives the host back what it had before the first Pod, but for the forwarding of packets.
     fn close(&self) -> Result<()> {
         let host = Socket::route().context("open a netlink socket")?;
+        let mut state = self.state();
+        if state.claim.is_none() {
+            // Where another podkeep has it, nothing of it is ours.
+            let Ok(claim) = claim_machine() else { return Ok(()) };
+            state.claim = Some(claim);
+        }
         // An earlier worker may have made it, or nobody.
         let was_ready = links::remove_node(&host, &self.ranges)?;
         match self.firewall.get() {
@@ -252,6 +272,7 @@ impl Network {
             None if was_ready => Firewall::open()?.commit(firewall::no_table())?,
             None => {}
         }
+        state.claim = None;
         Ok(())
     }
 }
@@ -270,22 +291,33 @@ impl Place {
         network.make_ready(&host, &mut state)?;
         network.join(&self.member, &mut state)?;
         drop(state);
+        self.link(&host, namespace)
+    }
+
+    fn link(&self, host: &Socket, namespace: &OwnedFd) -> Result<()> {
+        let network = &self.network;
         let mut tour = Tour::default();
         tour.enter(Some(namespace.as_fd())).context("enter the Pod's network namespace")?;
         let pod = Socket::route().context("open a netlink socket in the Pod")?;
         drop(tour);
         let descriptor = namespace.as_raw_fd() as u32;
         let node = network.ranges.addresses(NODE);
-        Ok(links::connect(&host, &pod, descriptor, node, self.addresses(), network.settings())?)
+        Ok(links::connect(host, &pod, descriptor, node, self.addresses(), network.settings())?)
     }
 
     /// Puts right what others have done to the link of a Pod that is there.
     fn restore(&self, namespace: &OwnedFd) -> Result<()> {
         let host = Socket::route().context("open a netlink socket")?;
         let node = self.network.ranges.addresses(NODE);
+        // Held until it is done: who is being released meanwhile waits, and whoever was released is no member any more.
+        let state = self.network.state();
+        let is_own = |member: &Member| member.slot == self.member.slot && member.uid == self.member.uid;
+        if !state.members.iter().any(is_own) {
+            return Ok(());
+        }
         match links::restore(&host, node, self.addresses(), self.network.settings())? {
             true => Ok(()),
-            false => self.connect(namespace),
+            false => self.link(&host, namespace),
         }
     }
 
@@ -299,14 +331,22 @@ impl Place {
 
 impl Member {
     fn of(pod: &Pod, slot: Slot) -> Member {
-        let ports = host_ports(pod).map(|(host_port, container_port, protocol, host_ip)| HostPort {
-            host_ip,
-            protocol,
-            host_port,
-            container_port,
-        });
-        Member { slot, ports: ports.collect(), ingress: pod.ingress }
+        let mut ports: Vec<HostPort> = Vec::new();
+        for (host_port, container_port, protocol, host_ip) in host_ports(pod) {
+            let port = HostPort { host_ip, protocol, host_port, container_port };
+            // Of an init container and one that runs later, the later one has it.
+            ports.retain(|other| !is_same(other, &port));
+            ports.push(port);
+        }
+        Member { uid: pod.uid.clone(), slot, ports, ingress: pod.ingress }
     }
+}
+
+/// Whether both stand for the same port of the same addresses.
+fn is_same(one: &HostPort, other: &HostPort) -> bool {
+    let is_any = |port: &HostPort| port.host_ip.is_none_or(|ip| ip.is_unspecified());
+    let ips_meet = one.host_ip == other.host_ip || (is_any(one) && is_any(other));
+    ips_meet && (one.host_port, one.protocol) == (other.host_port, other.protocol)
 }
 
 impl Worker {
@@ -382,12 +422,11 @@ impl Worker {
             log::warn!("{error:#}");
         }
         self.watch_network();
-        let numbers: Vec<_> =
-            self.pods.iter().filter(|(_, run)| run.slot.is_some()).map(|(number, _)| *number).collect();
-        if !numbers.is_empty() {
+        // What others did to them while no worker was there.
+        self.put_right(self.linked(|_| true), false);
+        if self.pods.values().any(|run| run.slot.is_some()) {
             self.open_resolver();
         }
-        numbers.into_iter().for_each(|number| self.name_pod(number));
     }
 
     /// Once the network is ready: hears of what others do to it.
@@ -413,26 +452,38 @@ impl Worker {
         };
         // With the node's address the kernel takes away each route that has it.
         let is_node_lost = lost(network.ranges.addresses(NODE));
-        let mut concerned = Vec::new();
+        let concerned = self.linked(|addresses| is_node_lost || lost(addresses));
+        if !news.is_incomplete {
+            for (.., id) in &concerned {
+                log::warn!("{id}: somebody has changed its link or routes in the host: they are put right");
+            }
+        }
+        self.put_right(concerned, is_node_lost);
+    }
+
+    /// The Pods that have a link, of those whose addresses are wanted.
+    fn linked(&self, is_wanted: impl Fn(Addresses) -> bool) -> Vec<(Place, OwnedFd, PodId)> {
+        let mut linked = Vec::new();
         for (number, run) in &self.pods {
             // Of a Pod that is only being prepared or released, it is our own doing.
             let Some(namespace) = &run.namespaces.net else { continue };
-            let Some(place) = self.place(*number) else { continue };
-            if is_node_lost || lost(place.addresses()) {
-                match namespace.try_clone() {
-                    Ok(namespace) => concerned.push((place, namespace, run.pod().id.clone())),
-                    Err(error) => log::warn!("{}: its network namespace: {error}", run.pod().id),
-                }
+            let Some(place) = self.place(*number).filter(|place| is_wanted(place.addresses())) else {
+                continue;
+            };
+            match namespace.try_clone() {
+                Ok(namespace) => linked.push((place, namespace, run.pod().id.clone())),
+                Err(error) => log::warn!("{}: its network namespace: {error}", run.pod().id),
             }
         }
-        if concerned.is_empty() {
-            return;
-        }
-        let network = Arc::clone(network);
+        linked
+    }
+
+    /// Does it beside the loop.
+    fn put_right(&self, concerned: Vec<(Place, OwnedFd, PodId)>, is_node_lost: bool) {
+        let Some(network) = self.network.clone().filter(|_| !concerned.is_empty()) else { return };
         self.work.add(move || {
             let mut result = if is_node_lost { network.readdress() } else { Ok(()) };
             for (place, namespace, id) in concerned {
-                log::warn!("{id}: somebody has changed its link or routes in the host: they are put right");
                 let restored = place.restore(&namespace).with_context(|| id.to_string());
                 result = result.and(restored);
             }

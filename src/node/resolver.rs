@@ -62,7 +62,11 @@ impl Worker {
                 Ok(resolver)
             });
         match opened {
-            Ok(resolver) => self.resolver.resolver = Some(resolver),
+            Ok(resolver) => {
+                self.resolver = NodeResolver { resolver: Some(resolver), ..NodeResolver::default() };
+                let numbers: Vec<_> = self.pods.keys().copied().collect();
+                numbers.into_iter().for_each(|number| self.name_pod(number));
+            }
             Err(error) if !std::mem::replace(&mut self.resolver.is_told, true) => {
                 log::warn!(
                     "Pods do not find each other by name: listen on port {PORT} of the node's address: {error}"

@@ -109,7 +109,7 @@ pub struct Reign {
     /// Where the Pods' cgroups and logs are: what a configuration read anew cannot move.
     pub cgroup_root: Option<String>,
     pub pod_logs_dir: PathBuf,
-    /// The ranges of the Pods' addresses, as in `podCIDR`; `None` if they have none.
+    /// The ranges of the Pods' addresses, as in `podCIDR`; empty if they have none, `None` if an older podkeep has written this.
     #[serde(default)]
     pub pod_cidr: Option<String>,
 }

@@ -5,7 +5,7 @@ use super::uapi::{
     NF_ACCEPT, NF_DROP, bitwise, cmp, data, expression, fib, immediate, list, load, lookup, nat, payload,
     rule, verdict,
 };
-use super::{Family, change};
+use super::{Family, IPV6, change};
 use crate::network::netlink::Message;
 
 const NESTED: u16 = libc::NLA_F_NESTED as u16;
@@ -120,6 +120,27 @@ impl Rule {
             .big_endian(fib::RESULT, fib::ADDRESS_TYPE)
             .big_endian(fib::TO, register(0));
         self.expression("fib", &fields).equal(&u32::from(libc::RTN_LOCAL).to_ne_bytes())
+    }
+
+    /// No route leads back to its source by the link that it has come by.
+    pub(super) fn has_no_way_back(self) -> Rule {
+        let fields = fields()
+            .big_endian(fib::FLAGS, fib::OF_SOURCE | fib::BY_ITS_LINK)
+            .big_endian(fib::RESULT, fib::LINK)
+            .big_endian(fib::TO, register(0));
+        self.expression("fib", &fields).equal(&0_u32.to_ne_bytes())
+    }
+
+    /// It is of ICMPv6, and of this kind.
+    pub(super) fn icmpv6(self, kind: u8) -> Rule {
+        let is_icmpv6 =
+            self.is(&IPV6).load("meta", libc::NFT_META_L4PROTO, 0).equal(&[libc::IPPROTO_ICMPV6 as u8]);
+        is_icmpv6.payload(TRANSPORT, 0, 1, 0).equal(&[kind])
+    }
+
+    /// It goes to this port, of whatever protocol.
+    pub(super) fn goes_to_port(self, port: u16) -> Rule {
+        self.payload(TRANSPORT, DESTINATION_PORT, 2, 0).equal(&port.to_be_bytes())
     }
 
     /// Its connection has one of these bits in what conntrack says of it (`NFT_CT_STATE`, `NFT_CT_STATUS`).

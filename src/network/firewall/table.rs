@@ -13,6 +13,9 @@ use crate::network::netlink::Message;
 const LOOPBACK: u32 = 1;
 const LOOPBACK4: [u8; 4] = [127, 0, 0, 0];
 const LOOPBACK4_PREFIX: u8 = 8;
+/// Kinds of messages of ICMPv6 (RFC 4861).
+const ROUTER_ADVERT: u8 = 134;
+const REDIRECT: u8 = 137;
 /// What nft shows of the tables, for who wonders where they come from.
 const COMMENT: &str = "kept by podkeep: what others change here is undone";
 const ANCHOR_COMMENT: &str = "keeps connections translated while rules are flushed; goes with podkeep";
@@ -153,20 +156,26 @@ fn joined(types: &[u32]) -> u32 {
 /// behind which it feels safe (CVE-2020-8558), and such that claim to come from there. None that is right ever comes from outside: what
 /// goes back to 127.0.0.1 has the node's address until after this.
 fn martians(families: &[Own]) -> Vec<Rule> {
-    let of_ipv4 = families.iter().filter(|own| own.family.width == 4);
-    of_ipv4
-        .flat_map(|Own { family, .. }| {
-            let from_outside = || Rule::of("martians").came_by_index(false, LOOPBACK).is(family);
-            [
-                // iif != "lo" ip saddr 127.0.0.0/8 drop
-                from_outside().lies(true, family.source, &LOOPBACK4, LOOPBACK4_PREFIX).verdict(Verdict::Drop),
-                // iif != "lo" ip daddr 127.0.0.0/8 drop
-                from_outside()
-                    .lies(true, family.destination, &LOOPBACK4, LOOPBACK4_PREFIX)
-                    .verdict(Verdict::Drop),
-            ]
-        })
-        .collect()
+    let mut rules = Vec::new();
+    for Own { family, .. } in families.iter().filter(|own| own.family.width == 4) {
+        let from_outside = || Rule::of("martians").came_by_index(false, LOOPBACK).is(family);
+        rules.extend([
+            // iif != "lo" ip saddr 127.0.0.0/8 drop
+            from_outside().lies(true, family.source, &LOOPBACK4, LOOPBACK4_PREFIX).verdict(Verdict::Drop),
+            // iif != "lo" ip daddr 127.0.0.0/8 drop
+            from_outside()
+                .lies(true, family.destination, &LOOPBACK4, LOOPBACK4_PREFIX)
+                .verdict(Verdict::Drop),
+        ]);
+    }
+    let from_pod = || Rule::of("martians").came_by_name(PREFIX);
+    // A Pod is no router of the host's (CVE-2020-13401), whether or not Pods have addresses of IPv6.
+    // iifname "pk*" icmpv6 type nd-router-advert drop, and the same for nd-redirect
+    rules.extend([ROUTER_ADVERT, REDIRECT].map(|kind| from_pod().icmpv6(kind).verdict(Verdict::Drop)));
+    // It sends by its own addresses alone. `rp_filter` says so for IPv4 only, and distributions loosen it.
+    // iifname "pk*" fib saddr . iif oif 0 drop
+    rules.push(from_pod().has_no_way_back().verdict(Verdict::Drop));
+    rules
 }
 
 /// What goes to a host port goes to the Pod. Only the first packet of a connection comes by here.
@@ -175,6 +184,16 @@ fn host_ports(families: &[Own]) -> Vec<Rule> {
         // fib daddr type local jump hostports
         Rule::of("prerouting").goes_to_this_host().verdict(Verdict::Jump("hostports")),
     ];
+    for Own { family, .. } in families.iter().filter(|own| own.family.width == 4) {
+        let output = || Rule::of("output").is(family);
+        // Other addresses of the loopback are somebody's own, as systemd-resolved's 127.0.0.53.
+        // ip daddr 127.0.0.1 jump hostports
+        let jump = Verdict::Jump("hostports");
+        rules.push(output().destination(family, 0).equal(&[127, 0, 0, 1]).verdict(jump));
+        // ip daddr 127.0.0.0/8 return
+        let others = output().lies(true, family.destination, &LOOPBACK4, LOOPBACK4_PREFIX);
+        rules.push(others.verdict(Verdict::Return));
+    }
     for Own { family, .. } in families.iter().filter(|own| own.family.width == 16) {
         // IPv6 has no route_localnet: the answer to ::1 would be dropped. So whoever listens there himself is to be reached.
         // ip6 daddr ::1 return
@@ -185,7 +204,11 @@ fn host_ports(families: &[Own]) -> Vec<Rule> {
     }
     // fib daddr type local jump hostports
     rules.push(Rule::of("output").goes_to_this_host().verdict(Verdict::Jump("hostports")));
-    for Own { family, .. } in families {
+    for Own { family, node, .. } in families {
+        // Our own resolver is asked there, whoever has that port of the host's other addresses.
+        // ip daddr 10.203.0.1 th dport 53 return
+        let resolver = Rule::of("hostports").is(family).destination(family, 0).equal(node);
+        rules.push(resolver.goes_to_port(53).verdict(Verdict::Return));
         // dnat ip to ip daddr . meta l4proto . th dport map @hostports4_of_ip
         let of_ip = Rule::of("hostports")
             .is(family)

@@ -114,8 +114,14 @@ pub(super) mod fib {
     pub const FLAGS: u16 = 3;
     /// `NFT_FIB_RESULT_ADDRTYPE`: what kind of address it is (`RTN_LOCAL` and the like).
     pub const ADDRESS_TYPE: u32 = 3;
+    /// `NFT_FIB_RESULT_OIF`: the index of a link, 0 if there is no route.
+    pub const LINK: u32 = 1;
+    /// `NFTA_FIB_F_SADDR`.
+    pub const OF_SOURCE: u32 = 1;
     /// `NFTA_FIB_F_DADDR`.
     pub const OF_DESTINATION: u32 = 2;
+    /// `NFTA_FIB_F_IIF`: only by the link that the packet has come by.
+    pub const BY_ITS_LINK: u32 = 8;
 }
 
 pub(super) mod nat {

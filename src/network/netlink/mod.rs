@@ -96,6 +96,14 @@ impl Socket {
         netlink::port(&self.fd)
     }
 
+    /// Lets so many bytes wait to be read.
+    ///
+    /// # Errors
+    /// The kernel's: without CAP_NET_ADMIN.
+    pub fn enlarge(&self, bytes: usize) -> Result<(), Errno> {
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&self.fd, bytes)
+    }
+
     /// Has all of these done, one after the other.
     ///
     /// Where the messages are a transaction of nftables, that is all of them or none; else those before the one that was refused are
