@@ -40,6 +40,10 @@ pub enum Error {
     NoVeth { doing: String },
     #[error("the link {name} with an address of `podCIDR` belongs to {owner:?}")]
     NotOurs { name: String, owner: String },
+    #[error(
+        "the host has a route to {to}/{length}, which lies in `podCIDR`: Pods need addresses that are nobody else's"
+    )]
+    Routed { to: IpAddr, length: u8 },
 }
 
 /// What others have done, as far as it may concern us.
@@ -145,9 +149,10 @@ fn low_bits(addresses: Addresses) -> u32 {
 /// kernel has a kind of link that leads nowhere (`dummy`).
 ///
 /// # Errors
-/// When the kernel refuses, or a Pod of somebody else's has an address of these ranges.
+/// When the kernel refuses, a Pod of somebody else's has an address of these ranges, or the host has a route into them.
 pub fn add_node(host: &Socket, ranges: &Ranges, owner: &str) -> Result<(), Error> {
     verify_owner(host, ranges, owner)?;
+    verify_unrouted(host, ranges)?;
     let doing = || "give the node its addresses for Pods".to_owned();
     let loopback = index(host, "lo").map_err(|cause| refused(doing(), cause))?;
     let messages: Vec<Message> = ranges.addresses(NODE).iter().map(|ip| address(ip, loopback)).collect();
@@ -311,6 +316,36 @@ fn verify_owner(host: &Socket, ranges: &Ranges, owner: &str) -> Result<(), Error
     Ok(())
 }
 
+/// Whether no network that the host reaches lies in the ranges: it would be cut off from that. One that they lie in themselves (10.0.0.0/8, say) is
+/// no hindrance.
+fn verify_unrouted(host: &Socket, ranges: &Ranges) -> Result<(), Error> {
+    let node = ranges.addresses(NODE);
+    let request = Message::list(libc::RTM_GETROUTE, &[0; ROUTE_HEADER]);
+    let mut found = None;
+    let mut take = |_: u16, payload: &[u8]| {
+        let (Some(&[_, length, _, _, table, protocol, _, kind]), Some(attributes)) =
+            (payload.first_chunk::<8>(), payload.get(ROUTE_HEADER..))
+        else {
+            return;
+        };
+        let Some(to) = find(attributes, libc::RTA_DST).and_then(ip_of) else { return };
+        let is_real = table == libc::RT_TABLE_MAIN && kind == libc::RTN_UNICAST && protocol != PROTOCOL;
+        // To the node's own address, IPv6 has one by itself.
+        if is_real && node.iter().all(|own| own != to) && ranges.hold(to, length) {
+            found = Some((to, length));
+        }
+    };
+    loop {
+        match host.list(&request, &mut take) {
+            // Routes have come or gone meanwhile.
+            Err(refusal) if refusal.errno == Errno::INTR => {}
+            Err(cause) => return Err(refused("list the host's routes".to_owned(), cause)),
+            Ok(()) => break,
+        }
+    }
+    found.map_or(Ok(()), |(to, length)| Err(Error::Routed { to, length }))
+}
+
 fn refused(doing: String, cause: Refusal) -> Error {
     match cause.errno {
         Errno::OPNOTSUPP => Error::NoVeth { doing },
@@ -354,8 +389,9 @@ fn without_link_local(spec: Message) -> Message {
     })
 }
 
-/// Bytes of `struct ifinfomsg`.
+/// Bytes of `struct ifinfomsg`, and of `struct rtmsg`.
 const LINK_HEADER: usize = 16;
+const ROUTE_HEADER: usize = 12;
 
 /// `struct ifinfomsg`; an index of 0 is none.
 fn link(index: u32, is_up: bool) -> [u8; LINK_HEADER] {

@@ -100,6 +100,16 @@ impl Ranges {
         }
     }
 
+    /// Whether a network lies in one of them, or is one of them.
+    pub fn hold(&self, network: IpAddr, length: u8) -> bool {
+        let own = if network.is_ipv4() {
+            self.v4.map(|range| range.length)
+        } else {
+            self.v6.map(|range| range.length)
+        };
+        own.is_some_and(|own| length >= own) && self.contain(network)
+    }
+
     /// The next free slot after the one that was given out last, so that an address that has become free rests as long as can be.
     pub fn next_slot(&self, last: Slot, is_taken: impl Fn(Slot) -> bool) -> Option<Slot> {
         let after = last.0.max(NODE.0);
@@ -176,6 +186,15 @@ mod tests {
             [("10.203.255.255", true), ("10.204.0.0", false), ("fd00::9", true), ("fd01::", false)]
         {
             assert_eq!(both.contain(address.parse().unwrap()), is_in, "{address}");
+        }
+        for (network, length, is_in) in [
+            ("10.203.0.0", 16, true),
+            ("10.203.7.0", 24, true),
+            ("10.0.0.0", 8, false),
+            ("fd00::", 64, true),
+            ("fd00::", 48, false),
+        ] {
+            assert_eq!(both.hold(network.parse().unwrap(), length), is_in, "{network}/{length}");
         }
         assert_eq!(both.only_v4().unwrap().addresses(NODE).v6, None);
         for text in ["10.203.0.0/16,fd00::/64", "10.203.0.0/16", "fd00::/64"] {

@@ -211,3 +211,25 @@ fn many_links_come_and_go_and_leave_nothing() {
     });
     assert_eq!(seen(), before);
 }
+
+#[test]
+fn a_range_in_which_the_host_has_a_network_is_refused() {
+    for (network, range, is_free) in [
+        ("10.203.7.0/24", "10.203.0.0/16", false),
+        ("10.203.0.0/16", "10.203.0.0/16", false),
+        ("fd00:203::/80", "fd00:203::/64", false),
+        // Many sites route all of it somewhere: what is nearer counts.
+        ("10.0.0.0/8", "10.203.0.0/16", true),
+        ("10.204.0.0/16", "10.203.0.0/16", true),
+        ("fd00:203::/48", "fd00:203::/64", true),
+    ] {
+        let namespace = namespace();
+        ip(&namespace, &["route", "add", network, "dev", "lo"]);
+        let ranges = Ranges::parse(range).unwrap();
+        let added = inside(&namespace, || links::add_node(&Socket::route().unwrap(), &ranges, OWNER));
+        assert_eq!(added.is_ok(), is_free, "{network} {range}: {added:?}");
+        if let Err(error) = added {
+            assert!(error.to_string().contains(network), "{error}");
+        }
+    }
+}
