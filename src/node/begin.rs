@@ -98,7 +98,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         processes: HashMap::new(),
         cgroups,
         network: Network::open(&options.config.pod_network, &options.folders.run),
-        watches_network: false,
+        watches_network: [false; 2],
         resolver: NodeResolver::default(),
         last_slot: NODE,
         errands: Errands::default(),

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, bail};
@@ -36,6 +37,8 @@ pub struct Network {
     watch: OnceLock<links::Watch>,
     /// Who has it makes changes, one after the other.
     state: Mutex<State>,
+    /// Others have changed the firewall since they were looked at.
+    is_changed: AtomicBool,
     /// What others drop, in words. Apart from the state, which is held while the kernel works: the loop reads it.
     foreign: Mutex<Vec<String>>,
 }
@@ -81,6 +84,7 @@ impl Network {
             firewall: OnceLock::new(),
             watch: OnceLock::new(),
             state: Mutex::default(),
+            is_changed: AtomicBool::default(),
             foreign: Mutex::default(),
         }))
     }
@@ -105,6 +109,13 @@ impl Network {
     }
 
     fn make_ready(&self, host: &Socket, state: &mut State) -> Result<()> {
+        self.make_way(host, state)?;
+        self.open_firewall(state);
+        Ok(())
+    }
+
+    /// The host's own address, and forwarding.
+    fn make_way(&self, host: &Socket, state: &mut State) -> Result<()> {
         if state.is_ready {
             return Ok(());
         }
@@ -116,23 +127,33 @@ impl Network {
         for change in forwarding::turn_on(&self.ranges)? {
             log::info!("{change}");
         }
+        state.is_ready = true;
+        Ok(())
+    }
+
+    /// Puts the table in place. The next Pod tries again where that failed: a module may have been loaded meanwhile.
+    fn open_firewall(&self, state: &mut State) {
+        if self.firewall.get().is_some() {
+            return;
+        }
         let opened = Firewall::open().and_then(|firewall| {
             firewall.commit(self.whole(state))?;
             Ok(firewall)
         });
         match opened {
-            Ok(firewall) => drop(self.firewall.set(firewall)),
+            Ok(firewall) => {
+                state.lacks_firewall = None;
+                drop(self.firewall.set(firewall));
+                self.look_at_others();
+            }
             Err(error) => {
-                log::warn!("Pods have addresses, but no firewall, so that none reaches the world: {error}");
-                self.say_drops(vec![format!(
-                    "network: no firewall, so that no Pod reaches the world: {error}"
-                )]);
-                state.lacks_firewall = Some(error.to_string());
+                let words = format!("no firewall, so that no Pod reaches the world: {error}");
+                if state.lacks_firewall.replace(error.to_string()).is_none() {
+                    log::warn!("network: {words}");
+                }
+                self.say_drops(vec![format!("network: {words}")]);
             }
         }
-        self.look_at_others();
-        state.is_ready = true;
-        Ok(())
     }
 
     /// The table with all Pods.
@@ -431,14 +452,20 @@ impl Worker {
 
     /// Once the network is ready: hears of what others do to it.
     pub fn watch_network(&mut self) {
-        let Some(network) = self.network.as_ref().filter(|_| !self.watches_network) else { return };
-        let Some(watch) = network.watch.get() else { return };
-        let links = self.poller.add(watch, Interest::Readable, Key::Links);
-        let firewall = network.firewall.get();
-        let firewall = firewall.map(|firewall| self.poller.add(firewall, Interest::Readable, Key::Firewall));
-        match links.and_then(|_| firewall.transpose()) {
-            Ok(_) => self.watches_network = true,
-            Err(error) => log::warn!("watch the network of Pods: {error}"),
+        let Some(network) = &self.network else { return };
+        let mut add = |what: BorrowedFd<'_>, key: Key, is_watched: &mut bool| match *is_watched {
+            true => {}
+            false => match self.poller.add(what, Interest::Readable, key) {
+                Ok(_) => *is_watched = true,
+                Err(error) => log::warn!("watch the network of Pods: {error}"),
+            },
+        };
+        let [links, firewall] = &mut self.watches_network;
+        if let Some(watch) = network.watch.get() {
+            add(watch.as_fd(), Key::Links, links);
+        }
+        if let Some(watch) = network.firewall.get() {
+            add(watch.as_fd(), Key::Firewall, firewall);
         }
     }
 
@@ -498,6 +525,15 @@ impl Worker {
             log::warn!("somebody has changed the table inet podkeep of the firewall: it is put back");
             let network = Arc::clone(network);
             self.work.add(move || Done::Finished(network.restore().map_err(|error| format!("{error:#}"))));
+        } else if !network.is_changed.swap(true, Ordering::Relaxed) {
+            let network = Arc::clone(network);
+            self.work.add(move || {
+                network.is_changed.store(false, Ordering::Relaxed);
+                // One at a time: the socket's answers are one asker's.
+                let _state = network.state();
+                network.look_at_others();
+                Done::Finished(Ok(()))
+            });
         }
     }
 

@@ -164,8 +164,8 @@ pub struct Worker {
     pub cgroups: Tree,
     /// Of Pods that are not on the host's, unless they are to have none.
     pub network: Option<Arc<Network>>,
-    /// Whether the poller has what tells of changes to it.
-    pub watches_network: bool,
+    /// Whether the poller has what tells of changes to its links, and to its firewall.
+    pub watches_network: [bool; 2],
     pub resolver: NodeResolver,
     /// The one that was given to a Pod last.
     pub last_slot: Slot,
