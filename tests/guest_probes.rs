@@ -26,6 +26,10 @@ fn is_ready(list: &List, pod: &str, container: &str) -> bool {
     list.pod(pod).and_then(|pod| pod.container(container)).is_some_and(|c| c.status["ready"] == true)
 }
 
+fn ip(list: &List, pod: &str) -> String {
+    list.pod(pod).unwrap().0["status"]["podIP"].as_str().expect("an address").to_owned()
+}
+
 fn has_event(node: &Node, pod: &str, reason: &str, part: &str) {
     wait_until(reason, || {
         let events = node.ask(&["events", pod]);
@@ -85,12 +89,8 @@ fn ready_is_what_answers() {
     for (name, _) in &probes {
         node.wait_for("it is ready", |list| list.pod(name)?.is("Ready").then_some(()));
     }
-    has_event(
-        &node,
-        "never",
-        "Unhealthy",
-        "Readiness probe failed: dial tcp 127.0.0.1:9: Connection refused",
-    );
+    let refused = format!("dial tcp {}:9: Connection refused", ip(&node.list(), "never"));
+    has_event(&node, "never", "Unhealthy", &format!("Readiness probe failed: {refused}"));
     let list = node.list();
     let never = list.pod("never").unwrap();
     assert!(!never.is("Ready"));
@@ -172,13 +172,13 @@ http {
   uwsgi_temp_path /tmp/uwsgi;
   scgi_temp_path /tmp/scgi;
   server {
-    listen 127.0.0.1:8443 ssl;
+    listen 8443 ssl;
     ssl_certificate /etc/nginx/tls/certificate.pem;
     ssl_certificate_key /etc/nginx/tls/key.pem;
     location /well { return 204; }
   }
   server {
-    listen 127.0.0.1:9000 http2;
+    listen 9000 http2;
     default_type application/grpc;
     root /tmp;
     error_page 405 =200 /serving;

@@ -34,7 +34,8 @@ struct Bench {
 impl Bench {
     /// `others`: further containers, as they stand in the manifest.
     fn new(spec: &str, container: &str, others: &str) -> Bench {
-        let node = Node::start(Options { config: "podPidsLimit: 100", ..Options::default() });
+        let node =
+            Node::start(Options { config: "podPidsLimit: 100\npodNetwork: Loopback", ..Options::default() });
         fs::create_dir_all(node.root().join("seccomp")).unwrap();
         fs::write(node.root().join("seccomp/no-mkdir.json"), NO_MKDIR).unwrap();
         let manifest = ShellPod { name: "view", script: LOOK_AND_STAY, spec, container }.yaml() + others;

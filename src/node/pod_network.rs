@@ -46,6 +46,8 @@ pub struct Network {
 #[derive(Default)]
 struct State {
     is_ready: bool,
+    /// A Pod has got its link since this worker is there.
+    has_linked: bool,
     /// Nobody else of this machine has it while this is open.
     claim: Option<UnixDatagram>,
     /// What the firewall has, or is to have.
@@ -311,8 +313,14 @@ impl Place {
         let mut state = network.state();
         network.make_ready(&host, &mut state)?;
         network.join(&self.member, &mut state)?;
-        drop(state);
-        self.link(&host, namespace)
+        if state.has_linked {
+            drop(state);
+            return self.link(&host, namespace);
+        }
+        // The first one has the kernel load its module of links. Several at once would not all wait for that, and be told that there is none.
+        self.link(&host, namespace)?;
+        state.has_linked = true;
+        Ok(())
     }
 
     fn link(&self, host: &Socket, namespace: &OwnedFd) -> Result<()> {
