@@ -193,7 +193,7 @@ fn podkeeps_own_processes_leave_no_core_file_and_others_do() {
     node.manifest("db.yaml", SECRET);
     let (keeper, worker) = (node.keeper(), node.worker().unwrap());
     harness::kill(worker, Signal::ABORT);
-    wait_until("a new worker", || node.worker().filter(|new| *new != worker));
+    node.wait_for_new_worker(worker);
     let (site, _) = node.end(Signal::ABORT);
     assert!(!has_core(worker) && !has_core(keeper));
     drop(site);
@@ -222,9 +222,7 @@ fn what_a_broken_manifest_held_last_is_there_for_a_new_worker_too() {
     node.manifest("app.yaml", "kind: [\n");
     node.manifest("db.yaml", "");
     broken(&node);
-    let worker = node.worker().unwrap();
-    harness::kill(worker, Signal::KILL);
-    wait_until("a new worker", || node.worker().filter(|new| *new != worker));
+    node.wait_for_new_worker(node.kill_worker());
     broken(&node);
     let runs_again = |node: &Node, restarts| {
         harness::kill(node.wait_running("web", "main"), Signal::KILL);

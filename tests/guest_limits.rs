@@ -149,11 +149,7 @@ fn a_start_in_a_frozen_pod_holds_up_no_other() {
     assert_eq!(node.list().pod("cold").unwrap().container("main").unwrap().running_pid(), None);
 
     // A worker that comes after this one knows of it.
-    let worker = node.worker().unwrap();
-    kill(worker, Signal::KILL);
-    wait_until("a new worker answers", || {
-        node.worker().filter(|new| *new != worker).and_then(|_| node.try_list())
-    });
+    node.wait_for_new_worker(node.kill_worker());
     assert_eq!(process::in_cgroup(&cold.container), [cold.born]);
     cold.freeze("0");
     // It has nobody any more to say to that it is there, and comes to its program all the same: that it was killed once is all
@@ -402,11 +398,7 @@ fn who_writes_more_to_the_disk_than_it_may_is_evicted_for_good() {
     let list = node.list();
     let folder = node.root().join("pods").join(list.pod("volume").unwrap().uid().replace('-', ""));
     wait_until("what it wrote is gone", || (!folder.join("volumes").exists()).then_some(()));
-    let worker = node.worker().unwrap();
-    kill(worker, Signal::KILL);
-    wait_until("a new worker answers", || {
-        node.worker().filter(|new| *new != worker).and_then(|_| node.try_list())
-    });
+    node.wait_for_new_worker(node.kill_worker());
     assert_eq!(failure(&node, "volume").0, "Evicted");
     let list = node.list();
     assert_eq!(list.pod("volume").unwrap().container("main").unwrap().restarts(), 0);

@@ -30,19 +30,6 @@ impl Chance {
     }
 }
 
-/// Kills the worker in the middle of whatever it does.
-fn kill_worker(node: &Node) -> u32 {
-    let worker = wait_until("there is a worker", || node.worker());
-    kill(worker, Signal::KILL);
-    worker
-}
-
-/// Waits until another worker than this one answers.
-fn wait_for_new_worker(node: &Node, old: u32) {
-    wait_until("there is a new worker", || node.worker().filter(|worker| *worker != old));
-    wait_until("the new worker answers", || node.try_list());
-}
-
 fn names(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix}{number}")).collect()
 }
@@ -80,32 +67,32 @@ fn kills_of_the_worker_among_fifty_pods_lose_no_container_no_exit_code_and_no_lo
     for round in 0..kills() {
         let job = round / 5;
         let worker = match (round % 5, job % 3) {
-            _ if job >= jobs.len() && round % 5 != 2 => kill_worker(&node),
+            _ if job >= jobs.len() && round % 5 != 2 => node.kill_worker(),
             // Told before the worker's end, after it, or killed together with it.
             (0, 0) => {
                 told.tell(&jobs[job], &format!("exit {}", job + 1));
-                kill_worker(&node)
+                node.kill_worker()
             }
             (0, 1) => {
-                let worker = kill_worker(&node);
+                let worker = node.kill_worker();
                 told.tell(&jobs[job], &format!("exit {}", job + 1));
                 worker
             }
             (0, _) => {
-                let worker = kill_worker(&node);
+                let worker = node.kill_worker();
                 kill(job_pids[job], Signal::KILL);
                 worker
             }
             // One that has only just begun.
             (2, _) => {
-                let first = kill_worker(&node);
+                let first = node.kill_worker();
                 let second =
                     wait_until("there is a new worker", || node.worker().filter(|pid| *pid != first));
                 (0..chance.below(20_000_000)).for_each(|_| std::hint::spin_loop());
                 kill(second, Signal::KILL);
                 second
             }
-            _ => kill_worker(&node),
+            _ => node.kill_worker(),
         };
         wait_until("there is a new worker", || node.worker().filter(|pid| *pid != worker));
         writer::wait_for_more(&node, &writers[chance.below(10) as usize]);
@@ -176,8 +163,8 @@ fn the_ends_of_processes_that_an_earlier_podkeep_started_are_noticed_by_every_la
         (container.restarts() == 1 && container.running_pid()? != first).then_some(())
     });
     // The next worker has the keeper of the last one, and still not every process is that keeper's child.
-    let worker = kill_worker(&node);
-    wait_for_new_worker(&node, worker);
+    let worker = node.kill_worker();
+    node.wait_for_new_worker(worker);
     assert_eq!(node.wait_running("second", "main"), second);
     kill(second, Signal::KILL);
     node.wait_for("the second is restarted", |list| {
@@ -251,7 +238,7 @@ fn sigusr2_changes_the_program_under_running_containers() {
             told.tell(job, &format!("exit {}", place + 1));
             node.signal(Signal::USR2);
         }
-        wait_for_new_worker(&node, worker);
+        node.wait_for_new_worker(worker);
         assert_eq!(node.wait_terminated(job, "main"), ("Error".to_owned(), place as i64 + 1));
         assert_refused(&node);
     }
@@ -323,7 +310,7 @@ fn kills_of_the_worker_while_pods_start_leave_each_container_running_once() {
             (0..chance.below(20_000_000)).for_each(|_| std::hint::spin_loop());
             kill(worker, Signal::KILL);
         }
-        wait_for_new_worker(&node, worker);
+        node.wait_for_new_worker(worker);
         pods.iter().for_each(|name| assert_started_once(&node, &told, name));
         pods.iter().for_each(|name| node.remove(&format!("{name}.yaml")));
         pods.iter().for_each(|name| node.wait_gone(name));
@@ -354,7 +341,7 @@ fn a_kill_between_the_starts_of_one_turn_leaves_each_container_running_once() {
         std::hint::spin_loop();
     }
     kill(worker, Signal::KILL);
-    wait_for_new_worker(&node, worker);
+    node.wait_for_new_worker(worker);
     pods.iter().for_each(|name| assert_started_once(&node, &told, name));
 }
 

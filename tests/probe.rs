@@ -1,7 +1,7 @@
 //! Probes of real servers on loopback: what each way of asking makes of each kind of answer.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ fn http(https: bool, address: SocketAddr, path: &str, headers: &[(&str, &str)]) 
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let (host, port) = (Some(address.ip().to_string()), address.port());
     let get = HttpGet { https, host, port, path: format!("/{path}"), headers };
-    Way::Http(Get::new(&get, Asker::Probe, "127.0.0.1").unwrap())
+    Way::Http(Get::new(&get, Asker::Probe, Ipv4Addr::LOCALHOST.into()).unwrap())
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 
-use super::netlink::{Message, Refusal, Socket, find};
+use super::netlink::{Message, Refusal, Socket, find, text};
 use super::range::{Addresses, NODE, Ranges, Slot};
 
 /// What the Pod calls its end.
@@ -291,7 +291,7 @@ pub fn list(host: &Socket) -> Result<Vec<Found>, Error> {
         let mut all = Vec::new();
         let mut take = |_: u16, payload: &[u8]| {
             let Some(attributes) = payload.get(LINK_HEADER..) else { return };
-            let owner = find(attributes, libc::IFLA_IFALIAS).map(text_of).unwrap_or_default();
+            let owner = find(attributes, libc::IFLA_IFALIAS).map(text).unwrap_or_default().to_owned();
             all.extend(our_name(attributes).map(|name| Found { name, owner }));
         };
         match host.list(&request, &mut take) {
@@ -470,12 +470,8 @@ fn ip_of(octets: &[u8]) -> Option<IpAddr> {
 
 /// A link's name, if it is one that [`name`] makes.
 fn our_name(attributes: &[u8]) -> Option<String> {
-    let name = text_of(find(attributes, libc::IFLA_IFNAME)?);
+    let name = text(find(attributes, libc::IFLA_IFNAME)?);
     let digits = name.strip_prefix(PREFIX)?;
     let is_ours = digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    is_ours.then_some(name)
-}
-
-fn text_of(value: &[u8]) -> String {
-    String::from_utf8_lossy(value.strip_suffix(b"\0").unwrap_or(value)).into_owned()
+    is_ours.then(|| name.to_owned())
 }

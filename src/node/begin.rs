@@ -234,9 +234,8 @@ fn establish_reign(options: &mut Options) -> Result<Reign> {
 
 /// Pods that run cannot be moved to other cgroups and log folders: those stay until podkeep was stopped.
 fn keep_places(options: &mut Options, reign: &mut Reign, before: &Reign) {
-    let places =
-        |reign: &Reign| (reign.cgroup_root.clone(), reign.pod_logs_dir.clone(), reign.pod_cidr.clone());
-    if places(before) == places(reign) {
+    let Reign { cgroup_root, pod_logs_dir, pod_cidr, .. } = before;
+    if (cgroup_root, pod_logs_dir, pod_cidr) == (&reign.cgroup_root, &reign.pod_logs_dir, &reign.pod_cidr) {
         return;
     }
     if !state::uids_in(&options.folders.run_pods()).is_ok_and(|uids| uids.is_empty()) {

@@ -176,8 +176,9 @@ impl Worker {
             }
             Some(HookAction::Exec(command)) => self.run_command(place, purpose, command.clone(), None),
             Some(HookAction::HttpGet(get)) => {
-                let own = self.own_address(pod);
-                let way = Get::new(get, Asker::Hook, &own).map(Way::Http).map_err(|error| error.to_string());
+                let way = Get::new(get, Asker::Hook, self.own_address(pod))
+                    .map(Way::Http)
+                    .map_err(|error| error.to_string());
                 self.ask(place, purpose, get.host.as_deref(), get.port, way, HTTP_HOOK);
             }
         }
@@ -203,8 +204,9 @@ impl Worker {
                 return self.run_command(place, purpose, command, Some(timeout));
             }
             ProbeAction::HttpGet(get) => {
-                let own = self.own_address(pod);
-                let way = Get::new(get, Asker::Probe, &own).map(Way::Http).map_err(|error| error.to_string());
+                let way = Get::new(get, Asker::Probe, self.own_address(pod))
+                    .map(Way::Http)
+                    .map_err(|error| error.to_string());
                 (get.host.as_deref(), get.port, way)
             }
             ProbeAction::TcpSocket { host, port } => (host.as_deref(), *port, Ok(Way::Tcp)),
@@ -216,9 +218,10 @@ impl Worker {
     }
 
     /// Where a Pod itself is asked: its first address; the loopback where it has none of its own.
-    fn own_address(&self, pod: PodNumber) -> String {
-        let own = self.addresses_of(self.pods.get(&pod).and_then(|run| run.slot));
-        own.first().map_or_else(|| probe::OWN_ADDRESS.to_owned(), IpAddr::to_string)
+    fn own_address(&self, pod: PodNumber) -> IpAddr {
+        let slot = self.pods.get(&pod).and_then(|run| run.slot);
+        let own = self.network.as_ref().zip(slot).map(|(network, slot)| network.ranges().addresses(slot));
+        own.and_then(|own| own.iter().next()).unwrap_or(probe::OWN_ADDRESS)
     }
 
     /// Opens the connection, once it is known to whom: to the Pod itself where no host is named.
@@ -236,9 +239,11 @@ impl Worker {
             Ok(way) => way,
             Err(message) => return self.conclude(place, purpose, Outcome::NotAsked(message)),
         };
-        let own = self.own_address(place.pod);
-        let name = host.unwrap_or(&own);
-        if let Ok(address) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
+        let (name, known) = match host {
+            None => ("", Some(self.own_address(place.pod))),
+            Some(name) => (name, name.trim_matches(['[', ']']).parse().ok()),
+        };
+        if let Some(address) = known {
             let address = SocketAddr::new(address, port);
             let asked = Asked { place, purpose, address, way, own: host.is_none(), until: due };
             return self.errands.asked.push_back(asked);

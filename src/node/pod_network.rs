@@ -16,10 +16,10 @@ use super::pod_run::{Key, PodNumber};
 use super::poller::Interest;
 use super::worker::{Done, Worker};
 use crate::config::PodNetwork;
-use crate::manifest::pod::{Ingress, PodId, Protocol};
+use crate::manifest::pod::{Ingress, PodId};
 use crate::manifest::{Pod, Uid};
 use crate::network::firewall::{self, Firewall, HostPort};
-use crate::network::netlink::Socket;
+use crate::network::netlink::{Message, Socket};
 use crate::network::{Addresses, NODE, Ranges, Slot, forwarding, links};
 use crate::sys::namespace::Tour;
 
@@ -159,7 +159,7 @@ impl Network {
     }
 
     /// The table with all Pods.
-    fn whole(&self, state: &State) -> Vec<crate::network::netlink::Message> {
+    fn whole(&self, state: &State) -> Vec<Message> {
         let mut messages = firewall::table(&self.ranges);
         for member in &state.members {
             messages.extend(firewall::add(&self.pod(member)));
@@ -175,39 +175,33 @@ impl Network {
     /// Lets the firewall know a Pod.
     fn join(&self, member: &Member, state: &mut State) -> Result<()> {
         state.members.retain(|other| other.slot != member.slot);
-        let Some(firewall) = self.firewall.get() else {
-            if !member.ports.is_empty() || member.ingress != Ingress::All {
-                let why = state.lacks_firewall.clone().unwrap_or_default();
-                bail!("host ports and podkeep.io/ingress need a firewall: {why}");
-            }
-            state.members.push(member.clone());
-            return Ok(());
-        };
-        state.members.push(member.clone());
-        let joined = match firewall.commit(firewall::add(&self.pod(member))) {
-            // Somebody has removed what it builds upon.
-            Err(firewall::Error::Changed(_)) => firewall.commit(self.whole(state)),
-            other => other,
-        };
-        if joined.is_err() {
-            state.members.retain(|other| other.slot != member.slot);
+        let has_wishes = !member.ports.is_empty() || member.ingress != Ingress::All;
+        if let Some(why) = state.lacks_firewall.as_ref().filter(|_| has_wishes) {
+            bail!("host ports and podkeep.io/ingress need a firewall: {why}");
         }
-        joined?;
-        self.forget_udp(firewall, member);
-        Ok(())
+        state.members.push(member.clone());
+        let joined = self.change(firewall::add(&self.pod(member)), member, state);
+        if joined.is_err() {
+            state.members.pop();
+        }
+        joined
     }
 
     /// Lets the firewall forget a Pod. None there is no error.
     fn leave(&self, slot: Slot, state: &mut State) -> Result<()> {
         let Some(at) = state.members.iter().position(|member| member.slot == slot) else { return Ok(()) };
         let member = state.members.swap_remove(at);
+        self.change(firewall::remove(&self.pod(&member)), &member, state)
+    }
+
+    /// Changes what is about one Pod; all of it, where somebody has removed what that builds upon.
+    fn change(&self, messages: Vec<Message>, member: &Member, state: &State) -> Result<()> {
         let Some(firewall) = self.firewall.get() else { return Ok(()) };
-        let left = match firewall.commit(firewall::remove(&self.pod(&member))) {
+        match firewall.commit(messages) {
             Err(firewall::Error::Changed(_)) => firewall.commit(self.whole(state)),
             other => other,
-        };
-        left?;
-        self.forget_udp(firewall, &member);
+        }?;
+        self.forget_udp(firewall, member);
         Ok(())
     }
 
@@ -232,7 +226,7 @@ impl Network {
 
     /// Gives the node its addresses again.
     fn readdress(&self) -> Result<()> {
-        let host = Socket::route().context("open a netlink socket")?;
+        let host = host_socket()?;
         Ok(links::add_node(&host, &self.ranges, &self.owner)?)
     }
 
@@ -259,7 +253,7 @@ impl Network {
 
     /// Takes over the Pods of an earlier worker, and removes the links of those that are gone.
     fn resume(&self, members: Vec<Member>) -> Result<()> {
-        let host = Socket::route().context("open a netlink socket")?;
+        let host = host_socket()?;
         if members.is_empty() {
             // The last worker may have had some.
             return self.close();
@@ -281,7 +275,7 @@ impl Network {
 
     /// Gives the host back what it had before the first Pod, but for the forwarding of packets.
     fn close(&self) -> Result<()> {
-        let host = Socket::route().context("open a netlink socket")?;
+        let host = host_socket()?;
         let mut state = self.state();
         if state.claim.is_none() {
             // Where another podkeep has it, nothing of it is ours.
@@ -301,7 +295,7 @@ impl Network {
 }
 
 impl Place {
-    pub fn addresses(&self) -> Addresses {
+    fn addresses(&self) -> Addresses {
         self.network.ranges.addresses(self.member.slot)
     }
 
@@ -309,7 +303,7 @@ impl Place {
     /// one by one.
     pub fn connect(&self, namespace: &OwnedFd) -> Result<()> {
         let network = &self.network;
-        let host = Socket::route().context("open a netlink socket")?;
+        let host = host_socket()?;
         let mut state = network.state();
         network.make_ready(&host, &mut state)?;
         network.join(&self.member, &mut state)?;
@@ -336,7 +330,7 @@ impl Place {
 
     /// Puts right what others have done to the link of a Pod that is there.
     fn restore(&self, namespace: &OwnedFd) -> Result<()> {
-        let host = Socket::route().context("open a netlink socket")?;
+        let host = host_socket()?;
         let node = self.network.ranges.addresses(NODE);
         // Held until it is done: who is being released meanwhile waits, and whoever was released is no member any more.
         let state = self.network.state();
@@ -352,7 +346,7 @@ impl Place {
 
     /// Undoes what [`connect`](Self::connect) has done. Nothing there is no error.
     pub fn disconnect(&self) -> Result<()> {
-        let host = Socket::route().context("open a netlink socket")?;
+        let host = host_socket()?;
         self.network.leave(self.member.slot, &mut self.network.state())?;
         Ok(links::remove(&host, &links::name(self.addresses()))?)
     }
@@ -361,8 +355,7 @@ impl Place {
 impl Member {
     fn of(pod: &Pod, slot: Slot) -> Member {
         let mut ports: Vec<HostPort> = Vec::new();
-        for (host_port, container_port, protocol, host_ip) in host_ports(pod) {
-            let port = HostPort { host_ip, protocol, host_port, container_port };
+        for port in host_ports(pod) {
             // Of an init container and one that runs later, the later one has it.
             ports.retain(|other| !is_same(other, &port));
             ports.push(port);
@@ -373,9 +366,17 @@ impl Member {
 
 /// Whether both stand for the same port of the same addresses.
 fn is_same(one: &HostPort, other: &HostPort) -> bool {
-    let is_any = |port: &HostPort| port.host_ip.is_none_or(|ip| ip.is_unspecified());
-    let ips_meet = one.host_ip == other.host_ip || (is_any(one) && is_any(other));
-    ips_meet && (one.host_port, one.protocol) == (other.host_port, other.protocol)
+    meets(one, other) && is_of_any_address(one) == is_of_any_address(other)
+}
+
+/// Whether both stand for the same port of an address, of one at least.
+fn meets(one: &HostPort, other: &HostPort) -> bool {
+    let at_one = one.host_ip == other.host_ip || is_of_any_address(one) || is_of_any_address(other);
+    at_one && (one.host_port, one.protocol) == (other.host_port, other.protocol)
+}
+
+fn is_of_any_address(port: &HostPort) -> bool {
+    port.host_ip.is_none_or(|ip| ip.is_unspecified())
 }
 
 impl Worker {
@@ -415,15 +416,11 @@ impl Worker {
             .pods
             .iter()
             .filter(|(other, run)| **other != number && (run.slot.is_some() || run.group.is_some()));
-        for (port, _, protocol, ip) in host_ports(pod) {
-            let is_wanted = |(other, _, other_protocol, other_ip): (u16, u16, Protocol, Option<IpAddr>)| {
-                let is_any = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
-                let meets = is_any(ip) || is_any(other_ip) || ip == other_ip;
-                other == port && other_protocol == protocol && meets
-            };
-            let holder = others.clone().find(|(_, run)| host_ports(run.pod()).any(is_wanted));
+        for port in host_ports(pod) {
+            let holder =
+                others.clone().find(|(_, run)| host_ports(run.pod()).any(|other| meets(&port, &other)));
             if let Some((_, run)) = holder {
-                bail!("host port {port}/{} is {}'s", protocol.as_str(), run.pod().id);
+                bail!("host port {}/{} is {}'s", port.host_port, port.protocol.as_str(), run.pod().id);
             }
         }
         Ok(())
@@ -481,6 +478,10 @@ impl Worker {
     pub fn links_changed(&mut self) {
         let Some(network) = &self.network else { return };
         let Some(news) = network.watch.get().map(links::Watch::news) else { return };
+        // As a rule what was heard is of our own Pods' coming and going.
+        if news == links::News::default() {
+            return;
+        }
         let lost = |addresses: Addresses| {
             let is_named = news.links.contains(&links::name(addresses));
             news.is_incomplete || is_named || addresses.iter().any(|ip| news.addresses.contains(&ip))
@@ -498,13 +499,15 @@ impl Worker {
 
     /// The Pods that have a link, of those whose addresses are wanted.
     fn linked(&self, is_wanted: impl Fn(Addresses) -> bool) -> Vec<(Place, OwnedFd, PodId)> {
+        let Some(network) = &self.network else { return Vec::new() };
         let mut linked = Vec::new();
         for (number, run) in &self.pods {
             // Of a Pod that is only being prepared or released, it is our own doing.
-            let Some(namespace) = &run.namespaces.net else { continue };
-            let Some(place) = self.place(*number).filter(|place| is_wanted(place.addresses())) else {
+            let Some((namespace, slot)) = run.namespaces.net.as_ref().zip(run.slot) else { continue };
+            if !is_wanted(network.ranges.addresses(slot)) {
                 continue;
-            };
+            }
+            let Some(place) = self.place(*number) else { continue };
             match namespace.try_clone() {
                 Ok(namespace) => linked.push((place, namespace, run.pod().id.clone())),
                 Err(error) => log::warn!("{}: its network namespace: {error}", run.pod().id),
@@ -563,10 +566,22 @@ fn claim_machine() -> Result<UnixDatagram> {
     )
 }
 
-/// The ports of the host that a Pod wants: port, container's port, protocol, and at which address only.
-fn host_ports(pod: &Pod) -> impl Iterator<Item = (u16, u16, Protocol, Option<IpAddr>)> + '_ {
+/// The ports of the host that a Pod wants.
+fn host_ports(pod: &Pod) -> impl Iterator<Item = HostPort> + '_ {
     let ports = pod.containers.iter().flat_map(|container| &container.ports);
-    ports.filter_map(|port| Some((port.host_port?, port.container_port, port.protocol, port.host_ip)))
+    ports.filter_map(|port| {
+        Some(HostPort {
+            host_ip: port.host_ip,
+            protocol: port.protocol,
+            host_port: port.host_port?,
+            container_port: port.container_port,
+        })
+    })
+}
+
+/// To the host's links and routes.
+fn host_socket() -> Result<Socket> {
+    Socket::route().context("open a netlink socket")
 }
 
 /// Where addresses come from, if Pods are to have any.

@@ -466,12 +466,11 @@ impl Worker {
         self.deadlines.set(number, run.machine.deadline());
         let after = run.machine.survival();
         let gone = run.machine.is_gone();
-        let is_ready = run.machine.is_ready();
         let news = news_for_set(&run.machine, stood, rehearsal);
         if before != after && !gone {
             self.save_survival(number, after);
         }
-        if is_ready != stood[1] {
+        if news.iter().any(|event| matches!(event, SetEvent::Readiness { .. })) {
             self.name_pod(number);
         }
         self.record(number, notes);
@@ -601,6 +600,7 @@ impl Worker {
     }
 
     pub fn snapshot(&self) -> Snapshot {
+        let drops = self.network.as_ref().map(|network| network.foreign_drops()).unwrap_or_default();
         // What is only rehearsed is no Pod yet.
         let pods = self.pods.values().filter(|run| run.machine.rehearsal().is_none()).map(|run| {
             let file = self.set.origin(&run.pod().id).map(|origin| origin.file.clone());
@@ -614,9 +614,8 @@ impl Worker {
                 self.options.config.pod_pids_limit,
             );
             let (images, addresses) = (run.image_ids().collect(), self.addresses_of(run.slot));
-            let drops =
-                self.network.as_ref().filter(|_| run.slot.is_some()).map(|network| network.foreign_drops());
-            let not_enforced = pod.not_enforced.into_iter().chain(drops.into_iter().flatten()).collect();
+            let of_network = drops.iter().filter(|_| run.slot.is_some()).cloned();
+            let not_enforced = pod.not_enforced.into_iter().chain(of_network).collect();
             super::snapshot::PodSnapshot { images, addresses, not_enforced, ..pod }
         });
         let mut pods: Vec<_> = pods.collect();

@@ -1,5 +1,7 @@
 //! `httpGet`: one GET, whose status says how the container is.
 
+use std::net::IpAddr;
+
 use super::{Outcome, PROBE_AGENT};
 use crate::http::{Head, Incoming, InvalidUrl, Url};
 use crate::manifest::pod::HttpGet;
@@ -50,9 +52,11 @@ impl Get {
     ///
     /// # Errors
     /// When that makes no URL.
-    pub fn new(written: &HttpGet, asker: Asker, own: &str) -> Result<Get, InvalidUrl> {
-        let host = written.host.as_deref().unwrap_or(own);
-        let url = Url::of(written.https, host, written.port, &written.path)?;
+    pub fn new(written: &HttpGet, asker: Asker, own: IpAddr) -> Result<Get, InvalidUrl> {
+        let url = match &written.host {
+            Some(host) => Url::of(written.https, host, written.port, &written.path),
+            None => Url::of(written.https, &own.to_string(), written.port, &written.path),
+        }?;
         Ok(Get { url, headers: written.headers.clone(), asker, redirects: 0 })
     }
 

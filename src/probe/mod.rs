@@ -10,11 +10,13 @@ mod grpc;
 mod http;
 mod wire;
 
+use std::net::{IpAddr, Ipv4Addr};
+
 pub use attempt::{Attempt, Step, Way, open};
 pub use http::{Asker, Get};
 
 /// Of a Pod, from within its network.
-pub const OWN_ADDRESS: &str = "127.0.0.1";
+pub const OWN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// What a probe says it is: the Kubernetes whose rules these are (k8s-openapi's feature).
 const PROBE_AGENT: &str = "kube-probe/1.36";
 

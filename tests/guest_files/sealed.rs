@@ -5,10 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use rustix::process::Signal;
-
 use super::harness::manifest::ShellPod;
-use super::harness::{self, Node, Options, wait_until};
+use super::harness::{Node, Options, wait_until};
 use super::{holds, secret, wait_for_files, web};
 
 /// Made by age itself, and the key that opens it.
@@ -87,9 +85,7 @@ fn what_is_sealed_is_opened_in_memory_alone_and_changes_as_any_secret_does() {
     });
 
     // To a new worker it is what it was last, too.
-    let worker = node.worker().unwrap();
-    harness::kill(worker, Signal::KILL);
-    wait_until("a new worker", || node.worker().filter(|new| *new != worker));
+    node.wait_for_new_worker(node.kill_worker());
     node.manifest("late.yaml", &with_variable("late", "s"));
     wait_for_variable(node.wait_running("late", "main"), "A=geheim-3\n");
 

@@ -64,6 +64,11 @@ impl Host {
         pod
     }
 
+    /// Its links, routes and neighbours.
+    fn traces(&self) -> [Value; 4] {
+        [&["link"][..], &["-4", "route"], &["-6", "route"], &["neigh"]].map(|what| self.ip(what))
+    }
+
     /// What iproute2 says in the host.
     fn ip(&self, arguments: &[&str]) -> Value {
         ip(&self.namespace, arguments)
@@ -143,8 +148,7 @@ fn what_iproute_shows_of_a_pod_is_what_it_was_given() {
 #[test]
 fn a_link_that_goes_takes_everything_with_it() {
     let host = Host::new("10.203.0.0/16,fd00:203::/64");
-    let before: Vec<Value> =
-        [&["link"][..], &["-4", "route"], &["-6", "route"], &["neigh"]].map(|what| host.ip(what)).into();
+    let before = host.traces();
     let pod = host.connect(2);
     let name = links::name(pod.addresses);
     let found = inside(&host.namespace, || links::list(&Socket::route().unwrap()).unwrap());
@@ -154,8 +158,7 @@ fn a_link_that_goes_takes_everything_with_it() {
         links::remove(&socket, &name).unwrap();
         links::remove(&socket, &name).expect("it is gone already");
     });
-    let after: Vec<Value> =
-        [&["link"][..], &["-4", "route"], &["-6", "route"], &["neigh"]].map(|what| host.ip(what)).into();
+    let after = host.traces();
     assert_eq!(after, before);
     // Its end in the Pod went too, and it can be joined once more.
     assert_eq!(ip(&pod.namespace, &["link"]).as_array().unwrap().len(), 1);
@@ -195,8 +198,7 @@ fn a_node_finds_its_own_address_again_and_leaves_anothers_alone() {
 fn many_links_come_and_go_and_leave_nothing() {
     let times = if std::env::var_os("PODKEEP_LONG").is_some() { 1000 } else { 100 };
     let host = Host::new("10.203.0.0/16,fd00:203::/64");
-    let seen = || [&["link"][..], &["-4", "route"], &["-6", "route"], &["neigh"]].map(|what| host.ip(what));
-    let before = seen();
+    let before = host.traces();
     for number in 0..times {
         let pod = host.connect(2 + number % 7);
         // Every other one goes with its namespace, in the kernel's own time: the next of that address finds it, or not.
@@ -209,7 +211,7 @@ fn many_links_come_and_go_and_leave_nothing() {
         let name = links::name(host.ranges.addresses(Slot(slot)));
         inside(&host.namespace, || links::remove(&Socket::route().unwrap(), &name).unwrap());
     });
-    assert_eq!(seen(), before);
+    assert_eq!(host.traces(), before);
 }
 
 #[test]

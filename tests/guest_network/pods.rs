@@ -14,8 +14,13 @@ use crate::harness::{NODE_NAME, Node, Options, kill, wait_until};
 
 /// Serves its own name over HTTP.
 fn server(name: &str) -> String {
+    behind_port(name, "")
+}
+
+/// The same, with lines about ports of the host.
+fn behind_port(name: &str, lines: &str) -> String {
     let script = "mkdir -p /www; hostname >/www/name; exec httpd -f -p 80 -h /www";
-    ShellPod { name, script, spec: "terminationGracePeriodSeconds: 0", container: "" }.yaml()
+    ShellPod { name, script, spec: "terminationGracePeriodSeconds: 0", container: lines }.yaml()
 }
 
 fn addresses(node: &Node, pod: &str) -> Vec<IpAddr> {
@@ -54,6 +59,14 @@ fn traces() -> Vec<String> {
     ["-br link", "-br addr", "-4 route show table all", "-6 route show table all", "neigh"].map(show).into()
 }
 
+/// The nodes of other tests were killed, and have given nothing back.
+fn clear_loopback() {
+    for family in ["-4", "-6"] {
+        let flush = [family, "addr", "flush", "dev", "lo", "scope", "global"];
+        assert!(Command::new("ip").args(flush).status().unwrap().success());
+    }
+}
+
 #[test]
 fn pods_reach_each_other_and_the_host_by_the_addresses_that_are_shown() {
     let node = Node::start(Options::default());
@@ -87,11 +100,7 @@ fn pods_reach_each_other_and_the_host_by_the_addresses_that_are_shown() {
 
 #[test]
 fn a_pod_keeps_its_address_over_a_new_worker_and_gives_it_back_when_it_goes() {
-    // The nodes of other tests were killed, and have given nothing back.
-    for family in ["-4", "-6"] {
-        let flush = [family, "addr", "flush", "dev", "lo", "scope", "global"];
-        assert!(Command::new("ip").args(flush).status().unwrap().success());
-    }
+    clear_loopback();
     let before = traces();
     let node = Node::start(Options::default());
     node.manifest("one.yaml", &server("one"));
@@ -100,11 +109,7 @@ fn a_pod_keeps_its_address_over_a_new_worker_and_gives_it_back_when_it_goes() {
     wait_until("an answer", || asked_from_host(own[0]));
     let mut connection = TcpStream::connect((own[0], 80)).unwrap();
 
-    let worker = node.worker().unwrap();
-    kill(worker, Signal::KILL);
-    wait_until("a new worker answers", || {
-        node.worker().filter(|new| *new != worker).and_then(|_| node.try_list())
-    });
+    node.wait_for_new_worker(node.kill_worker());
     assert_eq!(addresses(&node, "one"), own);
     connection.write_all(b"GET /name HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -115,9 +120,7 @@ fn a_pod_keeps_its_address_over_a_new_worker_and_gives_it_back_when_it_goes() {
     node.configure("podCIDR: 10.99.0.0/16\n");
     let worker = node.worker().unwrap();
     node.signal(Signal::HUP);
-    wait_until("a worker with the new configuration answers", || {
-        node.worker().filter(|new| *new != worker).and_then(|_| node.try_list())
-    });
+    node.wait_for_new_worker(worker);
     assert_eq!(addresses(&node, "one"), own);
 
     // The next one gets another address, the one after this one's removal too.
@@ -165,12 +168,6 @@ fn a_node_without_a_network_gives_its_pods_a_loopback() {
     );
 }
 
-/// The same, with a port of the host.
-fn behind_port(name: &str, lines: &str) -> String {
-    let script = "mkdir -p /www; hostname >/www/name; exec httpd -f -p 80 -h /www";
-    ShellPod { name, script, spec: "terminationGracePeriodSeconds: 0", container: lines }.yaml()
-}
-
 fn tables() -> String {
     let output = Command::new("nft").args(["list", "tables"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
@@ -209,11 +206,7 @@ fn a_host_port_leads_to_one_pod_whoever_asks_and_is_put_back_when_others_flush_i
     assert!(answer.ends_with(&format!("{}\n", host_name("web"))), "{answer}");
 
     // Over a new worker too.
-    let worker = node.worker().unwrap();
-    kill(worker, Signal::KILL);
-    wait_until("a new worker answers", || {
-        node.worker().filter(|new| *new != worker).and_then(|_| node.try_list())
-    });
+    node.wait_for_new_worker(node.kill_worker());
     assert_eq!(asked_at(local(8080)).unwrap(), host_name("web"));
     fs::remove_file(node.manifests().join("web.yaml")).unwrap();
     node.wait_running("second", "main");
@@ -366,10 +359,7 @@ fn pods_find_each_other_by_name_and_everybody_else_as_the_host_does() {
 #[test]
 fn many_pods_answer_behind_a_port_each_and_leave_the_host_as_it_was() {
     let count: u16 = if std::env::var_os("PODKEEP_LONG").is_some() { 300 } else { 30 };
-    for family in ["-4", "-6"] {
-        let flush = [family, "addr", "flush", "dev", "lo", "scope", "global"];
-        assert!(Command::new("ip").args(flush).status().unwrap().success());
-    }
+    clear_loopback();
     let before = (traces(), tables());
     let node = Node::start(Options::default());
     let port = |number: u16| 20000 + number;

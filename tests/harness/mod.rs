@@ -94,6 +94,19 @@ impl Node {
         process::children(self.keeper()).into_iter().find(|pid| is_worker(*pid))
     }
 
+    /// Kills the worker in the middle of whatever it does; its PID.
+    pub fn kill_worker(&self) -> u32 {
+        let worker = wait_until("there is a worker", || self.worker());
+        kill(worker, Signal::KILL);
+        worker
+    }
+
+    /// Waits until another worker than this one answers.
+    pub fn wait_for_new_worker(&self, old: u32) {
+        wait_until("there is a new worker", || self.worker().filter(|worker| *worker != old));
+        wait_until("the new worker answers", || self.try_list());
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(self.keeper(), signal);
     }

@@ -3,8 +3,8 @@
 use rustix::io::Errno;
 
 use super::uapi::{chain, expression, list, rule};
-use super::{NFNL_MSG_BATCH_END, subsystem, text};
-use crate::network::netlink::{Message, Refusal, attributes, find};
+use super::{NFNL_MSG_BATCH_END, subsystem};
+use crate::network::netlink::{Message, Refusal, attributes, find, text};
 
 /// Why the firewall is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

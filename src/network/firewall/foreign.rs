@@ -4,8 +4,8 @@
 use std::fmt;
 
 use super::uapi::{NF_DROP, chain, data, expression, hook, immediate, list, rule, target, verdict};
-use super::{TABLE, header, subsystem, text};
-use crate::network::netlink::{Message, Refusal, Socket, attributes, find};
+use super::{TABLE, header, subsystem};
+use crate::network::netlink::{Message, Refusal, Socket, attributes, find, text};
 
 /// What passes a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

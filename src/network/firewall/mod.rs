@@ -22,7 +22,7 @@ pub use error::Error;
 pub use foreign::{Drops, Foreign, Hook, legacy};
 pub use table::{no_table, table};
 
-use super::netlink::{Message, Socket, find};
+use super::netlink::{Message, Socket, find, text};
 use super::{NODE, Range, Ranges};
 pub use crate::manifest::pod::Ingress;
 
@@ -225,9 +225,4 @@ fn subsystem(kind: libc::c_int) -> u16 {
 /// Part of a transaction: the kernel answers only if it refuses.
 fn change(kind: libc::c_int, flags: libc::c_int) -> Message {
     Message::new(subsystem(kind), &header(libc::NFPROTO_INET as u8)).unanswered().flags(flags)
-}
-
-/// A name that the kernel has sent, without the zero that ends it.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes.strip_suffix(b"\0").unwrap_or(bytes)).unwrap_or_default()
 }

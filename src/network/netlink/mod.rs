@@ -15,7 +15,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 pub use message::Message;
 use read::{Answer, answers};
-pub use read::{Attributes, attributes, find};
+pub use read::{Attributes, attributes, find, text};
 
 use crate::sys::netlink;
 

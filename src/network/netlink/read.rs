@@ -58,9 +58,8 @@ fn sentence(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
         return None;
     }
     let asked = if libc::c_int::from(kind) == libc::NLMSG_ERROR { HEADER } else { 0 };
-    let text = find(payload.get(4 + asked..)?, NLMSGERR_ATTR_MSG)?;
-    let text = text.strip_suffix(b"\0").unwrap_or(text);
-    Some(String::from_utf8_lossy(text).trim_end_matches('.').to_owned())
+    let words = text(find(payload.get(4 + asked..)?, NLMSGERR_ATTR_MSG)?);
+    Some(words.trim_end_matches('.').to_owned())
 }
 
 /// Attributes, one after the other: their kinds without the flags, and their values.
@@ -86,6 +85,11 @@ impl<'a> Iterator for Attributes<'a> {
 /// The value of the first attribute of a kind.
 pub fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
+}
+
+/// A name that the kernel has sent, without the zero that ends it; nothing where it is no UTF-8.
+pub fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes.strip_suffix(b"\0").unwrap_or(bytes)).unwrap_or_default()
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
