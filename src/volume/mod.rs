@@ -111,7 +111,13 @@ pub fn remove_place_of_files(path: &Path) -> Result<(), Error> {
 /// Makes `files` what is in a volume of the Pod whose volumes made of files lie in `folder`.
 pub fn write_files(volume: &Volume, folder: &Path, files: &Files<'_>, owner: Owner) -> Result<(), Error> {
     let path = folder.join(&volume.name);
-    let made = files::make_folder(&path, owner).and_then(|place| files::write(place.as_fd(), files, owner));
+    // An emptyDir, with the kubelet. No one of the host comes as far as this.
+    let mode = match volume.kind {
+        VolumeKind::Files { in_memory: true, .. } => empty_dir::TMPFS_MODE,
+        _ => empty_dir::MODE,
+    };
+    let made =
+        files::make_folder(&path, mode, owner).and_then(|place| files::write(place.as_fd(), files, owner));
     made.map_err(error(volume, "write the files of", &path))
 }
 
