@@ -11,6 +11,7 @@ mod host_path;
 mod in_memory;
 mod ownership;
 mod propagation;
+mod quota;
 mod shared_memory;
 
 use std::io;
@@ -21,8 +22,11 @@ pub use contents::{Objects, contents};
 pub use files::Files;
 pub use ownership::Owner;
 
-use crate::manifest::Pod;
-use crate::manifest::pod::{Volume, VolumeKind};
+use crate::manifest::pod::{Medium, Volume, VolumeKind};
+use crate::manifest::{Pod, Uid};
+
+/// Where the emptyDirs lie in their Pod's folder, each under its own name.
+const EMPTY_DIRS: &str = "volumes/kubernetes.io~empty-dir";
 
 /// Why a volume could not be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,12 @@ pub fn prepare(pod: &Pod, folder: &Path, owner: Owner) -> Result<(), Error> {
                 let path = empty_dir_of(volume, folder);
                 let size = empty_dir::size(*medium, *size_limit, pod);
                 empty_dir::prepare(volume, *medium, size, &path, owner)?;
+                if let (Medium::Disk, Some(limit)) = (medium, size_limit) {
+                    // Where the file system cannot, it is measured.
+                    if let Err(errno) = quota::limit(&pod.uid, &volume.name, &path, *limit) {
+                        log::warn!("{}: volume {}: limit {}: {errno}", pod.id, volume.name, path.display());
+                    }
+                }
                 if let Some(group) = owner.fs_group {
                     ownership::give_to_group(&path, group, pod.fs_group_change_policy).map_err(error(
                         volume,
@@ -90,6 +100,18 @@ pub fn release(pod: &Pod, folder: &Path) -> Result<(), Error> {
         }
     }
     shared_memory::release(folder)
+}
+
+/// Takes away what the file system limits of the volumes of this Pod, whose own folder is about to go.
+pub fn give_back_quotas(uid: &Uid, folder: &Path) {
+    if let Err(errno) = quota::give_back(uid, folder) {
+        log::warn!("take away the limits of the volumes in {}: {errno}", folder.display());
+    }
+}
+
+/// Bytes of the disk that the file system says an emptyDir takes; `None` where it does not count them by itself. `folder`: where it lies.
+pub fn counted_by_quota(uid: &Uid, folder: &Path) -> Option<u64> {
+    quota::counted(uid, folder.file_name()?.to_str()?, folder)
 }
 
 /// Where the `/dev/shm` lies that the Pod's containers share; `None` where each has its own (or [`prepare`] was that of an
@@ -147,5 +169,5 @@ fn host_path_of(volume: &Volume) -> Option<PathBuf> {
 }
 
 fn empty_dir_of(volume: &Volume, folder: &Path) -> PathBuf {
-    folder.join("volumes").join("kubernetes.io~empty-dir").join(&volume.name)
+    folder.join(EMPTY_DIRS).join(&volume.name)
 }
