@@ -40,7 +40,7 @@ pub struct Project {
     pub used: u64,
     /// Folders too.
     pub files: u64,
-    /// Bytes beyond which nothing more is given (`EDQUOT`); 0 is none.
+    /// Bytes beyond which nothing more is given (`EDQUOT`, with XFS `ENOSPC`); 0 is none.
     pub limit: u64,
 }
 
