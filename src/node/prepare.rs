@@ -366,11 +366,19 @@ fn release_folders(pod: &Pod, folders: &Folders, for_good: bool) -> Result<()> {
     let folder = folders.pod(&pod.uid);
     volume::release(pod, &folder)?;
     remove_files(folders, &pod.uid)?;
-    throw_away(&folder, &folders.trash())?;
+    throw_away_pod(folders, &pod.uid)?;
     if for_good {
         remove_flat(&folders.run_pod(&pod.uid))?;
     }
     Ok(())
+}
+
+/// Renames a Pod's folder into the trash.
+pub fn throw_away_pod(folders: &Folders, uid: &Uid) -> Result<()> {
+    let folder = folders.pod(uid);
+    // Before it goes: who is killed in between comes back for it.
+    volume::give_back_quotas(uid, &folder);
+    throw_away(&folder, &folders.trash())
 }
 
 /// Renames a folder into the trash. No error if it is not there.
