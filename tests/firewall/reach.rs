@@ -200,20 +200,20 @@ fn what_leaves_for_the_world_comes_from_the_node_and_what_stays_does_not() {
 fn the_loopback_of_the_node_is_closed_to_those_outside() {
     let site = Site::new();
     let pod = site.pod(2);
-    // An address of the loopback that the Pod does not keep to itself, and one that is its own.
+    // An address of the loopback that who sends does not keep to himself, and one that is the Pod's own.
     let (inner, own) = (Ipv4Addr::new(127, 1, 2, 3), Ipv4Addr::new(127, 9, 9, 9));
-    pod.namespace.ip(&format!(
-        "route del local 127.0.0.0/8 dev lo table local
-         route add {inner} via {NODE4}
-         addr add {own}/32 dev eth0"
-    ));
-    pod.namespace.set("ipv4/conf/eth0/route_localnet", "1");
-    // Which would keep out one of them.
+    for (from, via) in [(&pod.namespace, NODE4), (&site.world, UPLINK4)] {
+        from.ip(&format!("route del local 127.0.0.0/8 dev lo table local\nroute add {inner} via {via}"));
+        from.set("ipv4/conf/eth0/route_localnet", "1");
+    }
+    pod.namespace.ip(&format!("addr add {own}/32 dev eth0"));
+    // What would keep out one of them; and what somebody else may have turned on for all.
     site.node.set(&format!("ipv4/conf/{}/rp_filter", pod.link()), "0");
+    site.node.set("ipv4/conf/uplink/route_localnet", "1");
     let server = site.node.inside(|| UdpSocket::bind(("0.0.0.0", 7000)).unwrap());
     server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let send = |from: Ipv4Addr, to: Ipv4Addr| {
-        let client = pod.namespace.inside(|| UdpSocket::bind((from, 0)).unwrap());
+    let send = |namespace: &Namespace, from: Ipv4Addr, to: Ipv4Addr| {
+        let client = namespace.inside(|| UdpSocket::bind((from, 0)).unwrap());
         client.send_to(&to.octets(), (to, 7000)).unwrap();
     };
     let received = || {
@@ -221,16 +221,20 @@ fn the_loopback_of_the_node_is_closed_to_those_outside() {
         let (_, from) = server.recv_from(&mut to).unwrap();
         (from.ip(), Ipv4Addr::from(to))
     };
-    send(pod.v4(), inner);
-    send(own, NODE4);
-    send(pod.v4(), NODE4);
-    assert_eq!(received(), (pod.v4().into(), NODE4));
+    let forbidden =
+        [(&site.world, WORLD4, inner), (&pod.namespace, pod.v4(), inner), (&pod.namespace, own, NODE4)];
+    forbidden.iter().for_each(|(namespace, from, to)| send(namespace, *from, *to));
+    let allowed = [(&site.world, WORLD4, UPLINK4), (&pod.namespace, pod.v4(), NODE4)];
+    for (namespace, from, to) in allowed {
+        send(namespace, from, to);
+        assert_eq!(received(), (from.into(), to));
+    }
     // It is our rules that keep them out.
     site.node.nft(&["flush", "chain", "inet", "podkeep", "martians"], "");
-    send(pod.v4(), inner);
-    send(own, NODE4);
-    assert_eq!(received(), (pod.v4().into(), inner));
-    assert_eq!(received(), (own.into(), NODE4));
+    for (namespace, from, to) in forbidden {
+        send(namespace, from, to);
+        assert_eq!(received(), (from.into(), to));
+    }
 }
 
 /// Who tries, and who gets through: the world, the node, another Pod; each by the Pod's address and by a host port.

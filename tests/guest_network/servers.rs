@@ -99,7 +99,7 @@ fn nginx_serves_a_file_to_pods_to_the_host_and_to_the_world() {
     // Out into the world, which sees the host.
     serve_tcp(&world, 80);
     for (to, seen) in [(WORLD4.to_string(), UPLINK4.to_string()), (WORLD6.to_string(), UPLINK6.to_string())] {
-        assert_eq!(node.ask(&["exec", "asks", "--", "nc", &to, "80"]), seen);
+        assert_eq!(node.ask(&["exec", "asks", "--", "timeout", "20", "nc", &to, "80"]), seen);
     }
 }
 
