@@ -141,17 +141,20 @@ fn no_pod_is_a_router_of_the_hosts() {
     pod.namespace.ip("addr add fe80::2/64 dev eth0");
     pod.namespace.await_addresses();
     let state = || {
-        // What is asked after it was sent is answered after it was seen.
-        advertise(&pod);
-        dial_udp(&pod.namespace, NODE6, 7000);
+        // The second is seen after the first one, whatever the kernel does beside us.
+        for _ in 0..2 {
+            advertise(&pod);
+            dial_udp(&pod.namespace, NODE6, 7000);
+        }
         let routes = site.node.run("ip", &["-6", "route", "show", "table", "all"], "");
         routes + &site.node.run("ip", &["-6", "addr"], "")
     };
     // The link might listen, as others may have set it.
     site.node.set(&format!("ipv6/conf/{}/accept_ra", pod.link()), "2");
     let kept = state();
-    assert!(!kept.contains("fe80::2") && !kept.contains("2001:db8:bad:1:"), "{kept}");
+    assert!(!kept.contains("via fe80::2 ") && !kept.contains("2001:db8:bad:1:"), "{kept}");
     site.node.nft(&["flush", "chain", "inet", "podkeep", "martians"], "");
-    let taken = state();
-    assert!(taken.contains("default via fe80::2") && taken.contains("2001:db8:bad:1:"), "{taken}");
+    let is_taken =
+        |state: &String| state.contains("default via fe80::2 ") && state.contains("2001:db8:bad:1:");
+    assert!((0..100).map(|_| state()).any(|state| is_taken(&state)), "it is our rules that keep it out");
 }

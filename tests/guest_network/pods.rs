@@ -205,4 +205,5 @@ fn wave(node: &Node, count: u16) {
     for left in (0..usize::from(count)).rev().step_by(50).chain([0]) {
         node.wait_for(&format!("{left} are left"), |list| (list.pods().count() <= left).then_some(()));
     }
+    wait_until("their links are gone", || (!links().contains("pk0acb")).then_some(()));
 }
