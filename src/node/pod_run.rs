@@ -82,6 +82,8 @@ pub struct PodRun {
     pub pause_ending: Option<Watched<OwnedFd>>,
     /// Hooks that are commands and under way.
     pub hooks: Vec<SavedHook>,
+    /// Its host ports are no other Pod's: from its preparation until it is released.
+    pub holds_ports: bool,
     /// Its place in the network of the node's Pods, from its preparation until its link is gone.
     pub slot: Option<Slot>,
     /// What it asked for of names and does not get was told.
@@ -175,6 +177,7 @@ impl PodRun {
             pause: None,
             pause_ending: None,
             hooks: Vec::new(),
+            holds_ports: false,
             slot: None,
             names_told: false,
             containers,

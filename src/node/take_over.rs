@@ -81,6 +81,7 @@ impl Worker {
         let pod = Arc::clone(run.pod());
         let name = PodCgroupName::new(&pod.id, &pod.uid);
         run.group = self.cgroups.existing_pod(pod.qos_class(), &name)?;
+        run.holds_ports = run.group.is_some() || run.slot.is_some();
         // Before any end of a container is told, which may come of its end.
         self.find_pause(number)?;
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };

@@ -488,7 +488,8 @@ impl Worker {
     fn forget(&mut self, number: PodNumber) {
         let Some(run) = self.pods.remove(&number) else { return };
         self.note_last_use(run.image_ids().collect());
-        let (uid, id) = (run.uid().clone(), run.pod().id.clone());
+        let pod = Arc::clone(run.pod());
+        let (uid, id) = (pod.uid.clone(), pod.id.clone());
         log::info!("{id}: gone");
         self.numbers.remove(&uid);
         self.deadlines.set(number, None);
@@ -500,6 +501,7 @@ impl Worker {
         // Its manifest still asks for a Pod that is stopped with all others.
         if self.ending != Some(Ending::Stop) {
             self.heed_set(commands);
+            self.offer_host_ports_of(&pod);
         }
     }
 

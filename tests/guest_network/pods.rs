@@ -220,6 +220,39 @@ fn a_host_port_leads_to_one_pod_whoever_asks_and_is_put_back_when_others_flush_i
 }
 
 #[test]
+fn of_two_that_want_a_port_at_the_same_time_one_has_it_also_on_the_hosts_network() {
+    let node = Node::start(Options::default());
+    // What a hostPath shows is looked at beside the loop: both are under way at once.
+    let manifest = |name, network: &str| {
+        let spec = format!(
+            "{network}terminationGracePeriodSeconds: 0\nvolumes: [{{name: etc, hostPath: {{path: /etc}}}}]"
+        );
+        let container = "ports: [{containerPort: 8085, hostPort: 8085}]";
+        ShellPod { name, script: "exec sleep 1000", spec: &spec, container }.yaml()
+    };
+    let (first, second, third) = ("hostNetwork: true\n", "hostNetwork: true\n", "");
+    node.manifest(
+        "a.yaml",
+        &[manifest("a", first), manifest("b", second), manifest("c", third)].join("---\n"),
+    );
+    node.wait_running("a", "main");
+    let why = format!("host port 8085/TCP is default/{}'s", host_name("a"));
+    for waits in ["b", "c"] {
+        node.wait_for(waits, |list| (list.pod(waits)?.0["status"]["message"] == why.as_str()).then_some(()));
+    }
+    // A new version of the first one comes before those who wait; when that is gone, the next need not wait for its time.
+    let again = manifest("a", "hostNetwork: true\nactiveDeadlineSeconds: 7000\n");
+    node.manifest("a.yaml", &[again, manifest("b", second), manifest("c", third)].join("---\n"));
+    node.wait_for("the new version", |list| {
+        let pod = list.pod("a")?.0;
+        let is_new = pod["spec"]["activeDeadlineSeconds"] == 7000 && pod["status"]["phase"] == "Running";
+        is_new.then_some(())
+    });
+    node.manifest("a.yaml", &manifest("b", second));
+    node.wait_running("b", "main");
+}
+
+#[test]
 fn who_may_reach_a_pod_is_its_annotations_to_say() {
     let node = Node::start(Options::default());
     node.manifest("asks.yaml", &server("asks"));

@@ -3,54 +3,59 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::host_ports::{host_ports, meets};
 use super::network::Member;
 use super::place::Place;
 use crate::manifest::Pod;
 use crate::manifest::pod::Ingress;
+use crate::network::firewall::HostPort;
 use crate::network::{Addresses, Slot};
 use crate::node::pod_run::PodNumber;
 use crate::node::worker::Worker;
+use crate::pod::Event;
 
 impl Worker {
     /// The Pod's place in the network, a new one if it has none yet; `None` if it is to have none.
     pub fn claim_place(&mut self, number: PodNumber) -> Result<Option<Place>> {
         let Some(run) = self.pods.get(&number) else { return Ok(None) };
-        self.check_host_ports(number, run.pod())?;
-        if run.pod().host_network {
-            return Ok(None);
+        let pod = Arc::clone(run.pod());
+        self.check_host_ports(number, &pod)?;
+        if !pod.host_network && self.claim_slot(number, &pod)? {
+            self.open_resolver();
+            self.name_pod(number);
         }
-        let Some(network) = &self.network else {
-            let has_wishes = host_ports(run.pod()).next().is_some() || run.pod().ingress != Ingress::All;
-            anyhow::ensure!(
-                !has_wishes,
-                "podNetwork: Loopback: there are no host ports and no podkeep.io/ingress"
-            );
-            return Ok(None);
-        };
-        if run.slot.is_none() {
-            let is_taken = |slot| self.pods.values().any(|other| other.slot == Some(slot));
-            let slot = network.ranges.next_slot(self.last_slot, is_taken);
-            let slot = slot.context("every address of podCIDR is some Pod's")?;
-            self.last_slot = slot;
-            if let Some(run) = self.pods.get_mut(&number) {
-                run.slot = Some(slot);
-            }
-            self.unsaved.insert(number);
+        if let Some(run) = self.pods.get_mut(&number) {
+            run.holds_ports = true;
         }
-        self.open_resolver();
-        self.name_pod(number);
         Ok(self.place(number))
+    }
+
+    /// Says whether the Pod has one now: `podNetwork: Loopback` gives none.
+    fn claim_slot(&mut self, number: PodNumber, pod: &Pod) -> Result<bool> {
+        let Some(network) = &self.network else {
+            let has_wishes = host_ports(pod).next().is_some() || pod.ingress != Ingress::All;
+            ensure!(!has_wishes, "podNetwork: Loopback: there are no host ports and no podkeep.io/ingress");
+            return Ok(false);
+        };
+        if self.pods.get(&number).is_some_and(|run| run.slot.is_some()) {
+            return Ok(true);
+        }
+        let is_taken = |slot| self.pods.values().any(|other| other.slot == Some(slot));
+        let slot = network.ranges.next_slot(self.last_slot, is_taken);
+        let slot = slot.context("every address of podCIDR is some Pod's")?;
+        self.last_slot = slot;
+        if let Some(run) = self.pods.get_mut(&number) {
+            run.slot = Some(slot);
+        }
+        self.unsaved.insert(number);
+        Ok(true)
     }
 
     /// As the kubelet does: of two Pods that want one port of the host, the second does not start.
     fn check_host_ports(&self, number: PodNumber, pod: &Pod) -> Result<()> {
-        let others = self
-            .pods
-            .iter()
-            .filter(|(other, run)| **other != number && (run.slot.is_some() || run.group.is_some()));
+        let others = self.pods.iter().filter(|(other, run)| **other != number && run.holds_ports);
         for port in host_ports(pod) {
             let holder =
                 others.clone().find(|(_, run)| host_ports(run.pod()).any(|other| meets(&port, &other)));
@@ -59,6 +64,16 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// This Pod has given its host ports back: who waits for one of them need not wait for its time.
+    pub fn offer_host_ports_of(&mut self, pod: &Pod) {
+        for (number, run) in &self.pods {
+            let wants = |port: HostPort| host_ports(pod).any(|freed| meets(&freed, &port));
+            if run.machine.waits_to_be_prepared() && host_ports(run.pod()).any(wants) {
+                self.events.push_back((*number, Event::PrepareAgain));
+            }
+        }
     }
 
     /// Where the Pod is in the network, if it is.
