@@ -287,20 +287,12 @@ pub fn remove(host: &Socket, name: &str) -> Result<(), Error> {
 /// When the kernel does not list them.
 pub fn list(host: &Socket) -> Result<Vec<Found>, Error> {
     let request = Message::list(libc::RTM_GETLINK, &link(0, false));
-    loop {
-        let mut all = Vec::new();
-        let mut take = |_: u16, payload: &[u8]| {
-            let Some(attributes) = payload.get(LINK_HEADER..) else { return };
-            let owner = find(attributes, libc::IFLA_IFALIAS).map(text).unwrap_or_default().to_owned();
-            all.extend(our_name(attributes).map(|name| Found { name, owner }));
-        };
-        match host.list(&request, &mut take) {
-            // Links have come or gone meanwhile.
-            Err(refusal) if refusal.errno == Errno::INTR => {}
-            Err(cause) => return Err(Error::Refused { doing: "list the host's links".to_owned(), cause }),
-            Ok(()) => return Ok(all),
-        }
-    }
+    let found = |_, payload: &[u8]| {
+        let attributes = payload.get(LINK_HEADER..)?;
+        let owner = find(attributes, libc::IFLA_IFALIAS).map(text).unwrap_or_default().to_owned();
+        our_name(attributes).map(|name| Found { name, owner })
+    };
+    host.list(&request, found).map_err(|cause| refused("list the host's links".to_owned(), cause))
 }
 
 /// Whether nobody else gives Pods addresses of these ranges.
@@ -321,29 +313,17 @@ fn verify_owner(host: &Socket, ranges: &Ranges, owner: &str) -> Result<(), Error
 fn verify_unrouted(host: &Socket, ranges: &Ranges) -> Result<(), Error> {
     let node = ranges.addresses(NODE);
     let request = Message::list(libc::RTM_GETROUTE, &[0; ROUTE_HEADER]);
-    let mut found = None;
-    let mut take = |_: u16, payload: &[u8]| {
-        let (Some(&[_, length, _, _, table, protocol, _, kind]), Some(attributes)) =
-            (payload.first_chunk::<8>(), payload.get(ROUTE_HEADER..))
-        else {
-            return;
-        };
-        let Some(to) = find(attributes, libc::RTA_DST).and_then(ip_of) else { return };
+    let in_the_way = |_, payload: &[u8]| {
+        let &[_, length, _, _, table, protocol, _, kind] = payload.first_chunk()?;
+        let to = find(payload.get(ROUTE_HEADER..)?, libc::RTA_DST).and_then(ip_of)?;
         let is_real = table == libc::RT_TABLE_MAIN && kind == libc::RTN_UNICAST && protocol != PROTOCOL;
         // To the node's own address, IPv6 has one by itself.
-        if is_real && node.iter().all(|own| own != to) && ranges.hold(to, length) {
-            found = Some((to, length));
-        }
+        let is_others = is_real && node.iter().all(|own| own != to);
+        (is_others && ranges.hold(to, length)).then_some((to, length))
     };
-    loop {
-        match host.list(&request, &mut take) {
-            // Routes have come or gone meanwhile.
-            Err(refusal) if refusal.errno == Errno::INTR => {}
-            Err(cause) => return Err(refused("list the host's routes".to_owned(), cause)),
-            Ok(()) => break,
-        }
-    }
-    found.map_or(Ok(()), |(to, length)| Err(Error::Routed { to, length }))
+    let found = host.list(&request, in_the_way);
+    let found = found.map_err(|cause| refused("list the host's routes".to_owned(), cause))?;
+    found.first().map_or(Ok(()), |&(to, length)| Err(Error::Routed { to, length }))
 }
 
 fn refused(doing: String, cause: Refusal) -> Error {
