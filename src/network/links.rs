@@ -12,6 +12,7 @@ use rustix::net::netdevice::name_to_index;
 
 use super::netlink::{Message, Refusal, Socket, find, text};
 use super::range::{Addresses, NODE, Ranges, Slot};
+use super::sysctl;
 
 /// What the Pod calls its end.
 const POD_END: &str = "eth0";
@@ -28,6 +29,7 @@ const IFLA_INET_CONF: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 /// linux/ip.h: what `net.ipv4.conf.LINK` holds.
+const IPV4_DEVCONF_ACCEPT_REDIRECTS: u16 = 4;
 const IPV4_DEVCONF_RP_FILTER: u16 = 8;
 const IPV4_DEVCONF_ROUTE_LOCALNET: u16 = 26;
 
@@ -44,6 +46,8 @@ pub enum Error {
         "the host has a route to {to}/{length}, which lies in `podCIDR`: Pods need addresses that are nobody else's"
     )]
     Routed { to: IpAddr, length: u8 },
+    #[error("set up the link {name} to the Pod: {cause}")]
+    Setting { name: String, cause: sysctl::Error },
 }
 
 /// What others have done, as far as it may concern us.
@@ -194,6 +198,7 @@ pub fn connect(
     remove(host, &name)?;
     make_pair(host, namespace, node, addresses)
         .map_err(|cause| refused(format!("make the link {name} to the Pod"), cause))?;
+    keep_routes_from(&name, addresses)?;
     set_up_host(host, node, addresses, settings)
         .map_err(|cause| refused(format!("set up the link {name} to the Pod"), cause))?;
     set_up_pod(pod, node, addresses).map_err(|cause| refused(format!("set up {POD_END} in the Pod"), cause))
@@ -250,6 +255,19 @@ fn set_up_host(
         messages.push(route(ip, index).attribute(libc::RTA_PREFSRC, &octets(own)));
     }
     host.tell(&messages)
+}
+
+/// The host takes no router's advertisement from a Pod (CVE-2020-13401), whatever its links begin with and whether or not a firewall stands
+/// before it. Where Pods have no IPv6, the link has none.
+fn keep_routes_from(name: &str, addresses: Addresses) -> Result<(), Error> {
+    let (setting, value) = if addresses.v6.is_some() { ("accept_ra", "0") } else { ("disable_ipv6", "1") };
+    let path = sysctl::path(&format!("ipv6/conf/{name}/{setting}"));
+    // Where the kernel has no IPv6 at all, there is no such setting.
+    match path.exists() {
+        true => sysctl::set(&path, value).map(drop),
+        false => Ok(()),
+    }
+    .map_err(|cause| Error::Setting { name: name.to_owned(), cause })
 }
 
 fn set_up_pod(pod: &Socket, node: Addresses, addresses: Addresses) -> Result<(), Refusal> {
@@ -343,11 +361,13 @@ fn hardware(addresses: Addresses) -> [u8; 6] {
     [0x0a, 0x58, a, b, c, d]
 }
 
-/// Of the host's end: whom it belongs to; and packets come from the Pod's address alone (`rp_filter`).
+/// Of the host's end: whom it belongs to; and packets come from the Pod's address alone (`rp_filter`), and say nothing of ways.
 fn host_settings(index: u32, addresses: Addresses, settings: Settings<'_>) -> Message {
     let is_reached = settings.is_reached_from_loopback;
     let conf = |conf: Message| {
-        conf.number(IPV4_DEVCONF_RP_FILTER, 1).number(IPV4_DEVCONF_ROUTE_LOCALNET, is_reached.into())
+        conf.number(IPV4_DEVCONF_ACCEPT_REDIRECTS, 0)
+            .number(IPV4_DEVCONF_RP_FILTER, 1)
+            .number(IPV4_DEVCONF_ROUTE_LOCALNET, is_reached.into())
     };
     let v4 = |spec: Message| match addresses.v4 {
         Some(_) => spec.nested(libc::AF_INET as u16, |inet| inet.nested(IFLA_INET_CONF, conf)),
@@ -451,7 +471,11 @@ fn ip_of(octets: &[u8]) -> Option<IpAddr> {
 /// A link's name, if it is one that [`name`] makes.
 fn our_name(attributes: &[u8]) -> Option<String> {
     let name = text(find(attributes, libc::IFLA_IFNAME)?);
-    let digits = name.strip_prefix(PREFIX)?;
-    let is_ours = digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    is_ours.then(|| name.to_owned())
+    is_ours(name).then(|| name.to_owned())
+}
+
+/// Whether it is a name that [`name`] makes.
+pub(super) fn is_ours(name: &str) -> bool {
+    let is_number = |digits: &str| digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    name.strip_prefix(PREFIX).is_some_and(is_number)
 }

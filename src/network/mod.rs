@@ -11,6 +11,7 @@ pub mod links;
 pub mod netlink;
 mod range;
 pub mod resolver;
+mod sysctl;
 
 pub use dns::{Cluster, Dns, Loss, of_pod as dns_of_pod};
 pub use host_name::{domain, host_name};

@@ -1,5 +1,6 @@
 //! The links themselves, without a node: each test in a host of its own, which is a network namespace.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -139,10 +140,55 @@ fn what_iproute_shows_of_a_pod_is_what_it_was_given() {
         let path = format!("/proc/sys/net/ipv4/conf/pk0acb0002/{name}");
         self::inside(&host.namespace, || std::fs::read_to_string(path).unwrap())
     };
-    assert_eq!(
-        (&*setting("rp_filter"), &*setting("route_localnet"), &*setting("forwarding")),
-        ("1\n", "1\n", "1\n")
-    );
+    let names = ["rp_filter", "route_localnet", "forwarding", "accept_redirects"];
+    assert_eq!(names.map(setting), ["1\n", "1\n", "1\n", "0\n"]);
+}
+
+/// A setting of the network of a namespace, and what it becomes if `to` says so.
+fn sysctl(namespace: &OwnedFd, name: &str, to: Option<&str>) -> String {
+    let path = format!("/proc/sys/net/{name}");
+    inside(namespace, || {
+        to.iter().for_each(|to| fs::write(&path, to).unwrap());
+        fs::read_to_string(&path).unwrap().trim().to_owned()
+    })
+}
+
+#[test]
+fn a_pod_is_no_router_of_the_hosts_whatever_links_begin_with() {
+    for (ranges, setting, value) in [
+        ("10.203.0.0/16,fd00:203::/64", "accept_ra", "0"),
+        ("fd00:203::/64", "accept_ra", "0"),
+        ("10.203.0.0/16", "disable_ipv6", "1"),
+    ] {
+        let host = Host::new(ranges);
+        sysctl(&host.namespace, "ipv6/conf/default/accept_ra", Some("2"));
+        let name = links::name(host.connect(2).addresses);
+        assert_eq!(sysctl(&host.namespace, &format!("ipv6/conf/{name}/{setting}"), None), value, "{ranges}");
+    }
+}
+
+#[test]
+fn a_host_that_becomes_a_router_keeps_its_own_routes_and_one_that_was_stays_as_it_is() {
+    let accepts =
+        |namespace: &OwnedFd, link: &str| sysctl(namespace, &format!("ipv6/conf/{link}/accept_ra"), None);
+    for (was_router, becomes) in [("0", "2"), ("1", "1")] {
+        let namespace = namespace();
+        ip(&namespace, &["link", "add", "eth7", "type", "veth", "peer", "name", "eth8"]);
+        ip(&namespace, &["link", "add", "pk0acb0009", "type", "veth", "peer", "name", "eth9"]);
+        sysctl(&namespace, "ipv6/conf/all/forwarding", Some(was_router));
+        sysctl(&namespace, "ipv6/conf/eth8/accept_ra", Some("0"));
+        let ranges = Ranges::parse("10.203.0.0/16,fd00:203::/64").unwrap();
+        let changes = inside(&namespace, || forwarding::turn_on(&ranges).unwrap());
+        assert_eq!(accepts(&namespace, "eth7"), becomes, "{changes:?}");
+        assert_eq!(accepts(&namespace, "eth8"), "0", "it did not take any before");
+        assert_eq!(accepts(&namespace, "pk0acb0009"), "1", "it leads to a Pod");
+        assert_eq!(accepts(&namespace, "default"), "1", "what links to come begin with is the host's own");
+        assert_eq!(sysctl(&namespace, "ipv6/conf/all/forwarding", None), "1");
+        let said = |name: &str| changes.iter().filter(|words| words.contains(name)).count();
+        let is_new = usize::from(was_router == "0");
+        assert_eq!(["ip_forward", "all/forwarding", "eth7"].map(said), [1, is_new, is_new], "{changes:?}");
+        assert_eq!(inside(&namespace, || forwarding::turn_on(&ranges).unwrap()), [""; 0]);
+    }
 }
 
 #[test]
