@@ -59,6 +59,40 @@ pub struct News {
     pub addresses: Vec<IpAddr>,
     /// There was more than could be kept.
     pub is_incomplete: bool,
+    /// Some link, address or route is gone, whosoever it was.
+    pub is_less: bool,
+}
+
+impl News {
+    /// Whether our links or routes may be concerned.
+    pub fn concerns_links(&self) -> bool {
+        !self.links.is_empty() || !self.addresses.is_empty() || self.is_incomplete
+    }
+
+    fn hear(&mut self, kind: u16, payload: &[u8]) {
+        self.is_less |= [libc::RTM_DELLINK, libc::RTM_DELROUTE, libc::RTM_DELADDR].contains(&kind);
+        match kind {
+            libc::RTM_NEWLINK | libc::RTM_DELLINK => {
+                let Some(name) = payload.get(LINK_HEADER..).and_then(our_name) else { return };
+                self.links.retain(|other| *other != name);
+                let flags = payload.get(8..).and_then(|flags| flags.first_chunk().copied());
+                let is_up = flags.is_some_and(|flags| u32::from_ne_bytes(flags) & libc::IFF_UP as u32 != 0);
+                if kind == libc::RTM_DELLINK || !is_up {
+                    self.links.push(name);
+                }
+            }
+            // `struct rtmsg` and `struct ifaddrmsg`; the protocol is in the former.
+            libc::RTM_DELROUTE if payload.get(5) == Some(&PROTOCOL) => {
+                let to = payload.get(12..).and_then(|attributes| find(attributes, libc::RTA_DST));
+                self.addresses.extend(to.and_then(ip_of));
+            }
+            libc::RTM_DELADDR => {
+                let lost = payload.get(8..).and_then(|attributes| find(attributes, libc::IFA_ADDRESS));
+                self.addresses.extend(lost.and_then(ip_of));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Hears of links, addresses and routes of the host.
@@ -87,28 +121,9 @@ impl Watch {
     /// What has come since the last time. Of a link that went and came back, nothing.
     pub fn news(&self) -> News {
         let mut news = News::default();
-        let heard = self.0.take_news(&mut |kind, payload| match kind {
-            libc::RTM_NEWLINK | libc::RTM_DELLINK => {
-                let Some(name) = payload.get(LINK_HEADER..).and_then(our_name) else { return };
-                news.links.retain(|other| *other != name);
-                let flags = payload.get(8..).and_then(|flags| flags.first_chunk().copied());
-                let is_up = flags.is_some_and(|flags| u32::from_ne_bytes(flags) & libc::IFF_UP as u32 != 0);
-                if kind == libc::RTM_DELLINK || !is_up {
-                    news.links.push(name);
-                }
-            }
-            // `struct rtmsg` and `struct ifaddrmsg`; the protocol is in the former.
-            libc::RTM_DELROUTE if payload.get(5) == Some(&PROTOCOL) => {
-                let to = payload.get(12..).and_then(|attributes| find(attributes, libc::RTA_DST));
-                news.addresses.extend(to.and_then(ip_of));
-            }
-            libc::RTM_DELADDR => {
-                let lost = payload.get(8..).and_then(|attributes| find(attributes, libc::IFA_ADDRESS));
-                news.addresses.extend(lost.and_then(ip_of));
-            }
-            _ => {}
-        });
+        let heard = self.0.take_news(&mut |kind, payload| news.hear(kind, payload));
         news.is_incomplete = heard.is_err();
+        news.is_less |= news.is_incomplete;
         news
     }
 }

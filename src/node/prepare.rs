@@ -242,7 +242,7 @@ impl Worker {
         let Some(run) = self.pods.get_mut(&number) else { return };
         let event = match result {
             Ok(()) => {
-                run.slot = None;
+                run.lease = None;
                 run.holds_ports = false;
                 Event::Released
             }

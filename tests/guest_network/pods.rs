@@ -60,11 +60,13 @@ fn traces() -> Vec<String> {
 }
 
 /// The nodes of other tests were killed, and have given nothing back.
-fn clear_loopback() {
+fn clear_host() {
     for family in ["-4", "-6"] {
         let flush = [family, "addr", "flush", "dev", "lo", "scope", "global"];
         assert!(Command::new("ip").args(flush).status().unwrap().success());
     }
+    // There need not be one.
+    Command::new("nft").args(["delete", "table", "inet", "podkeep"]).output().unwrap();
 }
 
 #[test]
@@ -100,7 +102,7 @@ fn pods_reach_each_other_and_the_host_by_the_addresses_that_are_shown() {
 
 #[test]
 fn a_pod_keeps_its_address_over_a_new_worker_and_gives_it_back_when_it_goes() {
-    clear_loopback();
+    clear_host();
     let before = traces();
     let node = Node::start(Options::default());
     node.manifest("one.yaml", &server("one"));
@@ -130,14 +132,13 @@ fn a_pod_keeps_its_address_over_a_new_worker_and_gives_it_back_when_it_goes() {
     assert!(second[0] > own[0], "{second:?}");
     fs::remove_file(node.manifests().join("one.yaml")).unwrap();
     node.wait_gone("one");
+    wait_until("its link is gone", || (!traces()[0].contains("pk0acb0002")).then_some(()));
     assert!(asked_from_host(own[0]).is_none());
     node.manifest("three.yaml", &server("three"));
     node.wait_running("three", "main");
     assert!(addresses(&node, "three")[0] > second[0]);
 
     // Whose Pod went while no worker was there.
-    let ip =
-        |arguments: &str| assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success());
     ip("link add pk0acbf00d type veth peer name stray");
     let owner = format!("podkeep of {}", node.run().display());
     assert!(
@@ -168,6 +169,11 @@ fn a_node_without_a_network_gives_its_pods_a_loopback() {
     );
 }
 
+fn ip(arguments: &str) {
+    let done = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    assert!(done.success(), "ip {arguments}");
+}
+
 fn tables() -> String {
     let output = Command::new("nft").args(["list", "tables"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
@@ -190,6 +196,17 @@ fn a_host_port_leads_to_one_pod_whoever_asks_and_is_put_back_when_others_flush_i
             node.ask(&["exec", pod, "--", "wget", "-q", "-O", "-", url]),
             format!("{}\n", host_name("web"))
         );
+    }
+
+    let described = node.ask(&["describe", "web"]);
+    let [v4, v6] = addresses(&node, "web").try_into().unwrap();
+    for rule in [
+        "  table inet podkeep: in place\n".to_owned(),
+        format!("  *:8080/TCP → {v4}:80, [{v6}]:80\n"),
+        "  ingress: all\n".to_owned(),
+        "  masquerade: from 10.203.0.0/16,fd".to_owned(),
+    ] {
+        assert!(described.contains(&rule), "{described}");
     }
 
     // Of two that want one port, the second waits, and gets it when the first is gone.
@@ -300,7 +317,7 @@ fn a_link_that_is_taken_down_or_loses_its_route_is_put_right() {
         "-6 route flush proto 112".to_owned(),
         "addr del 10.203.0.1/32 dev lo".to_owned(),
     ] {
-        assert!(Command::new("ip").args(harm.split(' ')).status().unwrap().success(), "{harm}");
+        ip(&harm);
         for address in &own {
             assert_eq!(wait_until(&harm, || asked_from_host(*address)), host_name("web"), "{harm}");
         }
@@ -316,6 +333,113 @@ fn a_link_that_is_taken_down_or_loses_its_route_is_put_right() {
     node.wait_for(named, |list| list.to_string().contains(named).then_some(()));
     nft("delete table ip theirs");
     node.wait_for("it is gone", |list| (!list.to_string().contains(named)).then_some(()));
+}
+
+#[test]
+fn what_a_take_over_could_not_do_is_done_when_nothing_stands_in_its_way_any_more() {
+    let node = Node::start(Options::default());
+    node.manifest("web.yaml", &behind_port("web", "ports: [{containerPort: 80, hostPort: 8086}]"));
+    node.wait_running("web", "main");
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 8086));
+    wait_until("an answer", || asked_at(at));
+    ip("route add 10.203.7.0/24 dev lo");
+    node.wait_for_new_worker(node.kill_worker());
+    node.wait_for("why not", |list| {
+        let why = "network: the host has a route to 10.203.7.0/24, which lies in `podCIDR`";
+        list.to_string().contains(why).then_some(())
+    });
+    // Nobody puts it back meanwhile.
+    assert!(Command::new("nft").args(["delete", "table", "inet", "podkeep"]).status().unwrap().success());
+    ip("route del 10.203.7.0/24 dev lo");
+    assert_eq!(wait_until("the port is back", || asked_at(at)), host_name("web"));
+    node.wait_for("nothing is amiss", |list| (!list.to_string().contains("network:")).then_some(()));
+    // And from then on as ever.
+    assert!(Command::new("nft").args(["flush", "ruleset"]).status().unwrap().success());
+    wait_until("the port is back again", || asked_at(at));
+}
+
+#[test]
+fn ipv6_that_is_switched_on_or_off_between_two_workers_is_each_pods_as_it_was_given() {
+    let node = Node::start(Options::default());
+    let switch = |to: &str| {
+        fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", to).unwrap();
+        node.wait_for_new_worker(node.kill_worker());
+    };
+    let answers = |pod: &str, count: usize| {
+        node.wait_running(pod, "main");
+        let own = addresses(&node, pod);
+        assert_eq!(own.len(), count, "{pod}: {own:?}");
+        for ip in &own {
+            assert_eq!(wait_until(pod, || asked_from_host(*ip)), host_name(pod), "{ip}");
+        }
+        own
+    };
+    let said = |pod: &str| node.list().pod(pod).unwrap().0["podkeep"]["notEnforced"].to_string();
+    node.manifest("both.yaml", &server("both"));
+    let before = answers("both", 2);
+
+    switch("1");
+    assert_eq!(answers("both", 1), before[..1]);
+    assert!(said("both").contains("this host has IPv6 off by now"), "{}", said("both"));
+    node.manifest("one.yaml", &server("one"));
+    answers("one", 1);
+    assert!(!said("one").contains("IPv6"), "{}", said("one"));
+
+    switch("0");
+    assert_eq!(answers("both", 2), before);
+    assert!(!said("both").contains("IPv6"), "{}", said("both"));
+    answers("one", 1);
+    assert!(said("one").contains("no address of IPv6: the host had it off"), "{}", said("one"));
+    node.manifest("two.yaml", &server("two"));
+    answers("two", 2);
+    node.stop();
+}
+
+#[test]
+fn a_pod_that_has_lost_its_namespaces_gets_others_with_its_addresses() {
+    let node = Node::start(Options::default());
+    let second = "\n  - {name: second, image: busybox:1.35, command: [sleep, '1000']}\n";
+    node.manifest("web.yaml", &format!("{}{second}", server("web").trim_end()));
+    let pids = ["main", "second"].map(|container| node.wait_running("web", container));
+    let own = addresses(&node, "web");
+    wait_until("an answer", || asked_from_host(own[0]));
+    let (site, _) = node.end(Signal::KILL);
+    pids.map(|pid| kill(pid, Signal::KILL));
+    wait_until("the link is gone", || (!traces()[0].contains("pk0acb0002")).then_some(()));
+
+    let node = Node::start_in(site);
+    for ip in &own {
+        assert_eq!(wait_until("an answer", || asked_from_host(*ip)), host_name("web"));
+    }
+    let pids = ["main", "second"].map(|container| {
+        node.wait_for(container, |list| {
+            let found = list.pod("web")?.container(container)?;
+            found.pid.filter(|pid| !pids.contains(pid))
+        })
+    });
+    let of = |pid| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    assert_eq!(of(pids[0]), of(pids[1]));
+    assert_eq!(addresses(&node, "web"), own);
+    node.stop();
+}
+
+#[test]
+fn what_a_killed_podkeep_has_left_is_gone_with_the_next_start_whatever_its_configuration() {
+    clear_host();
+    let before = (traces(), tables());
+    for next in ["podNetwork: Loopback\n", "podCIDR: 10.99.0.0/16\n", ""] {
+        let node = Node::start(Options::default());
+        node.manifest("one.yaml", &server("one"));
+        node.wait_running("one", "main");
+        fs::remove_file(node.manifests().join("one.yaml")).unwrap();
+        node.wait_gone("one");
+        let (site, _) = node.end(Signal::KILL);
+        assert!(traces()[1].contains("10.203.0.1"));
+        site.configure(next);
+        let node = Node::start_in(site);
+        assert_eq!((traces(), tables()), before, "{next}");
+        node.stop();
+    }
 }
 
 /// A server of the host's, for everything that is no Pod: it knows `dns.site` alone.
@@ -392,7 +516,7 @@ fn pods_find_each_other_by_name_and_everybody_else_as_the_host_does() {
 #[test]
 fn many_pods_answer_behind_a_port_each_and_leave_the_host_as_it_was() {
     let count: u16 = if std::env::var_os("PODKEEP_LONG").is_some() { 300 } else { 30 };
-    clear_loopback();
+    clear_host();
     let before = (traces(), tables());
     let node = Node::start(Options::default());
     let port = |number: u16| 20000 + number;

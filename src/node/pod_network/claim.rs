@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::host_ports::{host_ports, meets};
-use super::network::Member;
+use super::host_ports::{distinct_host_ports, host_ports, meets};
+use super::network::{Member, Network};
 use super::place::Place;
 use crate::manifest::Pod;
 use crate::manifest::pod::Ingress;
 use crate::network::firewall::HostPort;
-use crate::network::{Addresses, Slot};
-use crate::node::pod_run::PodNumber;
+use crate::network::{Addresses, Lease, NODE};
+use crate::node::pod_run::{PodNumber, PodRun};
 use crate::node::worker::Worker;
 use crate::pod::Event;
 
@@ -22,7 +22,7 @@ impl Worker {
         let Some(run) = self.pods.get(&number) else { return Ok(None) };
         let pod = Arc::clone(run.pod());
         self.check_host_ports(number, &pod)?;
-        if !pod.host_network && self.claim_slot(number, &pod)? {
+        if !pod.host_network && self.claim_addresses(number, &pod)? {
             self.open_resolver();
             self.name_pod(number);
         }
@@ -32,22 +32,23 @@ impl Worker {
         Ok(self.place(number))
     }
 
-    /// Says whether the Pod has one now: `podNetwork: Loopback` gives none.
-    fn claim_slot(&mut self, number: PodNumber, pod: &Pod) -> Result<bool> {
+    /// Says whether the Pod has some now: `podNetwork: Loopback` gives none.
+    fn claim_addresses(&mut self, number: PodNumber, pod: &Pod) -> Result<bool> {
         let Some(network) = &self.network else {
             let has_wishes = host_ports(pod).next().is_some() || pod.ingress != Ingress::All;
             ensure!(!has_wishes, "podNetwork: Loopback: there are no host ports and no podkeep.io/ingress");
             return Ok(false);
         };
-        if self.pods.get(&number).is_some_and(|run| run.slot.is_some()) {
+        if self.pods.get(&number).is_some_and(|run| run.lease.is_some()) {
             return Ok(true);
         }
-        let is_taken = |slot| self.pods.values().any(|other| other.slot == Some(slot));
+        let is_taken =
+            |slot| self.pods.values().any(|other| other.lease.is_some_and(|lease| lease.slot == slot));
         let slot = network.ranges.next_slot(self.last_slot, is_taken);
         let slot = slot.context("every address of podCIDR is some Pod's")?;
         self.last_slot = slot;
         if let Some(run) = self.pods.get_mut(&number) {
-            run.slot = Some(slot);
+            run.lease = Some(Lease { slot, is_v4_only: network.ranges.v6().is_none() });
         }
         self.unsaved.insert(number);
         Ok(true)
@@ -79,12 +80,42 @@ impl Worker {
     /// Where the Pod is in the network, if it is.
     pub fn place(&self, number: PodNumber) -> Option<Place> {
         let (network, run) = (self.network.as_ref()?, self.pods.get(&number)?);
-        Some(Place { network: Arc::clone(network), member: Member::of(run.pod(), run.slot?) })
+        Some(Place { network: Arc::clone(network), member: network.member(run)? })
     }
 
     /// The addresses that a Pod of its own network has.
-    pub fn addresses_of(&self, slot: Option<Slot>) -> Vec<IpAddr> {
-        let addresses = self.network.as_ref().zip(slot).map(|(network, slot)| network.ranges.addresses(slot));
+    pub fn addresses_of(&self, lease: Option<Lease>) -> Vec<IpAddr> {
+        let addresses = self.network.as_ref().zip(lease).map(|(network, lease)| network.ranges.leased(lease));
         addresses.into_iter().flat_map(Addresses::iter).collect()
+    }
+
+    /// Those of the node in the network of its Pods.
+    pub fn node_addresses(&self) -> Vec<IpAddr> {
+        let addresses = self.network.as_ref().map(|network| network.ranges.addresses(NODE));
+        addresses.into_iter().flat_map(Addresses::iter).collect()
+    }
+
+    /// What the Pod is given with new namespaces: what the host has by now.
+    pub fn renew_lease(&mut self, number: PodNumber) {
+        let Some(network) = &self.network else { return };
+        let Some(run) = self.pods.get_mut(&number) else { return };
+        if let Some(lease) = &mut run.lease {
+            lease.is_v4_only = network.ranges.v6().is_none();
+            self.unsaved.insert(number);
+        }
+    }
+}
+
+impl Network {
+    /// The Pod as the firewall is to know it, if it has a place.
+    pub(super) fn member(&self, run: &PodRun) -> Option<Member> {
+        let (pod, lease) = (run.pod(), run.lease?);
+        Some(Member {
+            uid: pod.uid.clone(),
+            slot: lease.slot,
+            addresses: self.ranges.leased(lease),
+            ports: distinct_host_ports(pod),
+            ingress: pod.ingress,
+        })
     }
 }
