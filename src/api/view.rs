@@ -151,6 +151,9 @@ pub struct PodExtra {
     pub log_dir: PathBuf,
     pub cgroup: Option<PathBuf>,
     pub terminating: bool,
+    /// What the firewall has of it, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub rules: Vec<String>,
     /// What of the Pod's wishes this machine cannot enforce.
     pub not_enforced: Vec<String>,
     /// IDs of the images that its containers run from, or ran from last, and of those that are volumes of theirs.
@@ -213,6 +216,7 @@ impl PodView {
                 log_dir: snapshot.log_dir.clone(),
                 cgroup: snapshot.cgroup.clone(),
                 terminating: snapshot.status.terminating,
+                rules: snapshot.rules.clone(),
                 not_enforced: snapshot.not_enforced.clone(),
                 images: snapshot.images.iter().map(ToString::to_string).collect(),
                 pids: snapshot.status.containers.iter().map(|c| c.pid).collect(),
@@ -324,6 +328,7 @@ mod tests {
             images: Vec::new(),
             cgroup: None,
             addresses: Vec::new(),
+            rules: Vec::new(),
             not_enforced: Vec::new(),
         }
     }

@@ -242,7 +242,8 @@ impl Worker {
         let Some(run) = self.pods.get_mut(&number) else { return };
         let event = match result {
             Ok(()) => {
-                run.slot = None;
+                run.lease = None;
+                run.holds_ports = false;
                 Event::Released
             }
             Err(message) => {
@@ -250,6 +251,11 @@ impl Worker {
                 Event::ReleaseFailed { message }
             }
         };
+        // Those of one that goes for good are its successor's, if it has one, and are offered then.
+        if !run.holds_ports && !run.machine.is_terminating() {
+            let pod = run.pod().clone();
+            self.offer_host_ports_of(&pod);
+        }
         self.name_pod(number);
         self.empty_trash();
         self.tell(number, event);

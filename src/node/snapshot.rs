@@ -68,6 +68,8 @@ pub struct PodSnapshot {
     pub cgroup: Option<PathBuf>,
     /// Its own; none on the host's network.
     pub addresses: Vec<IpAddr>,
+    /// What the firewall has of it, in words.
+    pub rules: Vec<String>,
     /// What of this Pod's wishes this machine cannot enforce.
     pub not_enforced: Vec<String>,
 }
@@ -92,6 +94,7 @@ pub fn pod_snapshot(
         log_dir,
         cgroup,
         addresses: Vec::new(),
+        rules: Vec::new(),
         not_enforced,
     }
 }

@@ -23,7 +23,7 @@ use super::poller::{Interest, Poller};
 use super::prepare;
 use super::state::SavedRun;
 use super::user_ids;
-use super::worker::Worker;
+use super::worker::{Done, Worker};
 use crate::cgroup::Controller;
 use crate::config::Config;
 use crate::container::environment::{Environment, Purpose};
@@ -38,7 +38,7 @@ use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
 use crate::manifest::pod::{AppArmorProfile, SeccompProfile};
 use crate::manifest::{Container, Pod};
 use crate::pod::event::Index;
-use crate::pod::{Event, StartFailure};
+use crate::pod::{Command, Event, StartFailure};
 use crate::sys::process::start_time;
 use crate::volume;
 
@@ -54,10 +54,8 @@ impl Worker {
             Ok(ingredients) => ingredients,
             Err(failed) => return Ok(Err(failed)),
         };
-        match self.missing_namespaces(number) {
-            Ok(true) => self.hold_namespaces(number)?,
-            Ok(false) => {}
-            Err(error) => return Ok(Err((StartFailure::Create, format!("{error:#}")))),
+        if self.waits_for_namespaces(number, container, attempt) {
+            return Ok(Ok(()));
         }
         let pid_namespace = match self.shared_pid_namespace(number) {
             Ok(namespace) => namespace,
@@ -78,19 +76,49 @@ impl Worker {
         }
     }
 
-    /// Makes the Pod's namespaces anew if they are gone: the keeper that held them ended while no process of the Pod
-    /// was in them. Says whether it had to. Without them, the container would be in the host's.
-    fn missing_namespaces(&mut self, number: PodNumber) -> Result<bool> {
-        let place = self.place(number);
-        let run = self.pods.get_mut(&number).context("the Pod is gone")?;
-        let pod = Arc::clone(run.pod());
-        if prepare::has_namespaces(&pod, &run.namespaces) {
-            return Ok(false);
+    /// Whether the Pod's namespaces are gone: the keeper that held them ended while no process of the Pod was in them. Without them,
+    /// the container would be in the host's: they are made anew, beside the loop, and it starts then.
+    fn waits_for_namespaces(&mut self, number: PodNumber, container: Index, attempt: u32) -> bool {
+        let Some(run) = self.pods.get_mut(&number) else { return false };
+        if prepare::has_namespaces(run.pod(), &run.namespaces) {
+            return false;
         }
-        let (folders, config) = (&self.options.folders, &self.options.config);
-        let ids = user_ids::of(folders, &pod)?;
-        run.namespaces = prepare::namespaces(&pod, ids, &config.dns.cluster_domain, place.as_ref())?;
-        Ok(true)
+        run.awaits_namespaces.push((container, attempt));
+        if run.awaits_namespaces.len() > 1 {
+            return true;
+        }
+        let (pod, folders) = (Arc::clone(run.pod()), self.options.folders.clone());
+        self.renew_lease(number);
+        let (place, cluster_domain) = (self.place(number), self.options.config.dns.cluster_domain.clone());
+        self.work.add(move || {
+            let made = user_ids::of(&folders, &pod)
+                .and_then(|ids| prepare::namespaces(&pod, ids, &cluster_domain, place.as_ref()));
+            Done::NamespacesMade { pod: number, result: made.map_err(|error| format!("{error:#}")) }
+        });
+        true
+    }
+
+    /// The containers that have waited for their Pod's namespaces start, or fail to.
+    pub fn namespaces_made(&mut self, number: PodNumber, result: Result<Namespaces, String>) -> Result<()> {
+        let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
+        let waiting = std::mem::take(&mut run.awaits_namespaces);
+        match result {
+            Ok(namespaces) => {
+                run.namespaces = namespaces;
+                self.hold_namespaces(number)?;
+                let starts =
+                    waiting.into_iter().map(|(container, attempt)| Command::Start { container, attempt });
+                self.begun.extend(starts.map(|start| (number, start)));
+            }
+            Err(message) => {
+                for (container, _) in waiting {
+                    let (failure, message) = (StartFailure::Create, message.clone());
+                    self.tell(number, Event::StartFailed { container, failure, message });
+                }
+            }
+        }
+        self.watch_network();
+        Ok(())
     }
 
     fn ingredients(&mut self, number: PodNumber, container: Index) -> Result<Ingredients, Failed> {

@@ -38,6 +38,7 @@ use super::storage::{Measured, Measuring};
 use super::tasks::{OneAtATime, Tasks};
 use crate::cgroup::Tree;
 use crate::config::Config;
+use crate::container::Namespaces;
 use crate::events::{self, Fresh, Recorder};
 use crate::http::Url;
 use crate::keeper;
@@ -82,6 +83,11 @@ pub enum Done {
     Prepared {
         pod: PodNumber,
         result: Prepared,
+    },
+    /// The namespaces of a Pod that had lost them.
+    NamespacesMade {
+        pod: PodNumber,
+        result: Result<Namespaces, String>,
     },
     /// Whether a new version of a Pod could be prepared.
     Rehearsed {
@@ -157,7 +163,7 @@ pub struct Worker {
     pub rehearses: bool,
     pub last_number: u32,
     pub events: Events,
-    /// What machines that were just added asked for first.
+    /// What machines that were just added asked for first, and starts that had to wait.
     pub begun: VecDeque<(PodNumber, Command)>,
     /// First processes of containers that are the keeper's children.
     pub processes: HashMap<u32, (PodNumber, Index)>,
@@ -367,6 +373,7 @@ impl Worker {
         for done in results {
             match done {
                 Done::Prepared { pod, result } => self.pod_prepared(pod, result)?,
+                Done::NamespacesMade { pod, result } => self.namespaces_made(pod, result)?,
                 Done::Rehearsed { pod, result } => self.rehearsed(pod, result),
                 Done::LookedIntoFolder(look) => self.image_folder_looked_into(look),
                 Done::Imported { source, stamp, result } => self.imported(&source, stamp, result),
@@ -488,7 +495,8 @@ impl Worker {
     fn forget(&mut self, number: PodNumber) {
         let Some(run) = self.pods.remove(&number) else { return };
         self.note_last_use(run.image_ids().collect());
-        let (uid, id) = (run.uid().clone(), run.pod().id.clone());
+        let pod = Arc::clone(run.pod());
+        let (uid, id) = (pod.uid.clone(), pod.id.clone());
         log::info!("{id}: gone");
         self.numbers.remove(&uid);
         self.deadlines.set(number, None);
@@ -500,6 +508,7 @@ impl Worker {
         // Its manifest still asks for a Pod that is stopped with all others.
         if self.ending != Some(Ending::Stop) {
             self.heed_set(commands);
+            self.offer_host_ports_of(&pod);
         }
     }
 
@@ -600,7 +609,6 @@ impl Worker {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        let drops = self.network.as_ref().map(|network| network.foreign_drops()).unwrap_or_default();
         // What is only rehearsed is no Pod yet.
         let pods = self.pods.values().filter(|run| run.machine.rehearsal().is_none()).map(|run| {
             let file = self.set.origin(&run.pod().id).map(|origin| origin.file.clone());
@@ -613,10 +621,12 @@ impl Worker {
                 self.cgroups.missing_controllers(),
                 self.options.config.pod_pids_limit,
             );
-            let (images, addresses) = (run.image_ids().collect(), self.addresses_of(run.slot));
-            let of_network = drops.iter().filter(|_| run.slot.is_some()).cloned();
-            let not_enforced = pod.not_enforced.into_iter().chain(of_network).collect();
-            super::snapshot::PodSnapshot { images, addresses, not_enforced, ..pod }
+            let (images, addresses) = (run.image_ids().collect(), self.addresses_of(run.lease));
+            let network = self.network.as_ref();
+            let troubles = network.map(|network| network.troubles_of(run)).unwrap_or_default();
+            let rules = network.map(|network| network.rules_of(run)).unwrap_or_default();
+            let not_enforced = pod.not_enforced.into_iter().chain(troubles).collect();
+            super::snapshot::PodSnapshot { images, addresses, rules, not_enforced, ..pod }
         });
         let mut pods: Vec<_> = pods.collect();
         order::sort_by(&mut pods, |a, b| a.pod.id.cmp(&b.pod.id));

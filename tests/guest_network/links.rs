@@ -7,7 +7,7 @@ use std::thread;
 use podkeep::manifest::pod::Protocol;
 use podkeep::network::firewall::{HostPort, Ingress, add, remove, table};
 use podkeep::network::netlink::Socket;
-use podkeep::network::{NODE, Ranges, links};
+use podkeep::network::{NODE, Ranges, forwarding, links};
 use serde_json::Value;
 
 use crate::host::{Host, OWNER};
@@ -64,8 +64,45 @@ fn what_iproute_shows_of_a_pod_is_what_it_was_given() {
     assert_eq!(of(addresses.clone(), "local"), ["10.203.0.2", "fd00:203::2"], "{addresses}");
     assert_eq!(of(pod.namespace.show(&["-4", "route", "show"]), "dst"), ["default", "10.203.0.1"]);
     assert_eq!(of(pod.namespace.show(&["-6", "route", "show", "default"]), "gateway"), ["fd00:203::1"]);
-    for name in ["rp_filter", "route_localnet", "forwarding"] {
-        assert_eq!(host.setting(&format!("ipv4/conf/pk0acb0002/{name}")), "1", "{name}");
+    let names = ["rp_filter", "route_localnet", "forwarding", "accept_redirects"];
+    let settings = names.map(|name| host.setting(&format!("ipv4/conf/pk0acb0002/{name}")));
+    assert_eq!(settings, ["1", "1", "1", "0"]);
+}
+
+#[test]
+fn a_pod_is_no_router_of_the_hosts_whatever_links_begin_with() {
+    for (ranges, setting, value) in [
+        ("10.203.0.0/16,fd00:203::/64", "accept_ra", "0"),
+        ("fd00:203::/64", "accept_ra", "0"),
+        ("10.203.0.0/16", "disable_ipv6", "1"),
+    ] {
+        let host = Host::new(ranges);
+        host.set("ipv6/conf/default/accept_ra", "2");
+        let name = host.connect(2).link();
+        assert_eq!(host.setting(&format!("ipv6/conf/{name}/{setting}")), value, "{ranges}");
+    }
+}
+
+#[test]
+fn a_host_that_becomes_a_router_keeps_its_own_routes_and_one_that_was_stays_as_it_is() {
+    let accepts =
+        |namespace: &Namespace, link: &str| namespace.setting(&format!("ipv6/conf/{link}/accept_ra"));
+    for (was_router, becomes) in [("0", "2"), ("1", "1")] {
+        let namespace = Namespace::new();
+        namespace.ip("link add eth7 type veth peer name eth8\nlink add pk0acb0009 type veth peer name eth9");
+        namespace.set("ipv6/conf/all/forwarding", was_router);
+        namespace.set("ipv6/conf/eth8/accept_ra", "0");
+        let ranges = Ranges::parse("10.203.0.0/16,fd00:203::/64").unwrap();
+        let changes = namespace.inside(|| forwarding::turn_on(&ranges).unwrap());
+        assert_eq!(accepts(&namespace, "eth7"), becomes, "{changes:?}");
+        assert_eq!(accepts(&namespace, "eth8"), "0", "it did not take any before");
+        assert_eq!(accepts(&namespace, "pk0acb0009"), "1", "it leads to a Pod");
+        assert_eq!(accepts(&namespace, "default"), "1", "what links to come begin with is the host's own");
+        assert_eq!(namespace.setting("ipv6/conf/all/forwarding"), "1");
+        let said = |name: &str| changes.iter().filter(|words| words.contains(name)).count();
+        let is_new = usize::from(was_router == "0");
+        assert_eq!(["ip_forward", "all/forwarding", "eth7"].map(said), [1, is_new, is_new], "{changes:?}");
+        assert_eq!(namespace.inside(|| forwarding::turn_on(&ranges).unwrap()), [""; 0]);
     }
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use super::web::{addresses, behind_port, forget_killed_nodes, host_name, server, url};
+use super::web::{addresses, behind_port, clear_host, host_name, server, url};
 use super::world::World;
 use crate::harness::manifest::ShellPod;
 use crate::harness::{Node, Options, kill, wait_until};
@@ -94,7 +94,7 @@ fn pods_of_a_node_with_one_family_find_each_other_and_are_found() {
         ("podCIDR: 10.203.0.0/16\n", "10.203.0.1", UPLINK4.into()),
     ];
     for (config, gateway, uplink) in families {
-        forget_killed_nodes();
+        clear_host();
         let node = Node::start(Options { config, ..Options::default() });
         node.manifest("web.yaml", &behind_port("web", "ports: [{containerPort: 80, hostPort: 8080}]"));
         node.manifest("asks.yaml", &server("asks"));

@@ -7,9 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use rustix::process::Signal;
 
 use super::web::{
-    addresses, asked_at, asked_from_host, behind_port, forget_killed_nodes, host_name, ip, nft, server, url,
+    addresses, asked_at, asked_from_host, behind_port, clear_host, host_name, ip, nft, server, url,
     with_ingress,
 };
+use crate::harness::manifest::ShellPod;
 use crate::harness::{Census, Node, Options, kill, wait_until};
 use crate::namespace::{Namespace, assert_same};
 
@@ -55,7 +56,7 @@ fn pods_reach_each_other_and_the_host_by_the_addresses_that_are_shown() {
 
 #[test]
 fn a_pod_keeps_its_address_over_a_new_worker_and_gives_it_back_when_it_goes() {
-    forget_killed_nodes();
+    clear_host();
     let before = traces();
     let node = Node::start(Options::default());
     node.manifest("one.yaml", &server("one"));
@@ -85,6 +86,7 @@ fn a_pod_keeps_its_address_over_a_new_worker_and_gives_it_back_when_it_goes() {
     assert!(second[0] > own[0], "{second:?}");
     fs::remove_file(node.manifests().join("one.yaml")).unwrap();
     node.wait_gone("one");
+    wait_until("its link is gone", || (!links().contains("pk0acb0002")).then_some(()));
     assert!(asked_from_host(own[0]).is_none());
     node.manifest("three.yaml", &server("three"));
     node.wait_running("three", "main");
@@ -139,6 +141,17 @@ fn a_host_port_leads_to_one_pod_whoever_asks_and_is_put_back_when_others_flush_i
         );
     }
 
+    let described = node.ask(&["describe", "web"]);
+    let [v4, v6] = addresses(&node, "web").try_into().unwrap();
+    for rule in [
+        "  table inet podkeep: in place\n".to_owned(),
+        format!("  *:8080/TCP → {v4}:80, [{v6}]:80\n"),
+        "  ingress: all\n".to_owned(),
+        "  masquerade: from 10.203.0.0/16,fd".to_owned(),
+    ] {
+        assert!(described.contains(&rule), "{described}");
+    }
+
     // Of two that want one port, the second waits, and gets it when the first is gone.
     node.manifest("second.yaml", &behind_port("second", port));
     let why = format!("host port 8080/TCP is default/{}'s", host_name("web"));
@@ -166,12 +179,129 @@ fn a_host_port_leads_to_one_pod_whoever_asks_and_is_put_back_when_others_flush_i
     assert_eq!(tables(), before);
 }
 
+#[test]
+fn of_two_that_want_a_port_at_the_same_time_one_has_it_also_on_the_hosts_network() {
+    let node = Node::start(Options::default());
+    // What a hostPath shows is looked at beside the loop: both are under way at once.
+    let manifest = |name, network: &str| {
+        let spec = format!(
+            "{network}terminationGracePeriodSeconds: 0\nvolumes: [{{name: etc, hostPath: {{path: /etc}}}}]"
+        );
+        let container = "ports: [{containerPort: 8085, hostPort: 8085}]";
+        ShellPod { name, script: "exec sleep 1000", spec: &spec, container }.yaml()
+    };
+    let (first, second, third) = ("hostNetwork: true\n", "hostNetwork: true\n", "");
+    node.manifest(
+        "a.yaml",
+        &[manifest("a", first), manifest("b", second), manifest("c", third)].join("---\n"),
+    );
+    node.wait_running("a", "main");
+    let why = format!("host port 8085/TCP is default/{}'s", host_name("a"));
+    for waits in ["b", "c"] {
+        node.wait_for(waits, |list| (list.pod(waits)?.0["status"]["message"] == why.as_str()).then_some(()));
+    }
+    // A new version of the first one comes before those who wait; when that is gone, the next need not wait for its time.
+    let again = manifest("a", "hostNetwork: true\nactiveDeadlineSeconds: 7000\n");
+    node.manifest("a.yaml", &[again, manifest("b", second), manifest("c", third)].join("---\n"));
+    node.wait_for("the new version", |list| {
+        let pod = list.pod("a")?.0;
+        let is_new = pod["spec"]["activeDeadlineSeconds"] == 7000 && pod["status"]["phase"] == "Running";
+        is_new.then_some(())
+    });
+    node.manifest("a.yaml", &manifest("b", second));
+    node.wait_running("b", "main");
+}
+
+#[test]
+fn ipv6_that_is_switched_on_or_off_between_two_workers_is_each_pods_as_it_was_given() {
+    let node = Node::start(Options::default());
+    let switch = |to: &str| {
+        fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", to).unwrap();
+        node.wait_for_new_worker(node.kill_worker());
+    };
+    let answers = |pod: &str, count: usize| {
+        node.wait_running(pod, "main");
+        let own = addresses(&node, pod);
+        assert_eq!(own.len(), count, "{pod}: {own:?}");
+        for ip in &own {
+            assert_eq!(wait_until(pod, || asked_from_host(*ip)), host_name(pod), "{ip}");
+        }
+        own
+    };
+    let said = |pod: &str| node.list().pod(pod).unwrap().0["podkeep"]["notEnforced"].to_string();
+    node.manifest("both.yaml", &server("both"));
+    let before = answers("both", 2);
+
+    switch("1");
+    assert_eq!(answers("both", 1), before[..1]);
+    assert!(said("both").contains("this host has IPv6 off by now"), "{}", said("both"));
+    node.manifest("one.yaml", &server("one"));
+    answers("one", 1);
+    assert!(!said("one").contains("IPv6"), "{}", said("one"));
+
+    switch("0");
+    assert_eq!(answers("both", 2), before);
+    assert!(!said("both").contains("IPv6"), "{}", said("both"));
+    answers("one", 1);
+    assert!(said("one").contains("no address of IPv6: the host had it off"), "{}", said("one"));
+    node.manifest("two.yaml", &server("two"));
+    answers("two", 2);
+    node.stop();
+}
+
+#[test]
+fn a_pod_that_has_lost_its_namespaces_gets_others_with_its_addresses() {
+    let node = Node::start(Options::default());
+    let second = "\n  - {name: second, image: busybox:1.35, command: [sleep, '1000']}\n";
+    node.manifest("web.yaml", &format!("{}{second}", server("web").trim_end()));
+    let pids = ["main", "second"].map(|container| node.wait_running("web", container));
+    let own = addresses(&node, "web");
+    wait_until("an answer", || asked_from_host(own[0]));
+    let (site, _) = node.end(Signal::KILL);
+    pids.map(|pid| kill(pid, Signal::KILL));
+    wait_until("the link is gone", || (!links().contains("pk0acb0002")).then_some(()));
+
+    let node = Node::start_in(site);
+    for ip in &own {
+        assert_eq!(wait_until("an answer", || asked_from_host(*ip)), host_name("web"));
+    }
+    let pids = ["main", "second"].map(|container| {
+        node.wait_for(container, |list| {
+            let found = list.pod("web")?.container(container)?;
+            found.pid.filter(|pid| !pids.contains(pid))
+        })
+    });
+    let of = |pid| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    assert_eq!(of(pids[0]), of(pids[1]));
+    assert_eq!(addresses(&node, "web"), own);
+    node.stop();
+}
+
+#[test]
+fn what_a_killed_podkeep_has_left_is_gone_with_the_next_start_whatever_its_configuration() {
+    clear_host();
+    let before = traces();
+    for next in ["podNetwork: Loopback\n", "podCIDR: 10.99.0.0/16\n", ""] {
+        let node = Node::start(Options::default());
+        node.manifest("one.yaml", &server("one"));
+        node.wait_running("one", "main");
+        fs::remove_file(node.manifests().join("one.yaml")).unwrap();
+        node.wait_gone("one");
+        let (site, _) = node.end(Signal::KILL);
+        assert!(traces()[1].contains("10.203.0.1"), "{next}");
+        site.configure(next);
+        let node = Node::start_in(site);
+        assert_same(&traces(), &before);
+        node.stop();
+    }
+}
+
 /// Waves of Pods, each behind a port of its own and for some of those who ask: 30 in three; 1,000 with `PODKEEP_LONG=1`, the first 300 of
 /// them side by side.
 #[test]
 fn waves_of_pods_answer_behind_a_port_each_and_leave_the_host_as_it_was() {
     let waves = if std::env::var_os("PODKEEP_LONG").is_some() { [300, 350, 350] } else { [10; 3] };
-    forget_killed_nodes();
+    clear_host();
     let (before, census) = (traces(), Census::take());
     let node = Node::start(Options::default());
     // Of the node itself, which stays: its addresses and its table.

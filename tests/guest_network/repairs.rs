@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::web::{addresses, asked_at, behind_port, host_name, nft};
+use super::web::{addresses, asked_at, behind_port, host_name, ip, nft};
 use crate::harness::{Node, Options, wait_until};
 use crate::namespace::Namespace;
 
@@ -74,4 +74,27 @@ fn links_routes_and_rules_are_put_right_when_the_kernel_tells_and_by_no_clock() 
     node.wait_for(named, |list| list.to_string().contains(named).then_some(()));
     nft("delete table ip theirs");
     node.wait_for("it is gone", |list| (!list.to_string().contains(named)).then_some(()));
+}
+
+#[test]
+fn what_a_take_over_could_not_do_is_done_when_nothing_stands_in_its_way_any_more() {
+    let node = Node::start(Options::default());
+    node.manifest("web.yaml", &behind_port("web", "ports: [{containerPort: 80, hostPort: 8086}]"));
+    node.wait_running("web", "main");
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 8086));
+    wait_until("an answer", || asked_at(at));
+    ip("route add 10.203.7.0/24 dev lo");
+    node.wait_for_new_worker(node.kill_worker());
+    node.wait_for("why not", |list| {
+        let why = "network: the host has a route to 10.203.7.0/24, which lies in `podCIDR`";
+        list.to_string().contains(why).then_some(())
+    });
+    // Nobody puts it back meanwhile.
+    nft("delete table inet podkeep");
+    ip("route del 10.203.7.0/24 dev lo");
+    assert_eq!(wait_until("the port is back", || asked_at(at)), host_name("web"));
+    node.wait_for("nothing is amiss", |list| (!list.to_string().contains("network:")).then_some(()));
+    // And from then on as ever.
+    nft("flush ruleset");
+    wait_until("the port is back again", || asked_at(at));
 }

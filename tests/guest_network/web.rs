@@ -69,7 +69,7 @@ pub fn nft(commands: &str) {
 }
 
 /// The nodes of other tests were killed, and have given nothing back.
-pub fn forget_killed_nodes() {
+pub fn clear_host() {
     let host = Namespace::own();
     for family in ["-4", "-6"] {
         host.run("ip", &[family, "addr", "flush", "dev", "lo", "scope", "global"], "");
