@@ -81,6 +81,9 @@ static void settle(void) { rest(100); }
 
 static void report(int round, const char *name, const char *what, int64_t nanoseconds)
 {
+	errno = 0;
+	if (nanoseconds < 0)
+		fail("%s%s was there before it was begun: an old log?", name, what);
 	if (round > 0)
 		printf("%s%s\t%lld\n", name, what, (long long)nanoseconds);
 }

@@ -175,9 +175,9 @@ fill_podman() {
 write_list() {
   {
     item says "beside $1: floor, link" "$folder/link_floor"
-    at_node loopback podkeep_item "$1" loopback 'a loopback' "$(pod measured-@ROUND@-loopback false)"
-    at_node addresses podkeep_item "$1" address 'addresses' "$(pod measured-@ROUND@-address false)"
-    at_node addresses podkeep_item "$1" rules 'addresses and rules' "$(pod_with_port measured-@ROUND@-rules $PORT pods)"
+    at_node loopback podkeep_item "$1" loopback 'a loopback' "$(pod "measured-$1-@ROUND@-loopback" false)"
+    at_node addresses podkeep_item "$1" address 'addresses' "$(pod "measured-$1-@ROUND@-address" false)"
+    at_node addresses podkeep_item "$1" rules 'addresses and rules' "$(pod_with_port "measured-$1-@ROUND@-rules" $PORT pods)"
     ! wants CNI || cni_items "$1"
     ! wants podman || podman_items "$1"
     lookup_items "$1"
@@ -186,7 +186,8 @@ write_list() {
 
 # podkeep_item BESIDE TEMPLATE WHAT MANIFEST
 podkeep_item() {
-  local name=measured-@ROUND@-$2-bench
+  # No name comes twice: logs stay when their Pod is gone.
+  local name=measured-$1-@ROUND@-$2-bench
   echo "$4" >"$2.template"
   item pod "beside $1: podkeep, $3" "$folder/$2.template" "$folder/manifests" "$folder/logs/default_${name}_*/main" \
     "$(v2_root)$cgroup/node/*/*_${name}_*/main/cgroup.procs" "$folder/run/podkeep/pods"
