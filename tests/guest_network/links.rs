@@ -90,6 +90,8 @@ fn a_host_that_becomes_a_router_keeps_its_own_routes_and_one_that_was_stays_as_i
     for (was_router, becomes) in [("0", "2"), ("1", "1")] {
         let namespace = Namespace::new();
         namespace.ip("link add eth7 type veth peer name eth8\nlink add pk0acb0009 type veth peer name eth9");
+        // A namespace begins with what its maker's has, where other tests have been.
+        namespace.set("ipv4/ip_forward", "0");
         namespace.set("ipv6/conf/all/forwarding", was_router);
         namespace.set("ipv6/conf/eth8/accept_ra", "0");
         let ranges = Ranges::parse("10.203.0.0/16,fd00:203::/64").unwrap();

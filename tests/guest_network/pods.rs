@@ -258,7 +258,7 @@ fn a_pod_that_has_lost_its_namespaces_gets_others_with_its_addresses() {
     let own = addresses(&node, "web");
     wait_until("an answer", || asked_from_host(own[0]));
     let (site, _) = node.end(Signal::KILL);
-    pids.map(|pid| kill(pid, Signal::KILL));
+    pids.iter().for_each(|pid| kill(*pid, Signal::KILL));
     wait_until("the link is gone", || (!links().contains("pk0acb0002")).then_some(()));
 
     let node = Node::start_in(site);
