@@ -5,6 +5,8 @@
 
 mod harness;
 
+#[path = "guest_network/cni.rs"]
+mod cni;
 #[path = "guest_network/links.rs"]
 mod links;
 #[path = "guest_network/pods.rs"]

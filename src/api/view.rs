@@ -150,6 +150,9 @@ pub struct PodExtra {
     pub file: Option<PathBuf>,
     pub log_dir: PathBuf,
     pub cgroup: Option<PathBuf>,
+    /// The CNI network that it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cni_network: Option<String>,
     pub terminating: bool,
     /// What of the Pod's wishes this machine cannot enforce.
     pub not_enforced: Vec<String>,
@@ -212,6 +215,7 @@ impl PodView {
                 file: snapshot.file.clone(),
                 log_dir: snapshot.log_dir.clone(),
                 cgroup: snapshot.cgroup.clone(),
+                cni_network: snapshot.cni_network.clone(),
                 terminating: snapshot.status.terminating,
                 not_enforced: snapshot.not_enforced.clone(),
                 images: snapshot.images.iter().map(ToString::to_string).collect(),
@@ -323,6 +327,7 @@ mod tests {
             log_dir: PathBuf::new(),
             images: Vec::new(),
             cgroup: None,
+            cni_network: None,
             addresses: Vec::new(),
             not_enforced: Vec::new(),
         }

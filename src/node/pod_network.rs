@@ -391,7 +391,7 @@ impl Worker {
             let has_wishes = host_ports(run.pod()).next().is_some() || run.pod().ingress != Ingress::All;
             anyhow::ensure!(
                 !has_wishes,
-                "podNetwork: Loopback: there are no host ports and no podkeep.io/ingress"
+                "there are no host ports and no podkeep.io/ingress where Pods have a loopback only (podNetwork)"
             );
             return Ok(None);
         };
@@ -411,7 +411,7 @@ impl Worker {
     }
 
     /// As the kubelet does: of two Pods that want one port of the host, the second does not start.
-    fn check_host_ports(&self, number: PodNumber, pod: &Pod) -> Result<()> {
+    pub fn check_host_ports(&self, number: PodNumber, pod: &Pod) -> Result<()> {
         let others = self
             .pods
             .iter()
@@ -567,7 +567,7 @@ fn claim_machine() -> Result<UnixDatagram> {
 }
 
 /// The ports of the host that a Pod wants.
-fn host_ports(pod: &Pod) -> impl Iterator<Item = HostPort> + '_ {
+pub fn host_ports(pod: &Pod) -> impl Iterator<Item = HostPort> + '_ {
     let ports = pod.containers.iter().flat_map(|container| &container.ports);
     ports.filter_map(|port| {
         Some(HostPort {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::cni::CniLink;
 use super::errands::ErrandNumber;
 use super::images::Wanted;
 use super::pause::Pause;
@@ -81,6 +82,8 @@ pub struct PodRun {
     pub hooks: Vec<SavedHook>,
     /// Its place in the network of the node's Pods, from its preparation until its link is gone.
     pub slot: Option<Slot>,
+    /// What it has of a CNI network; then it has no slot.
+    pub cni: Option<CniLink>,
     /// What it asked for of names and does not get was told.
     pub names_told: bool,
     /// In the order of the Pod's containers.
@@ -170,6 +173,7 @@ impl PodRun {
             pause_ending: None,
             hooks: Vec::new(),
             slot: None,
+            cni: None,
             names_told: false,
             containers,
             qos,

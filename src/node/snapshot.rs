@@ -68,6 +68,8 @@ pub struct PodSnapshot {
     pub cgroup: Option<PathBuf>,
     /// Its own; none on the host's network.
     pub addresses: Vec<IpAddr>,
+    /// The CNI network that those are of, if they are.
+    pub cni_network: Option<String>,
     /// What of this Pod's wishes this machine cannot enforce.
     pub not_enforced: Vec<String>,
 }
@@ -92,6 +94,7 @@ pub fn pod_snapshot(
         log_dir,
         cgroup,
         addresses: Vec::new(),
+        cni_network: None,
         not_enforced,
     }
 }

@@ -81,15 +81,21 @@ impl Worker {
     /// Makes the Pod's namespaces anew if they are gone: the keeper that held them ended while no process of the Pod
     /// was in them. Says whether it had to. Without them, the container would be in the host's.
     fn missing_namespaces(&mut self, number: PodNumber) -> Result<bool> {
-        let place = self.place(number);
+        let link = self.place(number).map(prepare::Link::Own);
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
         let pod = Arc::clone(run.pod());
         if prepare::has_namespaces(&pod, &run.namespaces) {
             return Ok(false);
         }
+        if let Some(link) = &mut run.cni {
+            if std::mem::take(&mut link.is_lost) {
+                self.prepare(number)?;
+            }
+            bail!("its network namespace has gone: CNI plugins connect another one");
+        }
         let (folders, config) = (&self.options.folders, &self.options.config);
         let ids = user_ids::of(folders, &pod)?;
-        run.namespaces = prepare::namespaces(&pod, ids, &config.dns.cluster_domain, place.as_ref())?;
+        run.namespaces = prepare::namespaces(&pod, ids, &config.dns.cluster_domain, link)?.namespaces;
         Ok(true)
     }
 

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use super::begin;
 use super::clean_images::CleanUp;
 use super::clock;
+use super::cni::Cni;
 use super::deadlines::Deadlines;
 use super::errands::{ErrandNumber, Errands};
 use super::exec::{Begun, Execs};
@@ -113,6 +114,13 @@ pub enum Done {
     },
     /// `None`: there was no reason to.
     ImagesCleaned(Result<Option<crate::image::Cleaned>, String>),
+    /// Plugins have undone what they had done for a Pod.
+    Detached {
+        pod: PodNumber,
+        result: Result<(), String>,
+    },
+    /// What is wrong with the links that plugins have made, in their words.
+    LinksChecked(Vec<(PodNumber, String)>),
     Released {
         pod: PodNumber,
         result: Result<(), String>,
@@ -166,6 +174,8 @@ pub struct Worker {
     pub network: Option<Arc<Network>>,
     /// Whether the poller has what tells of changes to its links, and to its firewall.
     pub watches_network: [bool; 2],
+    /// Networks that plugins make.
+    pub cni: Arc<Cni>,
     pub resolver: NodeResolver,
     /// The one that was given to a Pod last.
     pub last_slot: Slot,
@@ -374,6 +384,8 @@ impl Worker {
                 Done::Asked { pull, result } => self.registry_asked(pull, result),
                 Done::Pulled { pull, result } => self.pull_ended(pull, result),
                 Done::ImagesCleaned(result) => self.images_cleaned(result),
+                Done::Detached { pod, result } => self.detached(pod, result)?,
+                Done::LinksChecked(wrong) => self.links_checked(wrong),
                 Done::Released { pod, result } => self.released(pod, result),
                 Done::UrlAnswered(answer) => self.url_answered(answer),
                 Done::Exec(begun) => self.exec_begun(*begun)?,
@@ -613,10 +625,12 @@ impl Worker {
                 self.cgroups.missing_controllers(),
                 self.options.config.pod_pids_limit,
             );
-            let (images, addresses) = (run.image_ids().collect(), self.addresses_of(run.slot));
+            let (images, addresses) = (run.image_ids().collect(), self.addresses_of_pod(run));
             let of_network = drops.iter().filter(|_| run.slot.is_some()).cloned();
+            let of_network = of_network.chain(super::cni::unlimited(run));
             let not_enforced = pod.not_enforced.into_iter().chain(of_network).collect();
-            super::snapshot::PodSnapshot { images, addresses, not_enforced, ..pod }
+            let cni_network = run.cni.as_ref().map(|link| link.network.clone());
+            super::snapshot::PodSnapshot { images, addresses, cni_network, not_enforced, ..pod }
         });
         let mut pods: Vec<_> = pods.collect();
         order::sort_by(&mut pods, |a, b| a.pod.id.cmp(&b.pod.id));

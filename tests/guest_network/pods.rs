@@ -13,17 +13,17 @@ use crate::harness::manifest::ShellPod;
 use crate::harness::{NODE_NAME, Node, Options, kill, wait_until};
 
 /// Serves its own name over HTTP.
-fn server(name: &str) -> String {
+pub fn server(name: &str) -> String {
     behind_port(name, "")
 }
 
 /// The same, with lines about ports of the host.
-fn behind_port(name: &str, lines: &str) -> String {
+pub fn behind_port(name: &str, lines: &str) -> String {
     let script = "mkdir -p /www; hostname >/www/name; exec httpd -f -p 80 -h /www";
     ShellPod { name, script, spec: "terminationGracePeriodSeconds: 0", container: lines }.yaml()
 }
 
-fn addresses(node: &Node, pod: &str) -> Vec<IpAddr> {
+pub fn addresses(node: &Node, pod: &str) -> Vec<IpAddr> {
     let list = node.list();
     let status = &list.pod(pod).unwrap().0["status"];
     let ips =
@@ -33,16 +33,16 @@ fn addresses(node: &Node, pod: &str) -> Vec<IpAddr> {
     ips
 }
 
-fn host_name(pod: &str) -> String {
+pub fn host_name(pod: &str) -> String {
     format!("{pod}-{NODE_NAME}")
 }
 
 /// What the server in a Pod says to who asks from the host.
-fn asked_from_host(address: IpAddr) -> Option<String> {
+pub fn asked_from_host(address: IpAddr) -> Option<String> {
     asked_at(SocketAddr::new(address, 80))
 }
 
-fn asked_at(address: SocketAddr) -> Option<String> {
+pub fn asked_at(address: SocketAddr) -> Option<String> {
     let mut connection = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     connection.write_all(b"GET /name HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
