@@ -48,22 +48,37 @@ fn ask(address: SocketAddr, way: Way) -> Outcome {
         Ok(attempt) => attempt,
         Err(outcome) => return outcome,
     };
+    match hear(&mut attempt) {
+        Step::Verdict(outcome) => outcome,
+        Step::Elsewhere(address, get) => ask(address, Way::Http(get)),
+        Step::Wait => unreachable!("it has waited"),
+    }
+}
+
+/// What an attempt comes to that was begun.
+fn hear(attempt: &mut Attempt) -> Step {
     if let Some(outcome) = attempt.ask() {
-        return outcome;
+        return Step::Verdict(outcome);
     }
     let mut seen = PollFlags::IN;
     loop {
         match attempt.step() {
-            Step::Verdict(outcome) => return outcome,
-            Step::Elsewhere(address, get) => return ask(address, Way::Http(get)),
             Step::Wait => {}
+            step => return step,
         }
         // What is to be sent fits in any socket's buffer, so that after the connection only answers are awaited.
         let wanted =
             if seen.contains(PollFlags::OUT) { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
-        let mut fds = [PollFd::new(&attempt, wanted)];
+        let mut fds = [PollFd::new(attempt, wanted)];
         assert_ne!(poll(&mut fds, Some(&PATIENCE)).unwrap(), 0, "no answer");
         seen |= fds[0].revents();
+    }
+}
+
+fn verdict(attempt: &mut Attempt) -> Outcome {
+    match hear(attempt) {
+        Step::Verdict(outcome) => outcome,
+        other => panic!("no verdict: {other:?}"),
     }
 }
 
@@ -92,6 +107,54 @@ fn a_connection_is_all_that_tcp_asks_for() {
     let address = free_port();
     let message = failure(ask(address, Way::Tcp));
     assert!(message.starts_with(&format!("dial tcp {address}: Connection refused")), "{message}");
+}
+
+#[test]
+fn what_rests_asks_again_from_the_same_socket() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut attempt = begin(address, Way::Tcp);
+    for _ in 0..3 {
+        assert_eq!(verdict(&mut attempt), Outcome::Success);
+        assert!(attempt.rest());
+        // What was reset before it was taken still says so.
+        let (mut taken, _) = listener.accept().unwrap();
+        assert!(taken.read(&mut [0]).is_err(), "it rests without a connection");
+        attempt.connect().unwrap();
+    }
+    assert_eq!(verdict(&mut attempt), Outcome::Success);
+    assert!(attempt.rest());
+    drop(listener);
+    let refused = attempt.connect().map(|()| verdict(&mut attempt)).unwrap_or_else(|outcome| outcome);
+    assert!(failure(refused).starts_with(&format!("dial tcp {address}: Connection refused")));
+}
+
+#[test]
+fn each_answer_to_the_same_question_counts_for_itself() {
+    let server = Server::start("http_server.py", &[]);
+    let mut attempt = begin(server.address, http(false, server.address, "by_turns/200/500", &[]));
+    for _ in 0..3 {
+        assert_eq!(verdict(&mut attempt), Outcome::Success);
+        assert!(attempt.rest());
+        attempt.connect().unwrap();
+        assert_eq!(failure(verdict(&mut attempt)), "HTTP probe failed with statuscode: 500");
+        assert!(attempt.rest());
+        attempt.connect().unwrap();
+    }
+}
+
+#[test]
+fn where_an_answer_has_led_to_is_not_asked_first() {
+    let server = Server::start("http_server.py", &[]);
+    let mut attempt = begin(server.address, http(false, server.address, "to/status/200", &[]));
+    let Step::Elsewhere(address, get) = hear(&mut attempt) else { panic!("it leads elsewhere") };
+    let mut elsewhere = begin(address, Way::Http(get));
+    assert_eq!(verdict(&mut elsewhere), Outcome::Success);
+    assert!(!elsewhere.rest());
+}
+
+fn begin(address: SocketAddr, way: Way) -> Attempt {
+    Attempt::begin(probe::open(address).unwrap(), address, way).unwrap()
 }
 
 #[test]

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value, json};
 
 use super::folders::Folders;
-use super::pod_network::host_ports;
+use super::pod_network::distinct_host_ports;
 use super::pod_run::{PodNumber, PodRun};
 use super::state::{self, Durability};
 use super::worker::{Done, Worker};
@@ -451,7 +451,7 @@ fn check(pod: &Pod, network: &Network) -> Result<()> {
         "podkeep.io/ingress is of podkeep's own network, and this Pod is to be on the CNI network {name}"
     );
     let wishes = [
-        (host_ports(pod).next().is_some(), PORTS, "host ports"),
+        (!distinct_host_ports(pod).is_empty(), PORTS, "host ports"),
         (!pod.ips.is_empty(), IPS, "podkeep.io/ips"),
     ];
     for (is_wished, capability, words) in wishes {
@@ -466,7 +466,8 @@ fn check(pod: &Pod, network: &Network) -> Result<()> {
 /// What plugins are told of the Pod, as containerd does.
 fn capabilities(pod: &Pod) -> Map<String, Value> {
     let mut all = Map::new();
-    let ports: Vec<Value> = host_ports(pod)
+    let ports: Vec<Value> = distinct_host_ports(pod)
+        .into_iter()
         .map(|port| {
             let ip = port.host_ip.map(|ip| ip.to_string()).unwrap_or_default();
             json!({

@@ -24,7 +24,7 @@ use crate::http;
 use crate::manifest::pod::{HookAction, ProbeAction};
 use crate::order;
 use crate::pod::event::{Hook, Index, Outcome as Told, ProbeKind};
-use crate::pod::{BootTime, Event};
+use crate::pod::{BootTime, Event, probe_of};
 use crate::probe::{self, Asker, Attempt, Get, Outcome, Step, Way};
 use crate::sys::namespace::Tour;
 use command::drain;
@@ -36,6 +36,10 @@ const HTTP_HOOK: Duration = Duration::from_secs(30);
 /// Ready, with all others of the moment and when the next probes are made. Only one that has come to nothing is watched; to watch each,
 /// and to wake up for each, cost as much as the probe.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
+
+/// A probe that asks so often asks from one socket: to make one in the Pod's network takes a third of all that asking costs. For one that
+/// asks seldom, that is less than what an idle socket has of the kernel's memory.
+const OFTEN: Duration = Duration::from_secs(2);
 
 /// So many connections are begun together: each has a descriptor.
 const AT_ONCE: usize = 64;
@@ -80,7 +84,8 @@ enum Running {
     Sleep,
 }
 
-struct Connection {
+/// What asks, and how it stands.
+pub struct Connection {
     attempt: Attempt,
     /// The Pod itself is asked.
     own: bool,
@@ -93,11 +98,19 @@ struct Connection {
 struct Asked {
     place: Place,
     purpose: Purpose,
-    address: SocketAddr,
-    way: Way,
-    /// As of a [`Connection`].
-    own: bool,
+    question: Question,
     until: BootTime,
+}
+
+enum Question {
+    New {
+        address: SocketAddr,
+        way: Way,
+        /// As of a [`Connection`].
+        own: bool,
+    },
+    /// The same as before.
+    Again(Box<Connection>),
 }
 
 #[derive(Default)]
@@ -190,14 +203,12 @@ impl Worker {
         let Some(run) = self.pods.get(&pod) else { return };
         let of_pod = Arc::clone(run.pod());
         let spec = &of_pod.containers[container];
-        let probes = &spec.probes;
-        let probe = match kind {
-            ProbeKind::Startup => &probes.startup,
-            ProbeKind::Liveness => &probes.liveness,
-            ProbeKind::Readiness => &probes.readiness,
-        };
-        let Some(probe) = probe else { return };
+        let Some(probe) = probe_of(&spec.probes, kind) else { return };
         let (purpose, timeout) = (Purpose::Probe(kind), probe.timeout);
+        if let Some(connection) = self.resting(place, kind) {
+            let (question, until) = (Question::Again(connection), clock::now() + timeout);
+            return self.errands.asked.push_back(Asked { place, purpose, question, until });
+        }
         let (host, port, way) = match &probe.action {
             ProbeAction::Exec(command) => {
                 let command = expanded_command(command, &spec.env);
@@ -246,8 +257,8 @@ impl Worker {
         };
         if let Some(address) = known {
             let address = SocketAddr::new(address, port);
-            let asked = Asked { place, purpose, address, way, own: host.is_none(), until: due };
-            return self.errands.asked.push_back(asked);
+            let question = Question::New { address, way, own: host.is_none() };
+            return self.errands.asked.push_back(Asked { place, purpose, question, until: due });
         }
         let number = self.errands.next_number();
         self.errands.insert(number, Errand { place, purpose, due: Some(due), way: Running::LookUp(way) });
@@ -263,43 +274,62 @@ impl Worker {
     pub fn connect(&mut self) -> bool {
         let asked = &mut self.errands.asked;
         let asked: Vec<_> = asked.drain(..asked.len().min(AT_ONCE)).collect();
-        let sockets = self.open_sockets(&asked);
         let is_any = !asked.is_empty();
-        for (asked, socket) in asked.into_iter().zip(sockets) {
-            let Asked { place, purpose, address, way, own, until } = asked;
-            match socket.and_then(|socket| Attempt::begin(socket, address, way)) {
-                Ok(attempt) => self.begin(place, purpose, Connection { attempt, own, until, watched: None }),
+        for (place, purpose, connection) in self.connections(asked) {
+            match connection {
+                Ok(connection) => self.begin(place, purpose, connection),
                 Err(outcome) => self.conclude(place, purpose, outcome),
             }
         }
         is_any
     }
 
-    /// From the Pod's own network, if it is the Pod that is asked; from the host's, if the manifest names somebody. All on one way, because
-    /// to go into a namespace costs as much as to connect there.
-    fn open_sockets(&self, all: &[Asked]) -> Vec<Result<OwnedFd, Outcome>> {
+    /// All on one way through the Pods' networks, because to go into a namespace costs as much as to connect there.
+    fn connections(&self, all: Vec<Asked>) -> Vec<(Place, Purpose, Result<Box<Connection>, Outcome>)> {
         let mut tour = Tour::default();
-        let open = |asked: &Asked| {
-            // Told to nobody: a Pod that is gone takes in nothing.
-            let run = self.pods.get(&asked.place.pod).ok_or(Errno::SRCH)?;
-            let network = run.namespaces.net.as_ref().filter(|_| asked.own && !run.pod().host_network);
-            tour.enter(network.map(AsFd::as_fd))?;
-            probe::open(asked.address)
+        let connection = |Asked { place, purpose, question, until }| {
+            let connection = match question {
+                Question::New { address, way, own } => {
+                    let socket = self.open_socket(&mut tour, place.pod, own, address);
+                    let socket = socket.map_err(|error| Outcome::NotAsked(format!("open a socket: {error}")));
+                    let attempt = socket.and_then(|socket| Attempt::begin(socket, address, way));
+                    attempt.map(|attempt| Box::new(Connection { attempt, own, until, watched: None }))
+                }
+                Question::Again(mut connection) => {
+                    (connection.until, connection.watched) = (until, None);
+                    connection.attempt.connect().map(|()| connection)
+                }
+            };
+            (place, purpose, connection)
         };
-        let failed = |error| Outcome::NotAsked(format!("open a socket: {error}"));
-        all.iter().map(open).map(|socket| socket.map_err(failed)).collect()
+        all.into_iter().map(connection).collect()
     }
 
-    fn begin(&mut self, place: Place, purpose: Purpose, mut connection: Connection) {
+    /// In the Pod's own network, if it is the Pod that is asked; in the host's, if the manifest names somebody.
+    fn open_socket<'a>(
+        &'a self,
+        tour: &mut Tour<'a>,
+        pod: PodNumber,
+        own: bool,
+        address: SocketAddr,
+    ) -> Result<OwnedFd, Errno> {
+        // Told to nobody: a Pod that is gone takes in nothing.
+        let run = self.pods.get(&pod).ok_or(Errno::SRCH)?;
+        let network = run.namespaces.net.as_ref().filter(|_| own && !run.pod().host_network);
+        tour.enter(network.map(AsFd::as_fd))?;
+        probe::open(address)
+    }
+
+    fn begin(&mut self, place: Place, purpose: Purpose, mut connection: Box<Connection>) {
         if let Some(outcome) = connection.attempt.ask() {
-            return self.conclude(place, purpose, outcome);
+            return self.heard(place, purpose, connection, outcome);
         }
         let number = self.errands.next_number();
         let first_look = clock::now() + FIRST_LOOK;
         let is_ready = self.pods.get(&place.pod).is_some_and(|run| run.machine.is_ready());
         let first_look = if is_ready { first_look.together() } else { first_look };
         let due = Some(first_look.min(connection.until));
-        let way = Running::Connection(Box::new(connection));
+        let way = Running::Connection(connection);
         self.errands.insert(number, Errand { place, purpose, due, way });
     }
 
@@ -333,8 +363,8 @@ impl Worker {
                 Step::Elsewhere(address, get) => {
                     let Connection { own, until, .. } = **connection;
                     let Some(Errand { place, purpose, .. }) = self.take(number) else { return };
-                    let way = Way::Http(get);
-                    self.errands.asked.push_back(Asked { place, purpose, address, way, own, until });
+                    let question = Question::New { address, way: Way::Http(get), own };
+                    self.errands.asked.push_back(Asked { place, purpose, question, until });
                 }
             },
             Running::Command { output, said, .. } => {
@@ -356,7 +386,8 @@ impl Worker {
         match address {
             Ok(address) => {
                 let until = due.unwrap_or_else(clock::now);
-                self.errands.asked.push_back(Asked { place, purpose, address, way, own: false, until });
+                let question = Question::New { address, way, own: false };
+                self.errands.asked.push_back(Asked { place, purpose, question, until });
             }
             Err(message) => self.conclude(place, purpose, Outcome::Failure(message)),
         }
@@ -390,6 +421,8 @@ impl Worker {
         for number in numbers {
             drop(self.take(number));
         }
+        let run = self.pods.get_mut(&pod);
+        run.and_then(|run| run.containers.get_mut(container)).into_iter().for_each(|c| c.resting.clear());
     }
 
     /// Takes one out of everything that waits for it. A command is killed with all that it has begun.
@@ -419,9 +452,36 @@ impl Worker {
     }
 
     fn finish(&mut self, number: ErrandNumber, outcome: Outcome) {
-        if let Some(errand) = self.take(number) {
-            self.conclude(errand.place, errand.purpose, outcome);
+        let Some(Errand { place, purpose, way, .. }) = self.take(number) else { return };
+        match way {
+            Running::Connection(connection) => self.heard(place, purpose, connection, outcome),
+            Running::Command { .. } | Running::LookUp(_) | Running::Sleep => {
+                self.conclude(place, purpose, outcome)
+            }
         }
+    }
+
+    /// A connection has come to something. It is kept where the probe will soon ask for the same.
+    fn heard(&mut self, place: Place, purpose: Purpose, mut connection: Box<Connection>, outcome: Outcome) {
+        // A startup probe that succeeds has asked for the last time.
+        if let Purpose::Probe(kind @ (ProbeKind::Liveness | ProbeKind::Readiness)) = purpose
+            && outcome == Outcome::Success
+            && let Some(run) = self.pods.get_mut(&place.pod)
+            && probe_of(&run.pod().containers[place.container].probes, kind)
+                .is_some_and(|probe| probe.period <= OFTEN)
+            && connection.own
+            && connection.attempt.rest()
+        {
+            run.containers[place.container].resting.push((kind, connection));
+        }
+        self.conclude(place, purpose, outcome);
+    }
+
+    /// What the probe has asked with last time.
+    fn resting(&mut self, place: Place, kind: ProbeKind) -> Option<Box<Connection>> {
+        let run = self.pods.get_mut(&place.pod)?;
+        let resting = &mut run.containers.get_mut(place.container)?.resting;
+        resting.iter().position(|(of, _)| *of == kind).map(|at| resting.swap_remove(at).1)
     }
 
     /// Tells the machine what one has come to.

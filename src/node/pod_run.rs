@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::cni::CniLink;
-use super::errands::ErrandNumber;
+use super::errands::{Connection, ErrandNumber};
 use super::images::Wanted;
 use super::pause::Pause;
 use super::poller::Registration;
@@ -19,7 +19,8 @@ use crate::logs::{ContainerLog, Fifo, Stream};
 use crate::manifest::pod::QosClass;
 use crate::manifest::{Pod, Uid};
 use crate::network::Slot;
-use crate::pod::event::Index;
+use crate::pod::event::{Index, ProbeKind};
+use crate::pod::machine::Survival;
 use crate::pod::{BootTime, Event, Machine, storage};
 
 /// A Pod's number in the life of one worker: what events carry instead of its uid.
@@ -72,6 +73,8 @@ pub type Events = VecDeque<(PodNumber, Event)>;
 /// A Pod and everything open for it.
 pub struct PodRun {
     pub machine: Machine,
+    /// What was written down for the next boot, or is being; of one that has never run, that is nothing.
+    pub survival: Survival,
     pub namespaces: Namespaces,
     pub group: Option<Group>,
     /// Where the Pod's containers share their PID namespace: the first process of that.
@@ -114,6 +117,8 @@ pub struct ContainerRun {
     pub process: Option<Process>,
     /// `cgroup.events`, while the rest of the cgroup is being ended.
     pub emptying: Option<Watched<OwnedFd>>,
+    /// What its probes have asked with, and will ask with again.
+    pub resting: Vec<(ProbeKind, Box<Connection>)>,
 }
 
 /// The first process of a container.
@@ -166,6 +171,7 @@ impl PodRun {
         let cpu_request_milli = PodLimits::of(machine.pod(), None).cpu_request_milli;
         let storage_limited = storage::is_limited(machine.pod());
         PodRun {
+            survival: machine.survival(),
             machine,
             namespaces: Namespaces::default(),
             group: None,

@@ -460,7 +460,6 @@ impl Worker {
             self.kill_what_has_not_begun(number)?;
         }
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
-        let before = run.machine.survival();
         let (stood, rehearsal) = ([run.machine.has_run(), run.machine.is_ready()], run.machine.rehearsal());
         let (is_tick, old_news) = (event == Event::Tick, run.machine.is_old_news(&event));
         let note = notes::of_event(run, &event);
@@ -476,11 +475,11 @@ impl Worker {
             self.unsaved.insert(number);
         }
         self.deadlines.set(number, run.machine.deadline());
-        let after = run.machine.survival();
         let gone = run.machine.is_gone();
+        let survives_otherwise = !gone && !run.machine.survives_as(&run.survival);
         let news = news_for_set(&run.machine, stood, rehearsal);
-        if before != after && !gone {
-            self.save_survival(number, after);
+        if survives_otherwise {
+            self.save_survival(number);
         }
         if news.iter().any(|event| matches!(event, SetEvent::Readiness { .. })) {
             self.name_pod(number);
@@ -519,15 +518,16 @@ impl Worker {
     /// What the last worker wrote down for the next boot may be of a step that it did not live to save.
     pub fn renew_survival(&mut self, number: PodNumber) {
         let Some(run) = self.pods.get(&number) else { return };
-        let survival = run.machine.survival();
         let written = state::load_survival(&self.options.folders, run.uid());
-        if !written.is_some_and(|written| written.is_same(&survival)) {
-            self.save_survival(number, survival);
+        if !written.is_some_and(|written| written.is_same(&run.machine.survival())) {
+            self.save_survival(number);
         }
     }
 
-    fn save_survival(&mut self, number: PodNumber, survival: crate::pod::machine::Survival) {
-        let Some(run) = self.pods.get(&number) else { return };
+    fn save_survival(&mut self, number: PodNumber) {
+        let Some(run) = self.pods.get_mut(&number) else { return };
+        run.survival = run.machine.survival();
+        let survival = run.survival.clone();
         let (folders, uid) = (self.options.folders.clone(), run.uid().clone());
         let boot_wall = clock::wall(BootTime::from_nanos(0)).duration_since(SystemTime::UNIX_EPOCH);
         let survival = survival.dated(boot_wall.map_or(0, |wall| BootTime::from(wall).as_nanos()));

@@ -274,6 +274,13 @@ impl Machine {
         }
     }
 
+    /// Whether `survival` is [that](Self::survival).
+    pub fn survives_as(&self, survival: &Survival) -> bool {
+        let restarts = self.state.containers.iter().map(|c| c.latest_run);
+        let finished = self.is_finished().then_some(&self.state);
+        restarts.eq(survival.restarts.iter().copied()) && finished == survival.finished.as_ref()
+    }
+
     /// The commands that were under way when this state was saved. They can be carried out twice without harm.
     pub fn begin(&self) -> Vec<Command> {
         match self.state.stage {

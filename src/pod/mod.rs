@@ -20,5 +20,6 @@ pub mod time;
 
 pub use event::{Command, Event, Exit, Hook, ImageProblem, Outcome, PrepareProblem, ProbeKind, StartFailure};
 pub use machine::{Machine, Rehearsal};
+pub use probe::of as probe_of;
 pub use status::{Condition, ContainerStatus, Phase, PodStatus};
 pub use time::BootTime;

@@ -196,7 +196,7 @@ impl Probing {
 }
 
 /// What the manifest says of it.
-pub(super) fn of(specs: &Probes, kind: ProbeKind) -> Option<&Probe> {
+pub fn of(specs: &Probes, kind: ProbeKind) -> Option<&Probe> {
     match kind {
         ProbeKind::Startup => specs.startup.as_ref(),
         ProbeKind::Liveness => specs.liveness.as_ref(),

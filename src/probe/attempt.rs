@@ -38,8 +38,9 @@ pub struct Attempt {
     address: SocketAddr,
     connected: bool,
     talk: Talk,
-    /// To be sent still.
+    /// What is to be sent, and how much of it was.
     out: Vec<u8>,
+    sent: usize,
 }
 
 /// What an attempt has come to.
@@ -78,16 +79,36 @@ impl Attempt {
                 (Talk::Grpc(call), out, None)
             }
         };
-        if !matches!(talk, Talk::Tcp) {
+        let attempt = Attempt { wire: Wire::new(socket, tls), address, connected: false, talk, out, sent: 0 };
+        attempt.connect().map(|()| attempt)
+    }
+
+    /// Lets one that [rests](Attempt::rest) ask the same again.
+    ///
+    /// # Errors
+    /// As of [`Attempt::begin`].
+    pub fn connect(&self) -> Result<(), Outcome> {
+        if !matches!(self.talk, Talk::Tcp) {
             // The last packet of the handshake waits for the request and goes with it: the server wakes up once, and finds something to
             // read. (Of one that is reset before, it would never hear: one that hangs would not run out of room for connections.)
-            let _ = sockopt::set_tcp_quickack(&socket, false);
+            let _ = sockopt::set_tcp_quickack(&self.wire, false);
         }
-        match rustix::net::connect(&socket, &address) {
-            Ok(()) | Err(Errno::INPROGRESS) => {}
-            Err(errno) => return Err(talk.not_connected(address, errno)),
+        match rustix::net::connect(&self.wire, &self.address) {
+            Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
+            Err(errno) => Err(self.talk.not_connected(self.address, errno)),
         }
-        Ok(Attempt { wire: Wire::new(socket, tls), address, connected: false, talk, out })
+    }
+
+    /// Ends the connection of one that has come to something, as closing it would. Says whether it can
+    /// [connect](Attempt::connect) and ask again from the same socket.
+    pub fn rest(&mut self) -> bool {
+        (self.connected, self.sent) = (false, 0);
+        let repeats = match &mut self.talk {
+            Talk::Tcp => true,
+            Talk::Http(exchange) => exchange.begin_again() && self.wire.is_plain(),
+            Talk::Grpc(_) => false,
+        };
+        repeats && self.wire.disconnect().is_ok()
     }
 
     /// The first step: asks, and looks for no answer, which takes a moment. The verdict, if that needs none: on this machine, a
@@ -113,7 +134,7 @@ impl Attempt {
 
     /// That something goes says that the connection stands: nobody has to ask for that. Until then nothing goes, or there is an error.
     fn send(&mut self) -> Result<(), Outcome> {
-        match self.wire.send(&mut self.out) {
+        match self.wire.send(&self.out, &mut self.sent) {
             Ok(some) => self.connected |= some,
             Err(error) if self.connected => return Err(self.talk.failed(&error)),
             Err(error) => return Err(self.talk.not_connected(self.address, error)),
@@ -172,7 +193,7 @@ impl Attempt {
                 }
                 None => {}
             }
-            self.wire.send(&mut self.out)?;
+            self.wire.send(&self.out, &mut self.sent)?;
         }
         Ok(Step::Verdict(self.talk.failed(&"the server sends without end")))
     }

@@ -85,6 +85,11 @@ impl Get {
         text.into_bytes()
     }
 
+    /// Whether it is what was asked for, and not where an answer has led to.
+    fn is_first(&self) -> bool {
+        self.redirects == 0
+    }
+
     /// Where an answer leads to, if it leads to the same host and has not done so too often.
     fn redirected(&self, head: &Head) -> Result<Option<Get>, Outcome> {
         if !matches!(head.status, 301 | 302 | 303 | 307 | 308) {
@@ -131,6 +136,12 @@ impl Exchange {
 
     pub fn get(&self) -> &Get {
         &self.get
+    }
+
+    /// Waits for the answer to the same question again, if that can be asked again as it was.
+    pub fn begin_again(&mut self) -> bool {
+        (self.incoming, self.head, self.read) = (Incoming::new(true), None, 0);
+        self.get.is_first()
     }
 
     /// Takes bytes of the server. The answer, once it is known.

@@ -19,25 +19,34 @@ impl Wire {
         Wire { socket, tls: tls.map(Box::new) }
     }
 
-    /// Sends as much of `out` as goes now, and takes that out of it. Says whether anything went.
-    pub fn send(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
+    /// Ends the connection as closing the socket would, and leaves the socket as it was when it was opened. (With TLS that is not all
+    /// there is of a connection.)
+    pub fn disconnect(&mut self) -> Result<(), Errno> {
+        rustix::net::connect_unspec(&self.socket)
+    }
+
+    pub fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+
+    /// Sends as much of `out` as goes now, from behind what was `sent` before. Says whether anything went.
+    pub fn send(&mut self, out: &[u8], sent: &mut usize) -> io::Result<bool> {
         let Wire { socket, tls } = self;
         match tls {
             None => {
-                let before = out.len();
+                let before = *sent;
                 while_ready(|| {
-                    while !out.is_empty() {
-                        let sent = Socket(socket).write(out)?;
-                        out.drain(..sent);
+                    while *sent < out.len() {
+                        *sent += Socket(socket).write(&out[*sent..])?;
                     }
                     Ok(())
                 })?;
-                Ok(out.len() < before)
+                Ok(before < *sent)
             }
             Some(tls) => {
                 // Kept there until the handshake is over.
-                tls.writer().write_all(out)?;
-                out.clear();
+                tls.writer().write_all(&out[*sent..])?;
+                *sent = out.len();
                 flush(tls, socket)
             }
         }

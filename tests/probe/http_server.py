@@ -23,6 +23,10 @@ class Handler(BaseHTTPRequestHandler):
     def status(self, number):
         self.head(int(number), ("Content-Length", "0"))
 
+    def by_turns(self, statuses):
+        Handler.turn = getattr(Handler, "turn", -1) + 1
+        self.status(statuses.split("/")[Handler.turn % 2])
+
     def headers_(self, _):
         body = "".join(f"{name}={value}\n" for name, value in sorted(self.headers.items())).encode()
         wanted = b"Accept=*/*\nConnection=close\nHost=name.example\nUser-Agent=kube-probe/1.36\nX-One=1\n"
