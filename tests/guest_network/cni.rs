@@ -75,7 +75,7 @@ fn bridge(site: &Site, name: &str) -> String {
 fn lent(site: &Site, network: &str) -> Vec<String> {
     let all = fs::read_dir(books(site).join(network)).into_iter().flatten();
     let names = all.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name.contains('.') || name.contains(':')).collect()
+    names.filter(|name| name.parse::<IpAddr>().is_ok()).collect()
 }
 
 fn output(program: &str, arguments: &str) -> String {
@@ -101,7 +101,7 @@ fn pods_on_a_bridge_of_cni_reach_each_other_and_leave_nothing_though_its_file_ha
     network(&site, "1.0.0", "bridged", &plugins);
     let node = Node::start_in(site);
     node.manifest("web.yaml", &behind_port("web", "ports: [{containerPort: 80, hostPort: 8081}]"));
-    node.manifest("asks.yaml", &server("asks"));
+    node.manifest("asks.yaml", &server("asks").replace("spec:\n", "spec:\n  hostUsers: false\n"));
     node.wait_running("web", "main");
     node.wait_running("asks", "main");
     let (web, asks) = (addresses(&node, "web"), addresses(&node, "asks"));
@@ -110,7 +110,7 @@ fn pods_on_a_bridge_of_cni_reach_each_other_and_leave_nothing_though_its_file_ha
         "{web:?}"
     );
     for address in &web {
-        assert_eq!(wait_until("an answer", || asked_from_host(*address)), host_name("web"));
+        assert_eq!(wait_until(&format!("{address} answers"), || asked_from_host(*address)), host_name("web"));
         assert_eq!(ask(&node, "asks", *address), format!("{}\n", host_name("web")));
     }
     let hosts = node.ask(&["exec", "web", "--", "cat", "/etc/hosts"]);
@@ -121,7 +121,7 @@ fn pods_on_a_bridge_of_cni_reach_each_other_and_leave_nothing_though_its_file_ha
 
     // Its host port, from the host and from elsewhere.
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 8081));
-    assert_eq!(wait_until("an answer", || asked_at(local)), host_name("web"));
+    assert_eq!(wait_until("its port answers", || asked_at(local)), host_name("web"));
     ip("netns add outside");
     ip("link add out0 type veth peer name out1 netns outside");
     ip("addr add 192.0.2.1/24 dev out0");

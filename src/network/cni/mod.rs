@@ -8,7 +8,7 @@ mod list;
 mod plugin;
 mod result;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use attachment::{Attachment, collect};
 pub use list::{ListError, Network};

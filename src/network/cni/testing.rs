@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::Plugins;
 
-pub(super) struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
     pub fn new() -> Folder {

@@ -1,7 +1,10 @@
 //! Networks that plugins of others make (`network::cni`): which Pods are on one, what is kept of that, and when plugins are run.
 //!
-//! Plugins take as long as they like, so all of it but the choice is done beside the loop. What a Pod has of a network is on the disk
+//! `wish.rs` what a Pod asks of it, `links.rs` what the worker does with it. Plugins take as long as they like, so all of it but the choice is done beside the loop. What a Pod has of a network is on the disk
 //! from before its ADD until after its DEL: whoever comes next, after a crash, a power cut or a change of the configuration, can undo it.
+
+mod links;
+mod wish;
 
 use std::fs;
 use std::io;
@@ -9,32 +12,19 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde_json::{Map, Value, json};
+
+pub use wish::unlimited;
+use wish::{BANDWIDTH, arguments, capabilities, check};
 
 use super::folders::Folders;
-use super::pod_network::distinct_host_ports;
-use super::pod_run::{PodNumber, PodRun};
 use super::state::{self, Durability};
-use super::worker::{Done, Worker};
 use crate::config::{CniConfig, CniRule};
-use crate::events::{Kind, Note};
-use crate::manifest::pod::Ingress;
 use crate::manifest::{Pod, Uid};
 use crate::network::cni::{Attachment, Network, Plugins, collect};
-
-/// Capabilities, by the names under which plugins say that they take them. The last is containerd's own.
-const PORTS: &str = "portMappings";
-const BANDWIDTH: &str = "bandwidth";
-const IPS: &str = "ips";
-const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
-
-const UNLIMITED: &str = "kubernetes.io/ingress-bandwidth, egress-bandwidth: no plugin of its network has the capability bandwidth";
-
-/// Bits that a Pod may be ahead of its bandwidth by: containerd gives no limit either.
-const BURST: u32 = u32::MAX;
 
 /// Runs plugins, and keeps what came of them.
 pub struct Cni {
@@ -48,6 +38,8 @@ pub struct Cni {
     turn_over: Condvar,
     /// The network that was last chosen, as the log has it.
     told: Mutex<String>,
+    /// What an earlier worker has left was looked at.
+    is_tidied: AtomicBool,
 }
 
 #[derive(Default)]
@@ -99,6 +91,7 @@ impl Cni {
             turns: Mutex::default(),
             turn_over: Condvar::new(),
             told: Mutex::default(),
+            is_tidied: AtomicBool::default(),
         })
     }
 
@@ -258,8 +251,8 @@ impl Cni {
         Ok(entries.filter_map(|entry| uid(entry.ok()?.file_name().to_str()?)).collect())
     }
 
-    /// Undoes what is left of Pods that are neither there nor wanted, and has plugins do the same.
-    fn tidy(&self, unwanted: &[Uid]) {
+    /// Undoes what is left of Pods that are neither there nor wanted, and has the plugins of the network do the same.
+    fn tidy(&self, unwanted: &[Uid], network: Option<&Network>) {
         for uid in unwanted {
             let _gc_waits = self.running.read();
             let _turn = self.turn(uid);
@@ -272,15 +265,15 @@ impl Cni {
                 log::warn!("{error:#}");
             }
         }
-        if let Err(error) = self.collect() {
+        let collected = network.map_or(Ok(()), |network| self.collect(network));
+        if let Err(error) = collected {
             log::warn!("{error:#}");
         }
     }
 
-    fn collect(&self) -> Result<()> {
+    fn collect(&self, network: &Network) -> Result<()> {
         // Whoever had it has left nothing half done that this would see.
         let _alone = self.running.write();
-        let Some(network) = self.network()? else { return Ok(()) };
         let mut kept = Vec::new();
         for uid in self.attached()? {
             match self.load(&uid)? {
@@ -290,7 +283,7 @@ impl Cni {
                 _ => {}
             }
         }
-        Ok(collect(&network, &kept, &self.plugins)?)
+        Ok(collect(network, &kept, &self.plugins)?)
     }
 
     /// Asks the plugins whether a Pod's link is as they have made it.
@@ -337,178 +330,6 @@ impl CniLink {
     }
 }
 
-impl Worker {
-    /// The addresses that a Pod of its own network has, whosever that network is.
-    pub fn addresses_of_pod(&self, run: &PodRun) -> Vec<IpAddr> {
-        run.cni.as_ref().map_or_else(|| self.addresses_of(run.slot), |link| link.addresses.clone())
-    }
-
-    /// What a Pod that shall get its namespaces asks of a CNI network, if it is to be on one.
-    pub fn joining(&self, number: PodNumber) -> Result<Option<Joining>> {
-        let Some(run) = self.pods.get(&number) else { return Ok(None) };
-        if run.pod().host_network || run.slot.is_some() {
-            return Ok(None);
-        }
-        let joining = self.cni.wish(run.pod())?;
-        if joining.is_some() {
-            self.check_host_ports(number, run.pod())?;
-        }
-        Ok(joining)
-    }
-
-    /// Begins to undo what plugins have done for a Pod that is being released; says whether there is anything.
-    pub fn detach(&mut self, number: PodNumber) -> bool {
-        let Some(run) = self.pods.get(&number).filter(|run| self.cni.is_attached(run.uid())) else {
-            return false;
-        };
-        let (cni, uid) = (Arc::clone(&self.cni), run.uid().clone());
-        let namespace = run.namespaces.net.as_ref().map(OwnedFd::try_clone).transpose();
-        self.work.add(move || {
-            let detached = namespace.context("duplicate a namespace");
-            let detached = detached.and_then(|namespace| cni.detach(&uid, namespace.as_ref()));
-            Done::Detached { pod: number, result: detached.map_err(|error| format!("{error:#}")) }
-        });
-        true
-    }
-
-    /// Plugins have undone what they had done for a Pod, or why not.
-    pub fn detached(&mut self, number: PodNumber, result: Result<(), String>) -> Result<()> {
-        if let Err(message) = result {
-            self.released(number, Err(message));
-            return Ok(());
-        }
-        if let Some(run) = self.pods.get_mut(&number) {
-            run.cni = None;
-        }
-        self.release(number)
-    }
-
-    /// Takes over the link of a Pod, once its namespaces are open.
-    pub fn resume_link(&mut self, number: PodNumber) {
-        let Some(run) = self.pods.get_mut(&number) else { return };
-        if run.pod().host_network || run.slot.is_some() || !self.cni.is_attached(run.uid()) {
-            return;
-        }
-        let uid = run.uid().clone();
-        let resumed = match &run.namespaces.net {
-            Some(namespace) => self.cni.resume(&uid, namespace),
-            None => self
-                .cni
-                .load(&uid)
-                .map(|found| found.map(|attachment| CniLink { is_lost: true, ..CniLink::of(&attachment) })),
-        };
-        match resumed {
-            Ok(link) => run.cni = link,
-            Err(error) => log::error!("{}: {error:#}", run.pod().id),
-        }
-    }
-
-    /// Once it is known which Pods are wanted: what belongs to none goes, and the links of those that were taken over are looked at.
-    pub fn tidy_cni(&mut self) {
-        let attached = match self.cni.attached() {
-            Ok(attached) => attached,
-            Err(error) => return log::warn!("{error:#}"),
-        };
-        let wanted = self.set.uids();
-        let is_wanted = |uid: &Uid| self.numbers.contains_key(uid) || wanted.contains(uid);
-        let unwanted: Vec<Uid> = attached.into_iter().filter(|uid| !is_wanted(uid)).collect();
-        let there = self.pods.iter().filter(|(_, run)| run.cni.as_ref().is_some_and(|link| !link.is_lost));
-        let there: Vec<_> = there.map(|(number, run)| (*number, run.uid().clone())).collect();
-        if unwanted.is_empty() && there.is_empty() && self.cni.config.rule == CniRule::Never {
-            return;
-        }
-        let cni = Arc::clone(&self.cni);
-        // A lane that nobody waits for at the end: the next worker does it again.
-        self.execs.lane.add(move || {
-            cni.tidy(&unwanted);
-            let wrong = |(number, uid)| Some((number, format!("{:#}", cni.check(&uid).err()?)));
-            Done::LinksChecked(there.into_iter().filter_map(wrong).collect())
-        });
-    }
-
-    /// Plugins say what is wrong with links of Pods. Those run on: they may answer all the same.
-    pub fn links_checked(&mut self, wrong: Vec<(PodNumber, String)>) {
-        for (number, message) in wrong {
-            let Some(run) = self.pods.get(&number) else { continue };
-            log::warn!("{}: {message}", run.pod().id);
-            self.record(number, vec![Note::new(Kind::Warning, "NetworkCheckFailed", message)]);
-        }
-    }
-}
-
-/// What a Pod asks for that only plugins could give, in words.
-pub fn unlimited(run: &PodRun) -> Option<String> {
-    let is_limited = run.cni.as_ref().is_some_and(|link| link.limits_bandwidth);
-    let is_asked = !run.pod().host_network && run.pod().bandwidth != [None; 2];
-    (is_asked && !is_limited).then(|| UNLIMITED.to_owned())
-}
-
-/// Whether the network gives the Pod all that it asks for. containerd leaves out what no plugin takes, and says nothing.
-fn check(pod: &Pod, network: &Network) -> Result<()> {
-    let name = &network.name;
-    ensure!(
-        pod.ingress == Ingress::All,
-        "podkeep.io/ingress is of podkeep's own network, and this Pod is to be on the CNI network {name}"
-    );
-    let wishes = [
-        (!distinct_host_ports(pod).is_empty(), PORTS, "host ports"),
-        (!pod.ips.is_empty(), IPS, "podkeep.io/ips"),
-    ];
-    for (is_wished, capability, words) in wishes {
-        ensure!(
-            !is_wished || network.takes(capability),
-            "{words}: no plugin of the CNI network {name} has the capability {capability}"
-        );
-    }
-    Ok(())
-}
-
-/// What plugins are told of the Pod, as containerd does.
-fn capabilities(pod: &Pod) -> Map<String, Value> {
-    let mut all = Map::new();
-    let ports: Vec<Value> = distinct_host_ports(pod)
-        .into_iter()
-        .map(|port| {
-            let ip = port.host_ip.map(|ip| ip.to_string()).unwrap_or_default();
-            json!({
-                "hostPort": port.host_port,
-                "containerPort": port.container_port,
-                "protocol": port.protocol.as_str().to_lowercase(),
-                "hostIP": ip,
-            })
-        })
-        .collect();
-    let [ingress, egress] = pod.bandwidth;
-    let mut bandwidth = Map::new();
-    for (rate, [rate_key, burst_key]) in
-        [(ingress, ["ingressRate", "ingressBurst"]), (egress, ["egressRate", "egressBurst"])]
-    {
-        if let Some(rate) = rate {
-            bandwidth.insert(rate_key.to_owned(), rate.into());
-            bandwidth.insert(burst_key.to_owned(), BURST.into());
-        }
-    }
-    let mut add = |name: &str, is_any: bool, value: Value| {
-        if is_any {
-            all.insert(name.to_owned(), value);
-        }
-    };
-    add(PORTS, !ports.is_empty(), ports.into());
-    add(BANDWIDTH, !bandwidth.is_empty(), bandwidth.into());
-    add(IPS, !pod.ips.is_empty(), pod.ips.clone().into());
-    add(ANNOTATIONS, true, json!(pod.annotations));
-    all
-}
-
-/// `CNI_ARGS`, as containerd writes it.
-fn arguments(pod: &Pod) -> String {
-    let (id, uid) = (&pod.id, &pod.uid);
-    format!(
-        "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={uid};K8S_POD_UID={uid}",
-        id.namespace, id.name
-    )
-}
-
 /// Nothing there is no error.
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
@@ -516,5 +337,116 @@ fn remove(path: &Path) -> Result<()> {
             Err(error).with_context(|| format!("delete {}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::wish::tests::pod;
+    use super::*;
+    use crate::network::cni::testing::Folder;
+
+    /// Writes down commands and their containers; fails where a file of the command's name is beside it.
+    const PLUGIN: &str = r#"
+        echo "$CNI_COMMAND $CNI_CONTAINERID $CNI_NETNS" >>"${0%/*}/log"
+        [ ! -e "${0%/*}/$CNI_COMMAND" ] || { echo no >&2; exit 1; }
+        [ "$CNI_COMMAND" != ADD ] || { readlink "$CNI_NETNS" >&2; echo '{"ips": [{"address": "10.1.0.9/16"}]}'; }"#;
+
+    /// One worker's, of a folder that has a plugin and a network.
+    fn cni(folder: &Folder) -> Arc<Cni> {
+        let list = r#"{"cniVersion": "1.1.0", "name": "net", "plugins": [{"type": "plugin"}]}"#;
+        fs::write(folder.path().join("net.conflist"), list).unwrap();
+        let path = folder.path().to_owned();
+        let config =
+            CniConfig { conf_dir: path.clone(), bin_dirs: vec![path.clone()], ..CniConfig::default() };
+        Cni::open(
+            &config,
+            &Folders { root: path.join("root"), run: path.join("run"), logs: path.join("logs") },
+        )
+    }
+
+    fn told(folder: &Folder) -> String {
+        let text = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+        let command = |line: &str| line.split(' ').next().unwrap().to_owned();
+        text.lines().map(command).collect::<Vec<_>>().join(" ")
+    }
+
+    fn connect(cni: &Arc<Cni>, pod: &Pod) -> Result<CniLink, String> {
+        let namespace = File::open("/proc/self/ns/net").unwrap().into();
+        let joining = cni.wish(pod).unwrap().unwrap();
+        joining.connect(&namespace).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn what_nobody_would_give_is_refused() {
+        let folder = Folder::new();
+        let cni = cni(&folder);
+        let refused = |annotations: &str, container: &str| {
+            cni.wish(&pod(annotations, container)).err().unwrap().to_string()
+        };
+        assert!(
+            refused("", "ports: [{containerPort: 80, hostPort: 8080}]")
+                .starts_with("host ports: no plugin of the CNI network net")
+        );
+        assert!(refused("podkeep.io/ips: 10.1.0.9", "").starts_with("podkeep.io/ips: no plugin"));
+        assert!(
+            refused("podkeep.io/ingress: none", "")
+                .starts_with("podkeep.io/ingress is of podkeep's own network")
+        );
+        fs::remove_file(folder.path().join("net.conflist")).unwrap();
+        assert!(refused("podkeep.io/ips: 10.1.0.9", "").starts_with("podkeep.io/ips: only a CNI network"));
+        assert!(cni.wish(&pod("", "")).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_could_not_be_undone_is_undone_first_the_next_time() {
+        let folder = Folder::new();
+        folder.plugin("plugin", PLUGIN);
+        let (first, of_pod) = (cni(&folder), pod("", ""));
+        ["ADD", "DEL"].iter().for_each(|name| fs::write(folder.path().join(name), "").unwrap());
+        let error = connect(&first, &of_pod).unwrap_err();
+        assert!(error.ends_with("failed (add): no"), "{error}");
+        assert!(first.is_attached(&of_pod.uid));
+        fs::remove_file(folder.path().join("ADD")).unwrap();
+        let error = connect(&first, &of_pod).unwrap_err();
+        assert!(error.ends_with("failed (delete): no"), "{error}");
+        fs::remove_file(folder.path().join("DEL")).unwrap();
+        let link = connect(&first, &of_pod).unwrap();
+        assert_eq!(link.addresses, ["10.1.0.9".parse::<IpAddr>().unwrap()]);
+        assert_eq!(told(&folder), "ADD DEL DEL DEL ADD");
+
+        // Another worker takes it over, with another descriptor under the same path.
+        let second = cni(&folder);
+        let namespace = File::open("/proc/self/ns/net").unwrap().into();
+        assert_eq!(second.resume(&of_pod.uid, &namespace).unwrap(), Some(link));
+        let target = fs::read_link(second.namespace(&of_pod.uid)).unwrap();
+        assert_eq!(target, Path::new(&format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd())));
+        second.check(&of_pod.uid).unwrap();
+        second.detach(&of_pod.uid, Some(&namespace)).unwrap();
+        second.detach(&of_pod.uid, Some(&namespace)).unwrap();
+        assert_eq!(told(&folder), "ADD DEL DEL DEL ADD CHECK DEL");
+        assert!(!second.is_attached(&of_pod.uid) && fs::read_link(second.namespace(&of_pod.uid)).is_err());
+    }
+
+    #[test]
+    fn what_belongs_to_nobody_goes_and_what_somebody_has_by_now_stays() {
+        let folder = Folder::new();
+        folder.plugin("plugin", PLUGIN);
+        let (first, of_pod, other) = (cni(&folder), pod("", ""), pod("a: b", ""));
+        let uids = [of_pod.uid.clone(), other.uid.clone()];
+        connect(&first, &of_pod).unwrap();
+        connect(&first, &other).unwrap();
+        let second = cni(&folder);
+        connect(&second, &other).unwrap();
+        let network = second.network().unwrap();
+        second.tidy(&uids, network.as_ref());
+        assert_eq!(told(&folder), "ADD ADD DEL ADD DEL GC");
+        assert_eq!(second.attached().unwrap(), uids[1..]);
+        // What nobody can read, nobody can undo: it does not hold up the Pod for ever.
+        fs::write(second.record(&other.uid), "{").unwrap();
+        second.detach(&other.uid, None).unwrap();
+        assert_eq!(second.attached().unwrap(), []);
     }
 }
