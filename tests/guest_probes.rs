@@ -4,8 +4,10 @@
 
 mod harness;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 
 use harness::list::List;
 use harness::manifest::ShellPod;
@@ -95,6 +97,36 @@ fn ready_is_what_answers() {
     let never = list.pod("never").unwrap();
     assert!(!never.is("Ready"));
     assert_eq!(never.container("main").unwrap().restarts(), 0, "who is not ready is left alone");
+}
+
+#[test]
+fn who_asks_often_asks_from_one_socket() {
+    let node = Node::start(Options::default());
+    let sockets = || -> BTreeSet<PathBuf> {
+        let all = fs::read_dir(format!("/proc/{}/fd", node.worker().expect("it runs"))).unwrap();
+        let all = all.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        all.filter(|what| what.to_string_lossy().starts_with("socket:")).collect()
+    };
+    // The first one brings what the node has for all.
+    node.manifest("first.yaml", &pod("first", "exec sleep 1000", ""));
+    node.wait_running("first", "main");
+    let before = sockets();
+    let serve = "mkdir -p /www; echo hello >/www/index.html; exec httpd -f -vv -p 8080 -h /www";
+    let probe = "readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}";
+    node.manifest("often.yaml", &pod("often", serve, probe));
+    let was_asked = |times: usize| {
+        wait_until("it was asked", || {
+            let said = node.try_ask(&["logs", "often"]).stdout;
+            (String::from_utf8_lossy(&said).matches("response:200").count() >= times).then_some(())
+        });
+        sockets()
+    };
+    let (early, late) = (was_asked(3), was_asked(6));
+    let kept: Vec<_> = early.intersection(&late).filter(|socket| !before.contains(*socket)).collect();
+    assert_eq!(kept.len(), 1, "{before:?} {early:?} {late:?}");
+    node.remove("often.yaml");
+    node.wait_gone("often");
+    assert!(!sockets().contains(kept[0]), "it would keep the Pod's network");
 }
 
 #[test]

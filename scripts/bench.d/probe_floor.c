@@ -3,8 +3,9 @@
  *   probe_floor ROUNDS tcp|http PID...
  *
  * Twice a second it asks 127.0.0.1:8080 in the network namespace of each PID, both times at once, and a twentieth of them every
- * 50 ms: into the namespace, two sockets, and out of the last one; connect, with `http` a request too, whose answer is read with the
- * next twentieth; close with a reset. Prints the time it had of a processor, in ns, for each second of the clock; the first is left out.
+ * 50 ms, each from a socket that was opened there at the beginning: connect, with `http` a request too, whose answer is read with the
+ * next twentieth; disconnect with a reset. Prints the time it had of a processor, in ns, for each second of the clock; the first is left
+ * out.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -41,14 +42,12 @@ static long long nanoseconds(clockid_t clock)
 }
 
 /* In the namespace that the thread is in. */
-static int open_socket(int asks)
+static int open_socket(void)
 {
 	struct linger at_once = { .l_onoff = 1, .l_linger = 0 };
-	int off = 0, connection = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int connection = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	check(connection, "socket");
 	check(setsockopt(connection, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once), "SO_LINGER");
-	if (asks)
-		check(setsockopt(connection, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof off), "TCP_QUICKACK");
 	return connection;
 }
 
@@ -56,6 +55,9 @@ static void dial(int connection, int asks)
 {
 	struct sockaddr_in place = { .sin_family = AF_INET, .sin_port = htons(8080), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t length = sizeof place;
+	int off = 0;
+	if (asks)
+		check(setsockopt(connection, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof off), "TCP_QUICKACK");
 	if (connect(connection, (struct sockaddr *)&place, sizeof place) < 0 && errno != EINPROGRESS)
 		check(-1, "connect");
 	if (asks)
@@ -66,10 +68,11 @@ static void dial(int connection, int asks)
 
 static void hear(int connection, int asks)
 {
+	struct sockaddr nowhere = { .sa_family = AF_UNSPEC };
 	char answer[4096];
 	if (asks && recv(connection, answer, sizeof answer, 0) < 12)
 		fprintf(stderr, "probe_floor: no answer in time\n");
-	close(connection);
+	check(connect(connection, &nowhere, sizeof nowhere), "disconnect");
 }
 
 int main(int count, char **words)
@@ -77,7 +80,7 @@ int main(int count, char **words)
 	if (count < 4)
 		return fprintf(stderr, "usage: probe_floor ROUNDS tcp|http PID...\n"), 2;
 	int rounds = atoi(words[1]), asks = !strcmp(words[2], "http"), pods = count - 3, home, last = 0;
-	int *networks = calloc(pods, sizeof *networks);
+	int *sockets = calloc(PROBES * pods, sizeof *sockets);
 	int *asked = calloc(PROBES * pods, sizeof *asked), *earlier = calloc(PROBES * pods, sizeof *earlier);
 	struct rlimit files = { PROBES * pods + pods + 64, PROBES * pods + pods + 64 };
 	check(setrlimit(RLIMIT_NOFILE, &files), "setrlimit");
@@ -85,20 +88,22 @@ int main(int count, char **words)
 	for (int pod = 0; pod < pods; pod++) {
 		char path[64];
 		snprintf(path, sizeof path, "/proc/%s/ns/net", words[pod + 3]);
-		check(networks[pod] = open(path, O_RDONLY | O_CLOEXEC), path);
+		int network = open(path, O_RDONLY | O_CLOEXEC);
+		check(network, path);
+		check(setns(network, CLONE_NEWNET), "setns");
+		close(network);
+		for (int probe = 0; probe < PROBES; probe++)
+			sockets[PROBES * pod + probe] = open_socket();
 	}
+	check(setns(home, CLONE_NEWNET), "setns");
 	long long next = nanoseconds(CLOCK_MONOTONIC);
 	for (int round = 0; round <= rounds; round++) {
 		long long before = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
 		for (int turn = 0; turn < TURNS; turn++) {
 			int from = pods * turn / TURNS, to = pods * (turn + 1) / TURNS, now = 0, heard = last;
 			memcpy(earlier, asked, last * sizeof *asked);
-			for (int pod = from; pod < to; pod++) {
-				check(setns(networks[pod], CLONE_NEWNET), "setns");
-				for (int probe = 0; probe < PROBES; probe++)
-					asked[now++] = open_socket(asks);
-			}
-			check(setns(home, CLONE_NEWNET), "setns");
+			for (int i = PROBES * from; i < PROBES * to; i++)
+				asked[now++] = sockets[i];
 			for (int i = 0; i < now; i++)
 				dial(asked[i], asks);
 			for (int i = 0; i < heard; i++)
