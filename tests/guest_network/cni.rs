@@ -95,7 +95,7 @@ fn ask(node: &Node, pod: &str, address: IpAddr) -> String {
 
 #[test]
 fn pods_on_a_bridge_of_cni_reach_each_other_and_leave_nothing_though_its_file_has_gone() {
-    let site = site("");
+    let (site, tables) = (site(""), output("nft", "list tables"));
     let portmap = r#"{"type": "portmap", "capabilities": {"portMappings": true}}"#;
     let plugins = format!(r#"{}, {portmap}, {{"type": "loopback"}}"#, bridge(&site, "pkcni0"));
     network(&site, "1.0.0", "bridged", &plugins);
@@ -166,6 +166,10 @@ fn pods_on_a_bridge_of_cni_reach_each_other_and_leave_nothing_though_its_file_ha
     assert!(!site.root().join("cni").exists() && !site.run().join("netns").exists());
     ip("link del pkcni0");
     ip("netns del outside");
+    // What iptables has made for the plugins.
+    for table in output("nft", "list tables").lines().filter(|table| !tables.contains(table)) {
+        output("nft", &format!("delete {table}"));
+    }
 }
 
 #[test]

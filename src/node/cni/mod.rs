@@ -186,15 +186,14 @@ impl Cni {
     }
 
     fn save(&self, uid: &Uid, attachment: &Attachment) -> Result<()> {
-        fs::create_dir_all(&self.records).with_context(|| format!("make {}", self.records.display()))?;
+        // A network may hold what only root shall read.
+        make_folder(&self.records)?;
         Ok(state::save(&self.record(uid), &attachment.to_json(), Durability::Disk)?)
     }
 
     fn forget(&self, uid: &Uid) -> Result<()> {
-        for path in [self.record(uid), self.namespace(uid)] {
-            remove(&path)?;
-        }
-        Ok(())
+        remove(&self.namespace(uid))?;
+        remove(&self.record(uid))
     }
 
     /// Lets the Pod's path lead to its namespace, or nowhere: never to what another process has under that number.
@@ -202,8 +201,7 @@ impl Cni {
         let path = self.namespace(uid);
         remove(&path)?;
         let Some(namespace) = namespace else { return Ok(()) };
-        let folder = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.namespaces);
-        folder.with_context(|| format!("make {}", self.namespaces.display()))?;
+        make_folder(&self.namespaces)?;
         let target = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
         symlink(target, &path).with_context(|| format!("make {}", path.display()))
     }
@@ -225,6 +223,7 @@ impl Cni {
                 attachment.del(&self.plugins, namespace.is_some())?;
             }
             Ok(None) => {}
+            Err(error) if error.is::<io::Error>() => return Err(error),
             // To try again would be in vain.
             Err(error) => log::error!("what CNI plugins have done for {uid} is not undone: {error:#}"),
         }
@@ -328,6 +327,11 @@ impl CniLink {
             is_lost: false,
         }
     }
+}
+
+fn make_folder(path: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("make {}", path.display()))
 }
 
 /// Nothing there is no error.
