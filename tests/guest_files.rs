@@ -49,19 +49,21 @@ const VOLUMES: &str = "volumes:
     items:
     - {path: color, fieldRef: {fieldPath: \"metadata.annotations['color']\"}}
     - {path: cpu, resourceFieldRef: {containerName: main, resource: limits.cpu, divisor: 1m}}
+- {name: map, configMap: {name: m}}
 - {name: data, emptyDir: {}}
 ";
 const MOUNTS: &str = "volumeMounts:
 - {name: secret, mountPath: /secret}
 - {name: all, mountPath: /all}
 - {name: down, mountPath: /down}
+- {name: map, mountPath: /map}
 - {name: data, mountPath: /data}
 - {name: secret, mountPath: /again/secret}
 resources: {limits: {cpu: 250m}}
 ";
 
 /// Names, modes, owners and contents.
-const LOOK: &str = "cd /secret; stat -Lc '%n %a %u:%g' . ..data a b d d/c /all/a /all/pod/labels /down/cpu /data
+const LOOK: &str = "cd /secret; stat -Lc '%n %a %u:%g' . ..data a b d d/c /all /all/a /all/pod/labels /down /down/cpu /map /map/d /data
     for link in a d /all/pod; do readlink $link; done; ls -A /all /down
     cat a b d/c /again/secret/a /all/b /all/conf/c /all/pod/name /all/pod/labels /down/color /down/cpu
     touch /data/f; stat -c '%n %a %u:%g' /data/f
@@ -77,28 +79,32 @@ fn looking(context: &str) -> String {
 }
 
 /// With `modes` of what the group may read, and `owner` of what root made.
-fn seen(modes: [&str; 9], owner: &str, file: &str) -> String {
-    let names = [".", "..data", "a", "b", "d", "d/c", "/all/a", "/all/pod/labels", "/down/cpu"]
-        .into_iter()
-        .zip(modes);
+fn seen(modes: [&str; 14], owner: &str, file: &str) -> String {
+    const SECRET: [&str; 6] = [".", "..data", "a", "b", "d", "d/c"];
+    const OTHERS: [&str; 8] =
+        ["/all", "/all/a", "/all/pod/labels", "/down", "/down/cpu", "/map", "/map/d", "/data"];
+    let names = SECRET.into_iter().chain(OTHERS).zip(modes);
     let stats: String = names.map(|(name, mode)| format!("{name} {mode} {owner}\n")).collect();
     format!(
-        "{stats}/data {} {owner}\n\
-         ..data/a\n..data/d\n..data/pod\n/all:\n..1.5\n..data\na\nb\nconf\npod\n\n/down:\n..1.2\n..data\ncolor\ncpu\n\
+        "{stats}..data/a\n..data/d\n..data/pod\n/all:\n..1.5\n..data\na\nb\nconf\npod\n\n/down:\n..1.2\n..data\ncolor\ncpu\n\
          geheim-1\ngeheim-2\ngeheim-1\ngeheim-1\ngeheim-2\nconf\njob-node1app=\"job\"\ntier=\"1\"red \"1\"250\
          /data/f 644 {file}\n\
          touch: x: Read-only file system\nsh: can't create a: Read-only file system\n\
-         rm: can't remove 'b': Read-only file system\nrm: can't remove '/all/..data': Read-only file system\n4\n",
-        modes[0],
+         rm: can't remove 'b': Read-only file system\nrm: can't remove '/all/..data': Read-only file system\n4\n"
     )
 }
 
 #[test]
 fn a_container_sees_files_with_their_modes_owners_and_links_and_cannot_change_them() {
     let node = Node::start(Options::default());
-    let of_root = ["777", "755", "400", "444", "755", "400", "640", "600", "644"];
+    // The kubelet has all but a ConfigMap in a tmpfs, which is as the kernel makes it: nobody removes what is another's.
+    let of_root =
+        ["1777", "755", "400", "444", "755", "400", "1777", "640", "600", "1777", "644", "777", "644", "777"];
     // The kubelet's: the group may read all of it.
-    let of_group = ["2777", "2755", "440", "444", "2755", "440", "640", "640", "644"];
+    let of_group = [
+        "3777", "2755", "440", "444", "2755", "440", "3777", "640", "640", "3777", "644", "2777", "644",
+        "2777",
+    ];
     for users in ["", "hostUsers: false\n"] {
         let output = node.output_of(&looking(users));
         assert_eq!(output, seen(of_root, "0:0", "0:0"), "{users}");

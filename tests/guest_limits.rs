@@ -1,8 +1,11 @@
 //! Limits that a container runs into, and what the node says and does then.
 //!
 //! Run with `scripts/vm test guest_limits`; anywhere else these tests fail.
+//! Guest: --root debian
 
 mod harness;
+#[path = "guest_limits/quotas.rs"]
+mod quotas;
 
 use std::fs;
 use std::path::Path;

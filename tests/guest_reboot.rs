@@ -20,24 +20,30 @@ fn site() -> Site {
     Site::new(Options { at: Some(BASE.into()), config: CONFIG, ..Options::default() })
 }
 
-/// A Pod with users of its own that counts its starts in its emptyDir.
+/// Makes a file in an emptyDir that is not of the group that the volume was given to.
+const FOREIGN: &str =
+    "[ -e /data/foreign ] || { touch /data/new; chgrp 7 /data/new; mv /data/new /data/foreign; }";
+
+/// A Pod with users of its own that counts its starts in its emptyDir, which is given to a group each time that it is prepared.
 fn counting_pod() -> String {
     ShellPod {
         name: "counting",
-        script: "echo started >> /data/starts; exec sleep 10000",
-        spec: "hostUsers: false\nterminationGracePeriodSeconds: 1\nvolumes:\n- {name: data, emptyDir: {}}",
+        script: &format!("{FOREIGN}; echo started >> /data/starts; exec sleep 10000"),
+        spec: "hostUsers: false\nsecurityContext: {fsGroup: 2000}\nterminationGracePeriodSeconds: 1\n\
+               volumes:\n- {name: data, emptyDir: {}}",
         container: "volumeMounts:\n- {name: data, mountPath: /data}",
     }
     .yaml()
 }
 
-/// A Pod that writes into its emptyDir which version of it was started, after the Pod `counting`.
+/// A Pod that writes into its emptyDir which version of it was started, after the Pod `counting`. The volume is given to a group once.
 fn edited_pod(version: &str) -> String {
-    let script = format!("echo {version} >> /data/starts; exec sleep 10000");
+    let script = format!("{FOREIGN}; echo {version} >> /data/starts; exec sleep 10000");
     let yaml = ShellPod {
         name: "edited",
         script: &script,
-        spec: "terminationGracePeriodSeconds: 1\nvolumes:\n- {name: data, emptyDir: {}}",
+        spec: "securityContext: {fsGroup: 2000, fsGroupChangePolicy: OnRootMismatch}\n\
+               terminationGracePeriodSeconds: 1\nvolumes:\n- {name: data, emptyDir: {}}",
         container: "imagePullPolicy: Never\nvolumeMounts:\n- {name: data, mountPath: /data}",
     }
     .yaml();
@@ -97,6 +103,11 @@ fn starts_file(site: &Site, uid: &str) -> PathBuf {
 
 fn uid(node: &Node, pod: &str) -> String {
     node.list().pod(pod).unwrap().uid().to_owned()
+}
+
+/// The groups that own the volume of this Pod, and the file in it that was made another's, as the container sees them.
+fn groups(node: &Node, pod: &str) -> String {
+    node.ask(&["exec", pod, "--", "stat", "-c", "%g", "/data", "/data/foreign"])
 }
 
 fn restarts(node: &Node, pod: &str) -> u64 {
@@ -169,6 +180,7 @@ fn a_running_pods_file_is_broken() {
     let edited = starts_file(&node, &self::uid(&node, "edited"));
     wait_until("it has said its version", || fs::read_to_string(&edited).ok().filter(|text| text == "one\n"));
     make_last(&edited);
+    assert_eq!(["counting", "edited"].map(|pod| groups(&node, pod)), ["2000\n7\n"; 2]);
     fs::write(Path::new(BASE).join("edited"), edited.to_str().unwrap()).unwrap();
     make_last(&Path::new(BASE).join("edited"));
 
@@ -209,6 +221,8 @@ fn the_last_good_version_comes_up_and_the_folder_goes() {
         wait_until(expected, || fs::read_to_string(&edited).ok().filter(|text| text == expected))
     };
     starts_of_edited("one\none\n");
+    assert_eq!(groups(&node, "counting"), "2000\n2000\n", "fsGroupChangePolicy: Always");
+    assert_eq!(groups(&node, "edited"), "2000\n7\n", "the folder itself says that all was given");
     wait_not_replaced(&node);
     node.manifest("edited.yaml", &edited_pod("three"));
     node.wait_for("the edit counts", |list| {

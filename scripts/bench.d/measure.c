@@ -6,17 +6,22 @@
  *
  *   command NAME PREPARE WORD...       a whole run: from before exec of the words until the process has ended
  *   line    NAME WORD...               from the first number that the command prints to the second one
- *   pod     NAME TEMPLATE FOLDER LOGS CGROUP
+ *   run     NAME PREPARE WORD...       a container, whose first line is a number that the command prints: as `NAME first`, from before exec until
+ *       that number, and as `NAME removed`, from there until the command has ended
+ *   says    NAME WORD...               what the command measures itself: prints lines of a word, a tab and nanoseconds
+ *   pod     NAME TEMPLATE FOLDER LOGS CGROUP [KEPT]
  *       a Pod of the node: TEMPLATE with each @ROUND@ replaced goes into FOLDER by a rename. Measured are, as `NAME first`,
  *       the time from there to the first number in its log, and, as `NAME again`, from the kill of its process to
  *       the first number in its successor's. LOGS and CGROUP are patterns of glob(7) with @ROUND@ too: the container's log
- *       folder, and its cgroup.procs.
+ *       folder, and its cgroup.procs. With KEPT, the folder in which the node has a folder for each Pod, it is not killed, but as
+ *       `NAME removed`, the time from the removal of its manifest until the removal of its folder there.
  *   fresh   NAME DAEMON BEFORE COMMAND
  *       a whole run too, of the shell command COMMAND, each time after the shell command BEFORE. After its time comes the peak of the
  *       memory of the largest of its processes, in KiB; or of the process whose number is in the file DAEMON (`-`: none), if that is larger.
  *
  * PREPARE is `-`, or `v1`: the command finds no cgroup v2 (crun, for one, refuses a host that has both). That is done
- * before the clock starts, in a mount namespace of its own; with `-` there is one too, so that all start alike.
+ * before the clock starts, in a mount namespace of its own; with `-` there is one too, so that all start alike. Or it is `@PID`: the
+ * command is in the mount and network namespaces of that process.
  * Output of commands goes to /dev/null. One line for each measurement goes to stdout: NAME, a tab, nanoseconds, and
  * where it is measured a tab and KiB. The first round is for warming up and prints nothing. A command that fails ends everything.
  */
@@ -24,6 +29,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -31,6 +37,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -69,6 +76,9 @@ static void rest(int milliseconds)
 	nanosleep(&time, NULL);
 }
 
+/* The kernel destroys a network namespace some time after its last process, and holds a lock meanwhile that who makes links needs. */
+static void settle(void) { rest(100); }
+
 static void report(int round, const char *name, const char *what, int64_t nanoseconds)
 {
 	if (round > 0)
@@ -87,9 +97,27 @@ static char *read_whole(const char *path)
 
 /* ---- commands */
 
+static void enter(const char *pid)
+{
+	const char *kinds[] = {"mnt", "net"};
+	for (int i = 0; i < 2; i++) {
+		char path[64];
+		snprintf(path, sizeof path, "/proc/%s/ns/%s", pid, kinds[i]);
+		int namespace = open(path, O_RDONLY | O_CLOEXEC);
+		/* Who is asked lies in the same PID namespace, of which either has a /proc. */
+		if (namespace < 0 || setns(namespace, 0) < 0)
+			fail("enter %s", path);
+		close(namespace);
+	}
+}
+
 /* In the child, before the clock starts. */
 static void prepare(const char *how)
 {
+	if (how[0] == '@') {
+		enter(how + 1);
+		return;
+	}
 	if (unshare(CLONE_NEWNS) < 0)
 		fail("unshare");
 	if (strcmp(how, "v1") == 0 && umount2("/sys/fs/cgroup/unified", MNT_DETACH) < 0 && errno != EINVAL)
@@ -163,6 +191,52 @@ static void measure_command(int round, struct line *line)
 	go(start);
 	must_succeed(child, line->words[1]);
 	report(round, line->words[1], "", now() - began);
+}
+
+static void measure_run(int round, struct line *line)
+{
+	int output[2], start;
+	char text[256] = "";
+	long long number;
+	if (line->count < 4)
+		fail("a container needs a name, how to prepare, and words");
+	make_pipe(output);
+	pid_t child = line_up(line->words[2], line->words + 3, output[1], &start);
+	close(output[1]);
+	settle();
+	int64_t began = now();
+	go(start);
+	/* One line is written at once. */
+	ssize_t got = read(output[0], text, sizeof text - 1);
+	must_succeed(child, line->words[1]);
+	int64_t ended = now();
+	close(output[0]);
+	if (got <= 0 || sscanf(text, "%lld", &number) != 1)
+		fail("%s did not print a number but: %s", line->words[1], text);
+	report(round, line->words[1], " first", number - began);
+	report(round, line->words[1], " removed", ended - number);
+}
+
+static void measure_says(int round, struct line *line)
+{
+	int output[2], start;
+	char said[256], what[64];
+	long long nanoseconds;
+	make_pipe(output);
+	pid_t child = line_up(NULL, line->words + 2, output[1], &start);
+	close(output[1]);
+	settle();
+	go(start);
+	FILE *lines = fdopen(output[0], "r");
+	while (lines && fgets(said, sizeof said, lines)) {
+		errno = 0;
+		what[0] = ' ';
+		if (sscanf(said, "%62[^\t]\t%lld", what + 1, &nanoseconds) != 2)
+			fail("%s did not say what and how long, but: %s", line->words[1], said);
+		report(round, line->words[1], what, nanoseconds);
+	}
+	must_succeed(child, line->words[1]);
+	fclose(lines);
 }
 
 static void measure_line(int round, struct line *line)
@@ -318,10 +392,39 @@ static void write_whole(const char *path, const char *text)
 		fail("write %s", path);
 }
 
+/* From the kill of its process to its successor's first line. */
+static void kill_once(int round, const char *name, const char *logs, const char *cgroup)
+{
+	pid_t process = process_in(cgroup);
+	if (process <= 1)
+		fail("no process in %s", cgroup);
+	int64_t began = now();
+	if (kill(process, SIGKILL) < 0)
+		fail("kill %d", process);
+	report(round, name, " again", wait_for_line(logs, "1.log") - began);
+}
+
+/* From the removal of its manifest until its folder in `kept` is gone. */
+static void remove_pod(int round, const char *name, const char *manifest, const char *kept)
+{
+	char event[4096];
+	int watch = inotify_init1(IN_CLOEXEC);
+	if (watch < 0 || inotify_add_watch(watch, kept, IN_DELETE | IN_ONLYDIR) < 0)
+		fail("watch %s", kept);
+	struct pollfd wanted = {.fd = watch, .events = POLLIN};
+	int64_t began = now();
+	if (unlink(manifest) < 0)
+		fail("remove %s", manifest);
+	if (poll(&wanted, 1, PATIENCE_MS) != 1 || read(watch, event, sizeof event) <= 0)
+		fail("wait until a Pod is gone from %s", kept);
+	report(round, name, " removed", now() - began);
+	close(watch);
+}
+
 static void measure_pod(int round, struct line *line)
 {
 	char aside[4096], manifest[4096];
-	if (line->count != 6)
+	if (line->count != 6 && line->count != 7)
 		fail("a Pod needs a name, a template, a folder, logs and a cgroup");
 	char *template = read_whole(line->words[2]);
 	char *text = of_round(template, round);
@@ -337,14 +440,10 @@ static void measure_pod(int round, struct line *line)
 	report(round, line->words[1], " first", wait_for_line(logs, "0.log") - began);
 	rest(100);
 
-	pid_t process = process_in(cgroup);
-	if (process <= 1)
-		fail("no process in %s", cgroup);
-	began = now();
-	if (kill(process, SIGKILL) < 0)
-		fail("kill %d", process);
-	report(round, line->words[1], " again", wait_for_line(logs, "1.log") - began);
-
+	if (line->count == 7)
+		remove_pod(round, line->words[1], manifest, line->words[6]);
+	else
+		kill_once(round, line->words[1], logs, cgroup);
 	unlink(manifest);
 	while (is_there(cgroup))
 		rest(20);
@@ -393,6 +492,10 @@ static void measure(int round, struct line *line)
 		measure_command(round, line);
 	else if (strcmp(kind, "fresh") == 0)
 		measure_fresh(round, line);
+	else if (strcmp(kind, "run") == 0)
+		measure_run(round, line);
+	else if (strcmp(kind, "says") == 0)
+		measure_says(round, line);
 	else if (strcmp(kind, "line") == 0)
 		measure_line(round, line);
 	else if (strcmp(kind, "pod") == 0)

@@ -2,8 +2,8 @@
 # shellcheck disable=SC2034,SC2154 # what scripts/bench takes and hands over
 # How long a container takes to start: the part of scripts/bench that `start` alone needs. Sourced by it.
 
-readonly -a NEEDS=(bench)
-readonly ROUNDS=30
+NEEDS=(bench)
+ROUNDS=30
 
 prepare_parts() {
   compile floor -static

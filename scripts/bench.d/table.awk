@@ -1,13 +1,15 @@
 # Measurements (`NAME<tab>nanoseconds[<tab>KiB]`) → a table in the order of first appearance: the least, median, p99, the largest
 # peak of memory where it was measured, and what `ratios` says. The least is what noise of the machine touches least.
 #
-# ratios: `NAME=BASE;…`: NAME's median is shown as a multiple of BASE's too. Of `BASE|BASE…` the one with the least median counts.
+# ratios: `NAME=BASE;…`: NAME's median is shown as a multiple of BASE's too, or, with `NAME+BASE`, as what it is on top of that. Of
+# `BASE|BASE…` the one with the least median counts.
 BEGIN {
   FS = "\t"
   count = split(ratios, pairs, ";")
   for (i = 1; i <= count; i++) {
-    split(pairs[i], pair, "=")
+    split(pairs[i], pair, /[=+]/)
     bases_of[pair[1]] = pair[2]
+    is_on_top[pair[1]] = pairs[i] ~ /\+/
   }
 }
 !($1 in runs) { order[++names] = $1 }
@@ -19,7 +21,7 @@ END {
   print "|---|---|---|---|---|---|" (with_peak ? "---|" : "")
   for (n = 1; n <= names; n++) {
     name = order[n]
-    printf "| %s | %d | %.2f | %.2f | %.2f |", name, runs[name], value[name, 1], rank(name, 0.5), rank(name, 0.99)
+    printf "| %s | %d | %s | %s | %s |", name, runs[name], figure(value[name, 1]), figure(rank(name, 0.5)), figure(rank(name, 0.99))
     if (with_peak) printf " %.1f |", peak[name] * 1024 / 1e6
     printf " %s |\n", ratio(name)
   }
@@ -27,8 +29,10 @@ END {
 function ratio(name, base) {
   base = best_of(bases_of[name])
   if (base == "") return ""
+  if (is_on_top[name]) return sprintf("%+.2f ms on %s", rank(name, 0.5) - rank(base, 0.5), base)
   return sprintf("%.2f of %s", rank(name, 0.5) / rank(base, 0.5), base)
 }
+function figure(ms) { return sprintf(ms < 1 ? "%.4f" : "%.2f", ms) }
 # The one that was measured and has the least median; nothing if none was.
 function best_of(bases, all, i, best) {
   split(bases, all, "|")

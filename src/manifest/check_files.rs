@@ -41,8 +41,9 @@ fn of_object(
     checker: &mut Checker<'_>,
 ) -> VolumeKind {
     let default_mode = default_mode_of(default_mode, path, checker);
+    let in_memory = object.kind == ObjectKind::Secret;
     let sources = vec![checked_object(object, name_key, path, &mut Paths::default(), checker)];
-    VolumeKind::Files { sources, default_mode }
+    VolumeKind::Files { sources, default_mode, in_memory }
 }
 
 pub(super) fn downward_volume(
@@ -54,7 +55,7 @@ pub(super) fn downward_volume(
     let default_mode = default_mode_of(written.default_mode, path, checker);
     let items = written.items.as_deref();
     let source = downward(items, spec, path, &mut Paths::default(), checker);
-    VolumeKind::Files { sources: vec![source], default_mode }
+    VolumeKind::Files { sources: vec![source], default_mode, in_memory: true }
 }
 
 pub(super) fn projected_volume(
@@ -84,7 +85,7 @@ pub(super) fn projected_volume(
             _ => checker.error(&path, "may not specify more than 1 volume type"),
         }
     }
-    VolumeKind::Files { sources, default_mode }
+    VolumeKind::Files { sources, default_mode, in_memory: true }
 }
 
 fn objects_of(written: &api::VolumeProjection) -> Vec<(&'static str, Object<'_>)> {

@@ -348,6 +348,8 @@ pub enum VolumeKind {
         sources: Vec<FileSource>,
         /// 0 to 0777.
         default_mode: u32,
+        /// Whether the kubelet makes them in a tmpfs, whose own folder is another one: all but `configMap`.
+        in_memory: bool,
     },
 }
 

@@ -33,7 +33,7 @@ impl Worker {
         let node = || self.allocatable();
         let mut all = Vec::new();
         for volume in &pod.volumes {
-            if let VolumeKind::Files { sources, default_mode } = &volume.kind {
+            if let VolumeKind::Files { sources, default_mode, .. } = &volume.kind {
                 let files = volume::contents(pod, sources, *default_mode, &objects, &node);
                 all.push((volume, files.map_err(|why| format!("volume {}: {why}", volume.name))?));
             }

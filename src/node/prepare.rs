@@ -93,19 +93,16 @@ impl Worker {
         Ok(())
     }
 
-    /// What is to connect the Pod's network namespace, if anything is.
+    /// What is to connect the Pod's network namespace, if anything is. `is_there`: it was connected before.
     fn claim_link(&mut self, number: PodNumber, is_there: bool) -> Result<Option<Link>> {
         let is_on_cni = self.pods.get(&number).is_some_and(|run| run.cni.is_some());
-        match is_there {
-            true if is_on_cni => return Ok(None),
-            true => {}
-            false => {
-                if let Some(joining) = self.joining(number)? {
-                    return Ok(Some(Link::Cni(joining)));
-                }
-            }
+        if is_there && is_on_cni {
+            return Ok(None);
         }
-        Ok(self.claim_place(number)?.map(Link::Own))
+        match if is_there { None } else { self.joining(number)? } {
+            Some(joining) => Ok(Some(Link::Cni(joining))),
+            None => Ok(self.claim_place(number)?.map(Link::Own)),
+        }
     }
 
     /// Finds out whether a Pod could be prepared, and changes nothing.
@@ -404,11 +401,19 @@ fn release_folders(pod: &Pod, folders: &Folders, for_good: bool) -> Result<()> {
     let folder = folders.pod(&pod.uid);
     volume::release(pod, &folder)?;
     remove_files(folders, &pod.uid)?;
-    throw_away(&folder, &folders.trash())?;
+    throw_away_pod(folders, &pod.uid)?;
     if for_good {
         remove_flat(&folders.run_pod(&pod.uid))?;
     }
     Ok(())
+}
+
+/// Renames a Pod's folder into the trash.
+pub fn throw_away_pod(folders: &Folders, uid: &Uid) -> Result<()> {
+    let folder = folders.pod(uid);
+    // Before it goes: who is killed in between comes back for it.
+    volume::give_back_quotas(uid, &folder);
+    throw_away(&folder, &folders.trash())
 }
 
 /// Renames a folder into the trash. No error if it is not there.

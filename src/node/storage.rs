@@ -1,5 +1,7 @@
 //! What Pods write to the disk is measured, beside the loop, for those alone that have a limit; who exceeds it is evicted.
 //!
+//! Of a volume that has a project quota the file system is asked ([`volume::counted_by_quota`]); the rest is walked through.
+//!
 //! The loop asks the file systems how much is free, which costs nothing. What has a limit is walked through only when so much
 //! less is free that a limit can be exceeded, or when anything has changed since the last walk and that is long ago.
 
@@ -13,6 +15,7 @@ use super::pod_run::{PodNumber, PodRun};
 use super::tasks::Tasks;
 use super::worker::{Done, Worker};
 use crate::logs::{container_log_dir, pod_log_dir};
+use crate::manifest::Uid;
 use crate::pod::storage::{self, Usage};
 use crate::pod::{BootTime, Event};
 use crate::sys::disk_usage::disk_usage;
@@ -143,27 +146,27 @@ impl Worker {
     /// Where that lies which has to be measured of a Pod.
     fn places_of(&self, run: &PodRun) -> Places {
         let (pod, folders) = (run.pod(), &self.options.folders);
-        let mut places = Places::default();
+        let mut containers = Vec::new();
         if storage::limits_containers(pod) {
             let logs = pod_log_dir(&folders.logs, &pod.id.namespace, &pod.id.name, &pod.uid);
-            let containers = pod.containers.iter().enumerate().map(|(index, container)| {
+            containers.extend(pod.containers.iter().enumerate().map(|(index, container)| {
                 let layer = folders.container_run(&pod.uid, &container.name, run.machine.attempt(index));
                 [layer, container_log_dir(&logs, &container.name)]
-            });
-            places.containers = containers.collect();
+            }));
         }
         let (folder, files) = (folders.pod(&pod.uid), folders.files_of(&pod.uid));
         let path = |volume| volume::host_source(volume, &folder, &files);
         let volumes =
             pod.volumes.iter().map(|volume| storage::is_counted(pod, volume).then(|| path(volume))?);
-        places.volumes = volumes.collect();
-        places
+        let volumes = volumes.collect();
+        Places { uid: pod.uid.clone(), host_users: pod.host_users, containers, volumes }
     }
 }
 
 /// In the Pod's order.
-#[derive(Default)]
 struct Places {
+    uid: Uid,
+    host_users: bool,
     /// The writable layer and the logs of each container.
     containers: Vec<[PathBuf; 2]>,
     volumes: Vec<Option<PathBuf>>,
@@ -171,17 +174,31 @@ struct Places {
 
 impl Places {
     fn measure(self) -> Usage {
-        let bytes = |path: &PathBuf| {
-            disk_usage(path).unwrap_or_else(|errno| {
-                log::warn!("measure {}: {errno}", path.display());
-                0
-            })
-        };
+        let of_volume = |place: &Option<PathBuf>| place.as_ref().map_or(0, |path| self.measure_volume(path));
         Usage {
-            containers: self.containers.iter().map(|places| places.iter().map(bytes).sum()).collect(),
-            volumes: self.volumes.iter().map(|place| place.as_ref().map_or(0, bytes)).collect(),
+            containers: self
+                .containers
+                .iter()
+                .map(|places| places.iter().map(|place| walk(place)).sum())
+                .collect(),
+            volumes: self.volumes.iter().map(of_volume).collect(),
         }
     }
+
+    fn measure_volume(&self, path: &Path) -> u64 {
+        match volume::counted_by_quota(&self.uid, path) {
+            Some(counted) if !self.host_users => counted,
+            // The kernel lets everybody take their own files out of a project, but for those in a user namespace.
+            counted => walk(path).max(counted.unwrap_or(0)),
+        }
+    }
+}
+
+fn walk(path: &Path) -> u64 {
+    disk_usage(path).unwrap_or_else(|errno| {
+        log::warn!("measure {}: {errno}", path.display());
+        0
+    })
 }
 
 fn free_in(folder: &Path) -> u64 {

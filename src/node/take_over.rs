@@ -247,7 +247,7 @@ impl Worker {
         for uid in uids {
             let is_wanted = self.numbers.contains_key(&uid) || wanted.contains(&uid);
             if !is_wanted && !is_mounted_on(&folders.pod(&uid)) {
-                super::prepare::throw_away(&folders.pod(&uid), &folders.trash())?;
+                super::prepare::throw_away_pod(folders, &uid)?;
             }
         }
         self.empty_trash();

@@ -18,6 +18,7 @@ pub mod pause;
 pub mod pidfd;
 pub mod process;
 pub mod program;
+pub mod project_quota;
 pub mod regular_file;
 pub mod remove_tree;
 pub mod report;

@@ -13,9 +13,9 @@ use crate::manifest::Pod;
 use crate::manifest::pod::{Medium, Volume};
 
 /// Everyone may write to it, whatever the umask (`V/emptydir/empty_dir.go:setupDir`).
-const MODE: u32 = 0o777;
+pub(super) const MODE: u32 = 0o777;
 /// In a tmpfs, nobody can take away what another user has put there: the kubelet leaves it the kernel's own mode.
-const TMPFS_MODE: u32 = 0o1777;
+pub(super) const TMPFS_MODE: u32 = 0o1777;
 
 /// How large the file system of a volume in memory is, in bytes: no larger than what the Pod may use of the memory
 /// (`V/emptydir/empty_dir.go:calculateEmptyDirMemorySize`).

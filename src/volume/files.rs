@@ -242,16 +242,14 @@ fn remove(volume: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
 }
 
 /// Makes the folder of a volume, which lies in that of its Pod.
-pub(super) fn make_folder(path: &Path, owner: Owner) -> io::Result<OwnedFd> {
-    // As of an emptyDir, which it is with the kubelet. No one of the host comes as far as this.
-    const MODE: u32 = 0o777;
+pub(super) fn make_folder(path: &Path, mode: u32, owner: Owner) -> io::Result<OwnedFd> {
     std::fs::create_dir_all(path)?;
     let folder = rustix::fs::open(
         path,
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
-    owner.give(folder.as_fd(), owner.folder_mode(MODE))?;
+    owner.give(folder.as_fd(), owner.folder_mode(mode))?;
     Ok(folder)
 }
 

@@ -11,6 +11,7 @@ mod host_path;
 mod in_memory;
 mod ownership;
 mod propagation;
+mod quota;
 mod shared_memory;
 
 use std::io;
@@ -21,8 +22,11 @@ pub use contents::{Objects, contents};
 pub use files::Files;
 pub use ownership::Owner;
 
-use crate::manifest::Pod;
-use crate::manifest::pod::{Volume, VolumeKind};
+use crate::manifest::pod::{Medium, Volume, VolumeKind};
+use crate::manifest::{Pod, Uid};
+
+/// Where the emptyDirs lie in their Pod's folder, each under its own name.
+const EMPTY_DIRS: &str = "volumes/kubernetes.io~empty-dir";
 
 /// Why a volume could not be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,12 @@ pub fn prepare(pod: &Pod, folder: &Path, owner: Owner) -> Result<(), Error> {
                 let path = empty_dir_of(volume, folder);
                 let size = empty_dir::size(*medium, *size_limit, pod);
                 empty_dir::prepare(volume, *medium, size, &path, owner)?;
+                if let (Medium::Disk, Some(limit)) = (medium, size_limit) {
+                    // Where the file system cannot, it is measured.
+                    if let Err(errno) = quota::limit(&pod.uid, &volume.name, &path, *limit) {
+                        log::warn!("{}: volume {}: limit {}: {errno}", pod.id, volume.name, path.display());
+                    }
+                }
                 if let Some(group) = owner.fs_group {
                     ownership::give_to_group(&path, group, pod.fs_group_change_policy).map_err(error(
                         volume,
@@ -92,6 +102,18 @@ pub fn release(pod: &Pod, folder: &Path) -> Result<(), Error> {
     shared_memory::release(folder)
 }
 
+/// Takes away what the file system limits of the volumes of this Pod, whose own folder is about to go.
+pub fn give_back_quotas(uid: &Uid, folder: &Path) {
+    if let Err(errno) = quota::give_back(uid, folder) {
+        log::warn!("take away the limits of the volumes in {}: {errno}", folder.display());
+    }
+}
+
+/// Bytes of the disk that the file system says an emptyDir takes; `None` where it does not count them by itself. `folder`: where it lies.
+pub fn counted_by_quota(uid: &Uid, folder: &Path) -> Option<u64> {
+    quota::counted(uid, folder.file_name()?.to_str()?, folder)
+}
+
 /// Where the `/dev/shm` lies that the Pod's containers share; `None` where each has its own (or [`prepare`] was that of an
 /// older podkeep, which made none).
 pub fn shared_memory(folder: &Path) -> Option<PathBuf> {
@@ -111,7 +133,13 @@ pub fn remove_place_of_files(path: &Path) -> Result<(), Error> {
 /// Makes `files` what is in a volume of the Pod whose volumes made of files lie in `folder`.
 pub fn write_files(volume: &Volume, folder: &Path, files: &Files<'_>, owner: Owner) -> Result<(), Error> {
     let path = folder.join(&volume.name);
-    let made = files::make_folder(&path, owner).and_then(|place| files::write(place.as_fd(), files, owner));
+    // An emptyDir, with the kubelet. No one of the host comes as far as this.
+    let mode = match volume.kind {
+        VolumeKind::Files { in_memory: true, .. } => empty_dir::TMPFS_MODE,
+        _ => empty_dir::MODE,
+    };
+    let made =
+        files::make_folder(&path, mode, owner).and_then(|place| files::write(place.as_fd(), files, owner));
     made.map_err(error(volume, "write the files of", &path))
 }
 
@@ -141,5 +169,5 @@ fn host_path_of(volume: &Volume) -> Option<PathBuf> {
 }
 
 fn empty_dir_of(volume: &Volume, folder: &Path) -> PathBuf {
-    folder.join("volumes").join("kubernetes.io~empty-dir").join(&volume.name)
+    folder.join(EMPTY_DIRS).join(&volume.name)
 }

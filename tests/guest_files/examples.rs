@@ -120,7 +120,7 @@ const EXAMPLES: [Example; 15] = [
         volumes: "- {name: secret-volume, secret: {secretName: test-secret}}",
         mounts: "- {name: secret-volume, mountPath: /etc/secret-volume, readOnly: true}",
         places: "/etc/secret-volume",
-        seen: "/etc/secret-volume ro\n. 777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
+        seen: "/etc/secret-volume ro\n. 1777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
             password -> ..data/password 644 0:0 regular file = 39528$vdg7Jb\n\
             username -> ..data/username 644 0:0 regular file = my-app\n",
     },
@@ -130,7 +130,7 @@ const EXAMPLES: [Example; 15] = [
         volumes: "- {name: foo, secret: {secretName: test-secret, defaultMode: 0400}}",
         mounts: "- {name: foo, mountPath: /etc/foo}",
         places: "/etc/foo",
-        seen: "/etc/foo ro\n. 777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
+        seen: "/etc/foo ro\n. 1777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
             password -> ..data/password 400 0:0 regular file = 39528$vdg7Jb\n\
             username -> ..data/username 400 0:0 regular file = my-app\n",
     },
@@ -140,7 +140,7 @@ const EXAMPLES: [Example; 15] = [
         volumes: "- {name: foo, secret: {secretName: test-secret, items: [{key: username, path: my-group/my-username, mode: 0777}]}}",
         mounts: "- {name: foo, mountPath: /etc/foo}",
         places: "/etc/foo",
-        seen: "/etc/foo ro\n. 777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
+        seen: "/etc/foo ro\n. 1777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
             my-group -> ..data/my-group 755 0:0 directory\nmy-group/my-username 777 0:0 regular file = my-app\n",
     },
     Example {
@@ -149,7 +149,7 @@ const EXAMPLES: [Example; 15] = [
         volumes: "- {name: secret-volume, secret: {secretName: dotfile-secret}}",
         mounts: "- {name: secret-volume, mountPath: /etc/secret-volume, readOnly: true}",
         places: "/etc/secret-volume",
-        seen: "/etc/secret-volume ro\n. 777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
+        seen: "/etc/secret-volume ro\n. 1777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
             .secret-file -> ..data/.secret-file 644 0:0 regular file = value-2\r\n\r\n",
     },
     Example {
@@ -158,7 +158,7 @@ const EXAMPLES: [Example; 15] = [
         volumes: "- {name: all-in-one, projected: {sources: [{secret: {name: user}}, {secret: {name: pass}}]}}",
         mounts: "- {name: all-in-one, mountPath: /projected-volume, readOnly: true}",
         places: "/projected-volume",
-        seen: "/projected-volume ro\n. 777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
+        seen: "/projected-volume ro\n. 1777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
             password.txt -> ..data/password.txt 644 0:0 regular file = 1f2d1e2e67df\n\
             username.txt -> ..data/username.txt 644 0:0 regular file = admin\n",
     },
@@ -178,7 +178,7 @@ const EXAMPLES: [Example; 15] = [
         mounts: "- {name: all-in-one, mountPath: /projected-volume, readOnly: true}",
         places: "/projected-volume",
         // Without a limit of its own it has all that the node has.
-        seen: "/projected-volume ro\n. 777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
+        seen: "/projected-volume ro\n. 1777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
             cpu_limit -> ..data/cpu_limit 644 0:0 regular file = @CPUS\n\
             labels -> ..data/labels 644 0:0 regular file = app=\"all-in-one\"\n\
             my-group -> ..data/my-group 755 0:0 directory\nmy-group/my-config 644 0:0 regular file = my-config\n\
@@ -195,7 +195,7 @@ const EXAMPLES: [Example; 15] = [
     - secret: {name: pass, items: [{key: password.txt, path: my-group/my-password, mode: 511}]}",
         mounts: "- {name: all-in-one, mountPath: /projected-volume, readOnly: true}",
         places: "/projected-volume",
-        seen: "/projected-volume ro\n. 777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
+        seen: "/projected-volume ro\n. 1777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
             my-group -> ..data/my-group 755 0:0 directory\nmy-group/my-password 777 0:0 regular file = 1f2d1e2e67df\n\
             my-group/my-username 644 0:0 regular file = admin\n",
     },
@@ -210,7 +210,7 @@ const EXAMPLES: [Example; 15] = [
     - {path: annotations, fieldRef: {fieldPath: metadata.annotations}}",
         mounts: "- {name: podinfo, mountPath: /etc/podinfo}",
         places: "/etc/podinfo",
-        seen: "/etc/podinfo ro\n. 777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
+        seen: "/etc/podinfo ro\n. 1777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
             annotations -> ..data/annotations 644 0:0 regular file = build=\"two\"\nbuilder=\"john-doe\"\n\
             labels -> ..data/labels 644 0:0 regular file = cluster=\"test-cluster1\"\nrack=\"rack-22\"\nzone=\"us-est-coast\"\n",
     },
@@ -229,7 +229,7 @@ const EXAMPLES: [Example; 15] = [
 - {name: podinfo, mountPath: /etc/podinfo}
 resources: {requests: {memory: 32Mi, cpu: 125m}, limits: {memory: 64Mi, cpu: 250m}}",
         places: "/etc/podinfo",
-        seen: "/etc/podinfo ro\n. 777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
+        seen: "/etc/podinfo ro\n. 1777 0:0 directory\n..data -> ..TIME 755 0:0 directory\n\
             cpu_limit -> ..data/cpu_limit 644 0:0 regular file = 250\n\
             cpu_request -> ..data/cpu_request 644 0:0 regular file = 125\n\
             mem_limit -> ..data/mem_limit 644 0:0 regular file = 64\n\

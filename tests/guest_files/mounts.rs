@@ -280,8 +280,8 @@ fn a_host_path_is_untouched_by_the_pods_removal_however_it_was_mounted() {
     let before = everything(dir.path());
 
     let spec = format!(
-        "terminationGracePeriodSeconds: 0\nvolumes:\n- {{name: empty, emptyDir: {{}}}}\n- {{name: host, hostPath: {{path: {}}}}}\n\
-         - {{name: by-link, hostPath: {{path: {}/link}}}}\n",
+        "terminationGracePeriodSeconds: 0\nsecurityContext: {{fsGroup: 2000}}\nvolumes:\n- {{name: empty, emptyDir: {{}}}}\n\
+         - {{name: host, hostPath: {{path: {}}}}}\n- {{name: by-link, hostPath: {{path: {}/link}}}}\n",
         host.display(),
         host.display(),
     );

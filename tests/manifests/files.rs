@@ -15,7 +15,7 @@ fn volume(text: &str) -> (Vec<FileSource>, u32) {
     let read = read(&with(text)).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
     let Volume { kind, .. } = read.pods.into_iter().next().unwrap().volumes.remove(0);
     match kind {
-        VolumeKind::Files { sources, default_mode } => (sources, default_mode),
+        VolumeKind::Files { sources, default_mode, .. } => (sources, default_mode),
         other => panic!("{text}: {other:?}"),
     }
 }

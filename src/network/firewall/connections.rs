@@ -31,8 +31,11 @@ const BY_PROTOCOL_AND_PORT: u32 = 1 << 3 | 1 << 5;
 
 /// Forgets what is remembered of the UDP host ports of a Pod.
 pub(super) fn forget(socket: &Socket, pod: &Pod<'_>) -> Result<(), Refusal> {
-    let routes = Socket::route()?;
     let of_udp = || pod.ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    if of_udp().next().is_none() {
+        return Ok(());
+    }
+    let routes = Socket::route()?;
     let families = [(&IPV4, pod.addresses.v4.is_some()), (&IPV6, pod.addresses.v6.is_some())];
     let mut stale = Vec::new();
     for (family, _) in families.into_iter().filter(|(_, has)| *has) {
