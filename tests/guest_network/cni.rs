@@ -88,6 +88,17 @@ fn ip(arguments: &str) -> String {
     output("ip", arguments)
 }
 
+fn tables() -> String {
+    output("nft", "list tables")
+}
+
+/// Removes what iptables has made for the plugins, and they leave.
+fn forget_tables_but(before: &str) {
+    for table in tables().lines().filter(|table| !before.contains(table)) {
+        output("nft", &format!("delete {table}"));
+    }
+}
+
 fn ask(node: &Node, pod: &str, address: IpAddr) -> String {
     let url = format!("http://{}/name", SocketAddr::new(address, 80));
     node.ask(&["exec", pod, "--", "wget", "-q", "-O", "-", &url])
@@ -95,7 +106,7 @@ fn ask(node: &Node, pod: &str, address: IpAddr) -> String {
 
 #[test]
 fn pods_on_a_bridge_of_cni_reach_each_other_and_leave_nothing_though_its_file_has_gone() {
-    let (site, tables) = (site(""), output("nft", "list tables"));
+    let (site, tables) = (site(""), tables());
     let portmap = r#"{"type": "portmap", "capabilities": {"portMappings": true}}"#;
     let plugins = format!(r#"{}, {portmap}, {{"type": "loopback"}}"#, bridge(&site, "pkcni0"));
     network(&site, "1.0.0", "bridged", &plugins);
@@ -166,15 +177,12 @@ fn pods_on_a_bridge_of_cni_reach_each_other_and_leave_nothing_though_its_file_ha
     assert!(!site.root().join("cni").exists() && !site.run().join("netns").exists());
     ip("link del pkcni0");
     ip("netns del outside");
-    // What iptables has made for the plugins.
-    for table in output("nft", "list tables").lines().filter(|table| !tables.contains(table)) {
-        output("nft", &format!("delete {table}"));
-    }
+    forget_tables_but(&tables);
 }
 
 #[test]
 fn a_plugin_that_fails_is_quoted_and_what_others_have_done_until_then_is_undone() {
-    let site = site("");
+    let (site, tables) = (site(""), tables());
     let plugins = format!(r#"{}, {{"type": "scripted"}}"#, bridge(&site, "pkcni1"));
     network(&site, "1.0.0", "failing", &plugins);
     fs::write(bin(&site).join("ADD"), r#"{"code": 101, "msg": "out of luck", "details": "today"}"#).unwrap();
@@ -215,6 +223,7 @@ fn a_plugin_that_fails_is_quoted_and_what_others_have_done_until_then_is_undone(
     node.wait_running("late", "main");
     node.stop();
     ip("link del pkcni1");
+    forget_tables_but(&tables);
 }
 
 /// What `scripted` got with the first line that begins so.
