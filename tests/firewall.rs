@@ -9,9 +9,15 @@ mod disturbed;
 mod foreign;
 #[path = "firewall/golden.rs"]
 mod golden;
+#[path = "harness/host.rs"]
+mod host;
+#[path = "harness/namespace.rs"]
+mod namespace;
 #[path = "firewall/reach.rs"]
 mod reach;
 #[path = "firewall/site.rs"]
 mod site;
-#[path = "firewall/talk.rs"]
+#[path = "firewall/spoofing.rs"]
+mod spoofing;
+#[path = "harness/talk.rs"]
 mod talk;

@@ -72,6 +72,7 @@ fn what_is_not_alive_is_started_again() {
     }
     has_event(&node, "http", "Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 404");
     has_event(&node, "exec", "Unhealthy", "Liveness probe failed");
+    has_event(&node, "exec", "Killing", "Container main failed liveness probe, will be restarted");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The resolver, asked by programs that others made, on loopback.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use podkeep::network::resolver::{Names, Place, Resolver};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-const NODE: [u8; 4] = [127, 0, 0, 54];
+const NODE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 54);
 
 /// Listens at a port of this address and has the Pods of 127.0.1.0/24.
-fn resolver(ip: [u8; 4], servers: &[SocketAddr]) -> (Resolver, SocketAddr) {
-    let place = Place::open((ip, 0).into()).unwrap();
+fn resolver(ip: impl Into<IpAddr>, servers: &[SocketAddr]) -> (Resolver, SocketAddr) {
+    let place = Place::open(SocketAddr::new(ip.into(), 0)).unwrap();
     let address = place.address();
     let ranges = Ranges::parse("127.0.1.0/24,fd00:203::/64").unwrap();
     let mut resolver = Resolver::new(vec![place], ranges, "c.local").unwrap();
@@ -54,11 +54,12 @@ fn answer(resolver: &mut Resolver, command: &mut Command) -> String {
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
-/// From a Pod's address, once.
+/// From a Pod's address, or from the machine's own, once.
 #[track_caller]
 fn dig(resolver: &mut Resolver, at: SocketAddr, words: &str) -> String {
     let mut command = Command::new("dig");
-    command.arg(format!("@{}", at.ip())).args(["-b", "127.0.1.9", "-p", &at.port().to_string()]);
+    let from = if at.is_ipv4() { "127.0.1.9" } else { "::1" };
+    command.arg(format!("@{}", at.ip())).args(["-b", from, "-p", &at.port().to_string()]);
     command.args(["+tries=1", "+timeout=20", "+nocookie"]).args(words.split(' '));
     answer(resolver, &mut command)
 }
@@ -66,7 +67,6 @@ fn dig(resolver: &mut Resolver, at: SocketAddr, words: &str) -> String {
 #[test]
 fn dig_finds_what_is_there_and_hears_what_is_not() {
     let (mut resolver, at) = resolver(NODE, &[]);
-    // what is asked, what dig writes among others
     let cases = [
         ("+short web-7.shop.pod.podkeep.internal", "127.0.1.7\n"),
         ("+short web-7.shop.pod.podkeep.internal AAAA", "fd00:203::7\n"),
@@ -100,34 +100,70 @@ fn dig_finds_what_is_there_and_hears_what_is_not() {
         ("+ignore all.shop.svc.c.local", "flags: qr aa tc rd ra"),
         ("+tcp web-7.shop.pod.podkeep.internal", "127.0.1.7"),
     ];
-    for (words, expected) in cases {
-        let said = dig(&mut resolver, at, words);
-        let is_there =
-            if words.starts_with("+short") { said.ends_with(expected) } else { said.contains(expected) };
-        assert!(is_there, "dig {words}: no {expected:?} in:\n{said}");
-        assert!(!said.contains("malformed") && !said.contains("WARNING: Message"), "dig {words}:\n{said}");
-    }
+    assert_said(&mut resolver, at, &cases);
     // A connection of dig's is over with it.
     assert_eq!(resolver.deadline(), None);
 }
 
 #[test]
+fn over_ipv6_the_same_is_said() {
+    let (mut resolver, at) = resolver(Ipv6Addr::LOCALHOST, &[]);
+    let cases = [
+        ("+short web-7.shop.pod.podkeep.internal", "127.0.1.7\n"),
+        ("+short web-7.shop.pod.podkeep.internal AAAA", "fd00:203::7\n"),
+        ("+short -x fd00:203::7", "h7.all.shop.svc.c.local.\n"),
+        ("-x fd00:203::1", "status: NXDOMAIN"),
+        ("+short ns.podkeep.internal AAAA", "::1\n"),
+        ("web-1.shop.pod.podkeep.internal AAAA", "status: NXDOMAIN"),
+        ("all.shop.svc.c.local AAAA", "Truncated, retrying in TCP mode"),
+        ("all.shop.svc.c.local AAAA", "QUERY: 1, ANSWER: 100"),
+    ];
+    assert_said(&mut resolver, at, &cases);
+    assert_eq!(resolver.deadline(), None);
+}
+
+/// What is asked, and what dig writes among others.
+#[track_caller]
+fn assert_said(resolver: &mut Resolver, at: SocketAddr, cases: &[(&str, &str)]) {
+    for (words, expected) in cases {
+        let said = dig(resolver, at, words);
+        let is_there =
+            if words.starts_with("+short") { said.ends_with(expected) } else { said.contains(expected) };
+        assert!(is_there, "dig {words}: no {expected:?} in:\n{said}");
+        assert!(!said.contains("malformed") && !said.contains("WARNING: Message"), "dig {words}:\n{said}");
+    }
+}
+
+#[test]
 fn busybox_finds_both_kinds_of_addresses() {
     // It has no say in where it asks from: it is the machine itself.
-    let (mut resolver, at) = resolver([127, 0, 0, 1], &[]);
-    let ask = |resolver: &mut Resolver, name: &str| {
-        answer(resolver, Command::new("busybox").args(["nslookup", name, &at.to_string()]))
-    };
-    let said = ask(&mut resolver, "web-7.shop.pod.podkeep.internal");
-    assert!(said.contains("Address: 127.0.1.7") && said.contains("Address: fd00:203::7"), "{said}");
-    let said = ask(&mut resolver, "web-1.shop.pod.podkeep.internal");
-    assert!(said.contains("can't find web-1.shop.pod.podkeep.internal: NXDOMAIN"), "{said}");
+    for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let (mut resolver, at) = resolver(ip, &[]);
+        let ask = |resolver: &mut Resolver, name: &str| {
+            answer(resolver, Command::new("busybox").args(["nslookup", name, &at.to_string()]))
+        };
+        let said = ask(&mut resolver, "web-7.shop.pod.podkeep.internal");
+        assert!(said.contains("Address: 127.0.1.7") && said.contains("Address: fd00:203::7"), "{said}");
+        let said = ask(&mut resolver, "web-1.shop.pod.podkeep.internal");
+        assert!(said.contains("can't find web-1.shop.pod.podkeep.internal: NXDOMAIN"), "{said}");
+    }
 }
 
 #[test]
 fn what_is_not_ours_is_asked_of_another_server() {
+    assert_passes_on(NODE.into(), Ipv4Addr::LOCALHOST.into());
+}
+
+#[test]
+fn what_is_not_ours_is_asked_of_another_server_over_ipv6() {
+    assert_passes_on(Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+}
+
+/// A resolver at one address, with the host's server at another.
+#[track_caller]
+fn assert_passes_on(node: IpAddr, upstream: IpAddr) {
     // Another resolver is the host's server, on a thread of its own: it knows a Pod of another domain.
-    let place = Place::open("127.0.0.1:0".parse().unwrap()).unwrap();
+    let place = Place::open((upstream, 0).into()).unwrap();
     let upstream = place.address();
     let mut other =
         Resolver::new(vec![place], Ranges::parse("127.0.2.0/24").unwrap(), "site.example").unwrap();
@@ -156,7 +192,7 @@ fn what_is_not_ours_is_asked_of_another_server() {
                 other.step(Duration::ZERO).unwrap();
             }
         });
-        let (mut resolver, at) = resolver(NODE, &[upstream]);
+        let (mut resolver, at) = resolver(node, &[upstream]);
         let short = dig(&mut resolver, at, "+short h7.many.site.example");
         let missing = dig(&mut resolver, at, "h1.many.site.example");
         let many = dig(&mut resolver, at, "many.site.example");

@@ -154,6 +154,9 @@ pub struct PodExtra {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cni_network: Option<String>,
     pub terminating: bool,
+    /// What the firewall has of it, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub rules: Vec<String>,
     /// What of the Pod's wishes this machine cannot enforce.
     pub not_enforced: Vec<String>,
     /// IDs of the images that its containers run from, or ran from last, and of those that are volumes of theirs.
@@ -217,6 +220,7 @@ impl PodView {
                 cgroup: snapshot.cgroup.clone(),
                 cni_network: snapshot.cni_network.clone(),
                 terminating: snapshot.status.terminating,
+                rules: snapshot.rules.clone(),
                 not_enforced: snapshot.not_enforced.clone(),
                 images: snapshot.images.iter().map(ToString::to_string).collect(),
                 pids: snapshot.status.containers.iter().map(|c| c.pid).collect(),
@@ -329,6 +333,7 @@ mod tests {
             cgroup: None,
             cni_network: None,
             addresses: Vec::new(),
+            rules: Vec::new(),
             not_enforced: Vec::new(),
         }
     }

@@ -134,6 +134,9 @@ impl Text {
         } else if let Some(link) = link(status, spec) {
             self.line(0, "Link", link);
         }
+        if !extra.rules.is_empty() {
+            self.list(0, "Rules", &extra.rules);
+        }
         if let Some(file) = &extra.file {
             self.line(0, "Manifest", file.display());
         }
@@ -370,6 +373,8 @@ IPs:
   IP:  192.0.2.7
   IP:  2001:db8::7
 Link:               pkc0000207
+Rules:
+  192.0.2.1:8080/TCP → 192.0.2.7:80
 Logs:               /l
 Init Containers:
   setup:
@@ -438,6 +443,7 @@ Events:
         let mut pod = pod(vec![setup], vec![container("main", running(), main)], &["Initialized"]);
         pod.metadata.rest.insert("labels".to_owned(), json!({ "app": "web", "tier": "edge" }));
         pod.podkeep.pids = vec![None, Some(4711)];
+        pod.podkeep.rules = vec!["192.0.2.1:8080/TCP → 192.0.2.7:80".to_owned()];
         pod.status.pod_ips = ["192.0.2.7", "2001:db8::7"].map(|ip| Ip { ip: ip.to_owned() }).into();
         pod.status.pod_ip = Some("192.0.2.7".to_owned());
         pod.status.host_ip = Some("192.0.2.7".to_owned());

@@ -61,15 +61,15 @@ impl Wanted {
 
 /// From the node, or from its files where it is down, and says so.
 fn known(node: &NodeArgs) -> Result<Vec<Record>> {
-    known_or(node, known_pods::say_down)
+    known_or(node, |socket| known_pods::say_down(node, socket))
 }
 
 /// The same for those who have said so.
 pub fn known_quietly(node: &NodeArgs) -> Result<Vec<Record>> {
-    known_or(node, |_| {})
+    known_or(node, |_| Ok(()))
 }
 
-fn known_or(node: &NodeArgs, down: fn(&std::path::Path)) -> Result<Vec<Record>> {
+fn known_or(node: &NodeArgs, down: impl FnOnce(&std::path::Path) -> Result<()>) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     let asked = known_pods::patiently(node, |socket| {
         client::events(socket, Path::default(), |record| {
@@ -80,7 +80,7 @@ fn known_or(node: &NodeArgs, down: fn(&std::path::Path)) -> Result<Vec<Record>> 
     match asked {
         Ok(()) => Ok(records),
         Err(client::Error::Down(socket)) => {
-            down(&socket);
+            down(&socket)?;
             let files = [Folders::events_in(&node.root_dir), Folders::fresh_events_in(&node.run_dir)];
             let [on_disk, fresh] = files.map(|file| events::read(&file));
             Ok(events::Recorder::new(on_disk?, fresh?).after(0, std::time::Duration::ZERO))

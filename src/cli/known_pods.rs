@@ -18,12 +18,26 @@ use crate::node::{Folders, offline};
 const WORKER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Asks the node for its Pods; where it is down, reads what it wrote, and says so.
+///
+/// # Errors
+/// Also when there never was a node.
 pub fn known(node: &NodeArgs) -> Result<PodList> {
-    known_or(node, say_down)
+    known_or(node, |socket| say_down(node, socket))
 }
 
-pub fn say_down(socket: &Path) {
-    eprintln!("podkeep: no node answers on {}: this is what it wrote last", socket.display());
+/// That what follows is what the node has left.
+///
+/// # Errors
+/// When it has left nothing, so that nothing could be mistaken for no Pods.
+pub fn say_down(node: &NodeArgs, socket: &Path) -> Result<()> {
+    let (socket, root) = (socket.display(), node.root_dir.display());
+    if offline::node_name(&node.root_dir).is_none() && !node.run_dir.exists() {
+        bail!(
+            "no node answers on {socket}, and none has run with {root}: is it another --run-dir or --root-dir?"
+        );
+    }
+    eprintln!("podkeep: no node answers on {socket}: this is what it wrote last");
+    Ok(())
 }
 
 /// Those of the namespace that was named, if one was.
@@ -52,14 +66,14 @@ pub fn shown(metadata: &Metadata) -> String {
 
 /// The same for those to whom it makes no difference whether the node is up.
 pub fn known_quietly(node: &NodeArgs) -> Result<PodList> {
-    known_or(node, |_| {})
+    known_or(node, |_| Ok(()))
 }
 
-fn known_or(node: &NodeArgs, down: impl FnOnce(&Path)) -> Result<PodList> {
+fn known_or(node: &NodeArgs, down: impl FnOnce(&Path) -> Result<()>) -> Result<PodList> {
     match ask(node) {
         Ok(list) => Ok(list),
         Err(client::Error::Down(socket)) => {
-            down(&socket);
+            down(&socket)?;
             let snapshot = offline::snapshot(&node.run_dir, &node.root_dir)?;
             Ok(PodList::of(&snapshot))
         }
@@ -204,4 +218,22 @@ fn removed_pod(root: &Path, typed: PodId, node_name: &str) -> PodId {
 fn log_root(list: &PodList, node: &NodeArgs) -> std::path::PathBuf {
     let told = list.items.first().and_then(|item| item.podkeep.log_dir.parent());
     told.map(Path::to_owned).unwrap_or_else(|| offline::log_root(&node.run_dir, &node.root_dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_node_ever_was_there_is_no_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let node = NodeArgs { namespace: None, root_dir: place("root"), run_dir: place("run") };
+        let error = known(&node).unwrap_err().to_string();
+        assert!(
+            error.starts_with("no node answers on ") && error.contains(", and none has run with "),
+            "{error}"
+        );
+        assert!(known_quietly(&node).unwrap().items.is_empty());
+    }
 }

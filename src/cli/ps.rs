@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::args::{NodeArgs, PsArgs, PsOutput};
 use super::{images, json, known_pods, table};
@@ -71,7 +72,7 @@ fn print_wide(list: &PodList, all: bool) -> Result<()> {
                 age,
                 pid,
                 id,
-                row.pod.status.pod_ip.clone().unwrap_or_else(|| "-".to_owned()),
+                addresses(row.pod),
                 ports(row),
                 cgroup,
                 not_enforced,
@@ -162,19 +163,29 @@ fn message(row: &Row<'_>) -> Option<String> {
     of_state.or_else(|| row.pod.status.message.clone())
 }
 
-/// Declared ports, as docker shows them: `8080/TCP`.
+/// All that the Pod has: one of each family.
+fn addresses(pod: &PodView) -> String {
+    let all: Vec<&str> = pod.status.pod_ips.iter().map(|one| &*one.ip).collect();
+    if all.is_empty() { "-".to_owned() } else { all.join(",") }
+}
+
+/// Declared ports, as docker shows them: `80/TCP`, `8080->80/TCP` behind one of the host.
 fn ports(row: &Row<'_>) -> String {
     let lists =
         ["initContainers", "containers"].into_iter().filter_map(|key| row.pod.spec.get(key)?.as_array());
     let container = lists.flatten().find(|c| c.get("name").is_some_and(|name| *name == row.container.name));
     let ports = container.and_then(|c| c.get("ports")).and_then(|ports| ports.as_array());
-    let shown: Vec<String> = ports
-        .into_iter()
-        .flatten()
-        .filter_map(|port| {
-            let protocol = port.get("protocol").and_then(|p| p.as_str()).unwrap_or("TCP");
-            Some(format!("{}/{protocol}", port.get("containerPort")?))
-        })
-        .collect();
+    let shown: Vec<String> = ports.into_iter().flatten().filter_map(port).collect();
     if shown.is_empty() { "-".to_owned() } else { shown.join(",") }
+}
+
+fn port(port: &Value) -> Option<String> {
+    let protocol = port.get("protocol").and_then(Value::as_str).unwrap_or("TCP");
+    let own = format!("{}/{protocol}", port.get("containerPort")?);
+    let Some(of_host) = port.get("hostPort") else { return Some(own) };
+    Some(match port.get("hostIP").and_then(Value::as_str) {
+        Some(ip) if ip.contains(':') => format!("[{ip}]:{of_host}->{own}"),
+        Some(ip) => format!("{ip}:{of_host}->{own}"),
+        None => format!("{of_host}->{own}"),
+    })
 }

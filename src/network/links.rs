@@ -12,6 +12,7 @@ use rustix::net::netdevice::name_to_index;
 
 use super::netlink::{Message, Refusal, Socket, find, text};
 use super::range::{Addresses, NODE, Ranges, Slot};
+use super::sysctl;
 
 /// What the Pod calls its end.
 const POD_END: &str = "eth0";
@@ -28,6 +29,7 @@ const IFLA_INET_CONF: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 /// linux/ip.h: what `net.ipv4.conf.LINK` holds.
+const IPV4_DEVCONF_ACCEPT_REDIRECTS: u16 = 4;
 const IPV4_DEVCONF_RP_FILTER: u16 = 8;
 const IPV4_DEVCONF_ROUTE_LOCALNET: u16 = 26;
 
@@ -44,6 +46,8 @@ pub enum Error {
         "the host has a route to {to}/{length}, which lies in `podCIDR`: Pods need addresses that are nobody else's"
     )]
     Routed { to: IpAddr, length: u8 },
+    #[error("set up the link {name} to the Pod: {cause}")]
+    Setting { name: String, cause: sysctl::Error },
 }
 
 /// What others have done, as far as it may concern us.
@@ -55,6 +59,40 @@ pub struct News {
     pub addresses: Vec<IpAddr>,
     /// There was more than could be kept.
     pub is_incomplete: bool,
+    /// Some link, address or route is gone, whosoever it was.
+    pub is_less: bool,
+}
+
+impl News {
+    /// Whether our links or routes may be concerned.
+    pub fn concerns_links(&self) -> bool {
+        !self.links.is_empty() || !self.addresses.is_empty() || self.is_incomplete
+    }
+
+    fn hear(&mut self, kind: u16, payload: &[u8]) {
+        self.is_less |= [libc::RTM_DELLINK, libc::RTM_DELROUTE, libc::RTM_DELADDR].contains(&kind);
+        match kind {
+            libc::RTM_NEWLINK | libc::RTM_DELLINK => {
+                let Some(name) = payload.get(LINK_HEADER..).and_then(our_name) else { return };
+                self.links.retain(|other| *other != name);
+                let flags = payload.get(8..).and_then(|flags| flags.first_chunk().copied());
+                let is_up = flags.is_some_and(|flags| u32::from_ne_bytes(flags) & libc::IFF_UP as u32 != 0);
+                if kind == libc::RTM_DELLINK || !is_up {
+                    self.links.push(name);
+                }
+            }
+            // `struct rtmsg` and `struct ifaddrmsg`; the protocol is in the former.
+            libc::RTM_DELROUTE if payload.get(5) == Some(&PROTOCOL) => {
+                let to = payload.get(12..).and_then(|attributes| find(attributes, libc::RTA_DST));
+                self.addresses.extend(to.and_then(ip_of));
+            }
+            libc::RTM_DELADDR => {
+                let lost = payload.get(8..).and_then(|attributes| find(attributes, libc::IFA_ADDRESS));
+                self.addresses.extend(lost.and_then(ip_of));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Hears of links, addresses and routes of the host.
@@ -83,28 +121,9 @@ impl Watch {
     /// What has come since the last time. Of a link that went and came back, nothing.
     pub fn news(&self) -> News {
         let mut news = News::default();
-        let heard = self.0.take_news(&mut |kind, payload| match kind {
-            libc::RTM_NEWLINK | libc::RTM_DELLINK => {
-                let Some(name) = payload.get(LINK_HEADER..).and_then(our_name) else { return };
-                news.links.retain(|other| *other != name);
-                let flags = payload.get(8..).and_then(|flags| flags.first_chunk().copied());
-                let is_up = flags.is_some_and(|flags| u32::from_ne_bytes(flags) & libc::IFF_UP as u32 != 0);
-                if kind == libc::RTM_DELLINK || !is_up {
-                    news.links.push(name);
-                }
-            }
-            // `struct rtmsg` and `struct ifaddrmsg`; the protocol is in the former.
-            libc::RTM_DELROUTE if payload.get(5) == Some(&PROTOCOL) => {
-                let to = payload.get(12..).and_then(|attributes| find(attributes, libc::RTA_DST));
-                news.addresses.extend(to.and_then(ip_of));
-            }
-            libc::RTM_DELADDR => {
-                let lost = payload.get(8..).and_then(|attributes| find(attributes, libc::IFA_ADDRESS));
-                news.addresses.extend(lost.and_then(ip_of));
-            }
-            _ => {}
-        });
+        let heard = self.0.take_news(&mut |kind, payload| news.hear(kind, payload));
         news.is_incomplete = heard.is_err();
+        news.is_less |= news.is_incomplete;
         news
     }
 }
@@ -194,6 +213,7 @@ pub fn connect(
     remove(host, &name)?;
     make_pair(host, namespace, node, addresses)
         .map_err(|cause| refused(format!("make the link {name} to the Pod"), cause))?;
+    keep_routes_from(&name, addresses)?;
     set_up_host(host, node, addresses, settings)
         .map_err(|cause| refused(format!("set up the link {name} to the Pod"), cause))?;
     set_up_pod(pod, node, addresses).map_err(|cause| refused(format!("set up {POD_END} in the Pod"), cause))
@@ -252,6 +272,19 @@ fn set_up_host(
     host.tell(&messages)
 }
 
+/// The host takes no router's advertisement from a Pod (CVE-2020-13401), whatever its links begin with and whether or not a firewall stands
+/// before it. Where Pods have no IPv6, the link has none.
+fn keep_routes_from(name: &str, addresses: Addresses) -> Result<(), Error> {
+    let (setting, value) = if addresses.v6.is_some() { ("accept_ra", "0") } else { ("disable_ipv6", "1") };
+    let path = sysctl::path(&format!("ipv6/conf/{name}/{setting}"));
+    // Where the kernel has no IPv6 at all, there is no such setting.
+    match path.exists() {
+        true => sysctl::set(&path, value).map(drop),
+        false => Ok(()),
+    }
+    .map_err(|cause| Error::Setting { name: name.to_owned(), cause })
+}
+
 fn set_up_pod(pod: &Socket, node: Addresses, addresses: Addresses) -> Result<(), Refusal> {
     let index = index(pod, POD_END)?;
     let mut messages = Vec::new();
@@ -287,20 +320,12 @@ pub fn remove(host: &Socket, name: &str) -> Result<(), Error> {
 /// When the kernel does not list them.
 pub fn list(host: &Socket) -> Result<Vec<Found>, Error> {
     let request = Message::list(libc::RTM_GETLINK, &link(0, false));
-    loop {
-        let mut all = Vec::new();
-        let mut take = |_: u16, payload: &[u8]| {
-            let Some(attributes) = payload.get(LINK_HEADER..) else { return };
-            let owner = find(attributes, libc::IFLA_IFALIAS).map(text).unwrap_or_default().to_owned();
-            all.extend(our_name(attributes).map(|name| Found { name, owner }));
-        };
-        match host.list(&request, &mut take) {
-            // Links have come or gone meanwhile.
-            Err(refusal) if refusal.errno == Errno::INTR => {}
-            Err(cause) => return Err(Error::Refused { doing: "list the host's links".to_owned(), cause }),
-            Ok(()) => return Ok(all),
-        }
-    }
+    let found = |_, payload: &[u8]| {
+        let attributes = payload.get(LINK_HEADER..)?;
+        let owner = find(attributes, libc::IFLA_IFALIAS).map(text).unwrap_or_default().to_owned();
+        our_name(attributes).map(|name| Found { name, owner })
+    };
+    host.list(&request, found).map_err(|cause| refused("list the host's links".to_owned(), cause))
 }
 
 /// Whether nobody else gives Pods addresses of these ranges.
@@ -321,29 +346,17 @@ fn verify_owner(host: &Socket, ranges: &Ranges, owner: &str) -> Result<(), Error
 fn verify_unrouted(host: &Socket, ranges: &Ranges) -> Result<(), Error> {
     let node = ranges.addresses(NODE);
     let request = Message::list(libc::RTM_GETROUTE, &[0; ROUTE_HEADER]);
-    let mut found = None;
-    let mut take = |_: u16, payload: &[u8]| {
-        let (Some(&[_, length, _, _, table, protocol, _, kind]), Some(attributes)) =
-            (payload.first_chunk::<8>(), payload.get(ROUTE_HEADER..))
-        else {
-            return;
-        };
-        let Some(to) = find(attributes, libc::RTA_DST).and_then(ip_of) else { return };
+    let in_the_way = |_, payload: &[u8]| {
+        let &[_, length, _, _, table, protocol, _, kind] = payload.first_chunk()?;
+        let to = find(payload.get(ROUTE_HEADER..)?, libc::RTA_DST).and_then(ip_of)?;
         let is_real = table == libc::RT_TABLE_MAIN && kind == libc::RTN_UNICAST && protocol != PROTOCOL;
         // To the node's own address, IPv6 has one by itself.
-        if is_real && node.iter().all(|own| own != to) && ranges.hold(to, length) {
-            found = Some((to, length));
-        }
+        let is_others = is_real && node.iter().all(|own| own != to);
+        (is_others && ranges.hold(to, length)).then_some((to, length))
     };
-    loop {
-        match host.list(&request, &mut take) {
-            // Routes have come or gone meanwhile.
-            Err(refusal) if refusal.errno == Errno::INTR => {}
-            Err(cause) => return Err(refused("list the host's routes".to_owned(), cause)),
-            Ok(()) => break,
-        }
-    }
-    found.map_or(Ok(()), |(to, length)| Err(Error::Routed { to, length }))
+    let found = host.list(&request, in_the_way);
+    let found = found.map_err(|cause| refused("list the host's routes".to_owned(), cause))?;
+    found.first().map_or(Ok(()), |&(to, length)| Err(Error::Routed { to, length }))
 }
 
 fn refused(doing: String, cause: Refusal) -> Error {
@@ -363,11 +376,13 @@ fn hardware(addresses: Addresses) -> [u8; 6] {
     [0x0a, 0x58, a, b, c, d]
 }
 
-/// Of the host's end: whom it belongs to; and packets come from the Pod's address alone (`rp_filter`).
+/// Of the host's end: whom it belongs to; and packets come from the Pod's address alone (`rp_filter`), and say nothing of ways.
 fn host_settings(index: u32, addresses: Addresses, settings: Settings<'_>) -> Message {
     let is_reached = settings.is_reached_from_loopback;
     let conf = |conf: Message| {
-        conf.number(IPV4_DEVCONF_RP_FILTER, 1).number(IPV4_DEVCONF_ROUTE_LOCALNET, is_reached.into())
+        conf.number(IPV4_DEVCONF_ACCEPT_REDIRECTS, 0)
+            .number(IPV4_DEVCONF_RP_FILTER, 1)
+            .number(IPV4_DEVCONF_ROUTE_LOCALNET, is_reached.into())
     };
     let v4 = |spec: Message| match addresses.v4 {
         Some(_) => spec.nested(libc::AF_INET as u16, |inet| inet.nested(IFLA_INET_CONF, conf)),
@@ -471,7 +486,11 @@ fn ip_of(octets: &[u8]) -> Option<IpAddr> {
 /// A link's name, if it is one that [`name`] makes.
 fn our_name(attributes: &[u8]) -> Option<String> {
     let name = text(find(attributes, libc::IFLA_IFNAME)?);
-    let digits = name.strip_prefix(PREFIX)?;
-    let is_ours = digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    is_ours.then(|| name.to_owned())
+    is_ours(name).then(|| name.to_owned())
+}
+
+/// Whether it is a name that [`name`] makes.
+pub(super) fn is_ours(name: &str) -> bool {
+    let is_number = |digits: &str| digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    name.strip_prefix(PREFIX).is_some_and(is_number)
 }

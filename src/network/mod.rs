@@ -12,8 +12,9 @@ pub mod links;
 pub mod netlink;
 mod range;
 pub mod resolver;
+mod sysctl;
 
 pub use dns::{Cluster, Dns, Loss, of_pod as dns_of_pod};
 pub use host_name::{domain, host_name};
 pub use hosts::{hosts, hosts_of_the_host};
-pub use range::{Addresses, NODE, Range, Ranges, Slot};
+pub use range::{Addresses, Lease, NODE, Range, Ranges, Slot};

@@ -32,6 +32,13 @@ impl Addresses {
     }
 }
 
+/// What a Pod was given, for as long as it is there: the addresses of a slot, but for that of IPv6 where the host had none then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub slot: Slot,
+    pub is_v4_only: bool,
+}
+
 /// The ranges of a node: one of IPv4, one of IPv6, or both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ranges {
@@ -86,6 +93,12 @@ impl Ranges {
             v4: self.v4.map(|range| Ipv4Addr::from_bits(range.network.to_bits().wrapping_add(slot.0))),
             v6: self.v6.map(|range| Ipv6Addr::from_bits(range.network.to_bits().wrapping_add(slot.0.into()))),
         }
+    }
+
+    /// What a Pod has of these ranges, which may be fewer or more than when it was given its addresses.
+    pub fn leased(&self, lease: Lease) -> Addresses {
+        let all = self.addresses(lease.slot);
+        Addresses { v6: all.v6.filter(|_| !lease.is_v4_only), ..all }
     }
 
     /// Whether an address lies in one of them.

@@ -228,6 +228,7 @@ fn establish_reign(options: &mut Options) -> Result<Reign> {
         Some(before) => keep_places(options, &mut reign, before),
         None => forget_earlier_boot(&options.folders)?,
     }
+    give_back_former_network(&options.folders, &reign, before.as_ref());
     state::save_reign(&options.folders, &reign)?;
     let node = state::Node { name: options.node_name.clone(), pod_logs_dir: options.folders.logs.clone() };
     state::save_node(&options.folders, &node)?;
@@ -252,6 +253,18 @@ fn keep_places(options: &mut Options, reign: &mut Reign, before: &Reign) {
         options.folders.logs.clone_from(&before.pod_logs_dir);
         reign.cgroup_root.clone_from(&before.cgroup_root);
         reign.pod_logs_dir.clone_from(&before.pod_logs_dir);
+    }
+}
+
+/// Nobody else would take it from the host, if the last podkeep was killed: with this configuration no worker asks for it.
+fn give_back_former_network(folders: &Folders, reign: &Reign, before: Option<&Reign>) {
+    let former =
+        before.filter(|before| before.pod_cidr != reign.pod_cidr).and_then(|before| before.pod_cidr.as_ref());
+    let Some(ranges) = former.and_then(|text| Ranges::parse(text).ok()) else { return };
+    if let Some(Err(error)) =
+        Network::open(&PodNetwork::Ranges(ranges), &folders.run).map(|network| network.close())
+    {
+        log::warn!("give back the network of Pods with {ranges}: {error:#}");
     }
 }
 

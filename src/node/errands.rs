@@ -230,10 +230,8 @@ impl Worker {
 
     /// Where a Pod itself is asked: its first address; the loopback where it has none of its own.
     fn own_address(&self, pod: PodNumber) -> IpAddr {
-        let Some(run) = self.pods.get(&pod) else { return probe::OWN_ADDRESS };
-        let of_cni = run.cni.as_ref().and_then(|link| link.addresses.first().copied());
-        let own = self.network.as_ref().zip(run.slot).map(|(network, slot)| network.ranges().addresses(slot));
-        of_cni.or_else(|| own?.iter().next()).unwrap_or(probe::OWN_ADDRESS)
+        let own = self.pods.get(&pod).map(|run| self.addresses_of_pod(run)).unwrap_or_default();
+        own.first().copied().unwrap_or(probe::OWN_ADDRESS)
     }
 
     /// Opens the connection, once it is known to whom: to the Pod itself where no host is named.

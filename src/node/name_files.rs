@@ -42,9 +42,9 @@ impl Worker {
     /// Makes the files of a Pod what they shall be now. What it asked for and does not get is told when this worker first does so.
     pub fn write_name_files(&mut self, number: PodNumber) -> Result<()> {
         let run = self.pods.get_mut(&number).context("the Pod is gone")?;
-        let (pod, slot) = (Arc::clone(run.pod()), run.slot);
+        let (pod, lease) = (Arc::clone(run.pod()), run.lease);
         let is_told = std::mem::replace(&mut run.names_told, true);
-        let (dns, losses) = self.dns_of(&pod, slot.is_some())?;
+        let (dns, losses) = self.dns_of(&pod, lease.is_some())?;
         let name = format!("{}\n", self.host_name_of(&pod));
         let folders = &self.options.folders;
         let ids = user_ids::of(folders, &pod)?;

@@ -70,7 +70,11 @@ pub fn of_command(run: &PodRun, command: Command) -> Option<Note> {
     match command {
         Command::Signal { container } => {
             let name = name(run, container);
-            Some(Note::new(Kind::Normal, "Killing", format!("Stopping container {name}")).of_container(name))
+            let why = match run.machine.failed_probe(container) {
+                Some(probe) => format!("Container {name} failed {} probe, will be restarted", probe.as_str()),
+                None => format!("Stopping container {name}"),
+            };
+            Some(Note::new(Kind::Normal, "Killing", why).of_container(name))
         }
         _ => None,
     }

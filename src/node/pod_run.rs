@@ -18,7 +18,7 @@ use crate::image::{Digest, Image};
 use crate::logs::{ContainerLog, Fifo, Stream};
 use crate::manifest::pod::QosClass;
 use crate::manifest::{Pod, Uid};
-use crate::network::Slot;
+use crate::network::Lease;
 use crate::pod::event::{Index, ProbeKind};
 use crate::pod::machine::Survival;
 use crate::pod::{BootTime, Event, Machine, storage};
@@ -76,6 +76,8 @@ pub struct PodRun {
     /// What was written down for the next boot, or is being; of one that has never run, that is nothing.
     pub survival: Survival,
     pub namespaces: Namespaces,
+    /// Containers, and the attempts at them, that start when the namespaces have been made anew.
+    pub awaits_namespaces: Vec<(Index, u32)>,
     pub group: Option<Group>,
     /// Where the Pod's containers share their PID namespace: the first process of that.
     pub pause: Option<Pause>,
@@ -83,9 +85,11 @@ pub struct PodRun {
     pub pause_ending: Option<Watched<OwnedFd>>,
     /// Hooks that are commands and under way.
     pub hooks: Vec<SavedHook>,
+    /// Its host ports are no other Pod's: from its preparation until it is released.
+    pub holds_ports: bool,
     /// Its place in the network of the node's Pods, from its preparation until its link is gone.
-    pub slot: Option<Slot>,
-    /// What it has of a CNI network; then it has no slot.
+    pub lease: Option<Lease>,
+    /// What it has of a CNI network; then it has no lease.
     pub cni: Option<CniLink>,
     /// What it asked for of names and does not get was told.
     pub names_told: bool,
@@ -174,11 +178,13 @@ impl PodRun {
             survival: machine.survival(),
             machine,
             namespaces: Namespaces::default(),
+            awaits_namespaces: Vec::new(),
             group: None,
             pause: None,
             pause_ending: None,
             hooks: Vec::new(),
-            slot: None,
+            holds_ports: false,
+            lease: None,
             cni: None,
             names_told: false,
             containers,
@@ -213,6 +219,12 @@ impl PodRun {
     pub fn saved(&self) -> SavedState {
         let run = |c: &ContainerRun| c.process.as_ref().map(|process| process.run.clone());
         let runs = self.containers.iter().map(run).collect();
-        SavedState { machine: self.machine.state().clone(), runs, hooks: self.hooks.clone(), slot: self.slot }
+        SavedState {
+            machine: self.machine.state().clone(),
+            runs,
+            hooks: self.hooks.clone(),
+            slot: self.lease.map(|lease| lease.slot),
+            is_v4_only: self.lease.is_some_and(|lease| lease.is_v4_only),
+        }
     }
 }

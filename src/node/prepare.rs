@@ -100,9 +100,26 @@ impl Worker {
             return Ok(None);
         }
         match if is_there { None } else { self.joining(number)? } {
-            Some(joining) => Ok(Some(Link::Cni(joining))),
+            Some(joining) => Ok(Some(self.hold_ports(number, joining))),
             None => Ok(self.claim_place(number)?.map(Link::Own)),
         }
+    }
+
+    fn hold_ports(&mut self, number: PodNumber, joining: Joining) -> Link {
+        if let Some(run) = self.pods.get_mut(&number) {
+            run.holds_ports = true;
+        }
+        Link::Cni(joining)
+    }
+
+    /// The same for a Pod whose namespace has gone: of the network that it was on.
+    pub fn claim_link_again(&mut self, number: PodNumber) -> Result<Option<Link>> {
+        if self.pods.get(&number).is_none_or(|run| run.cni.is_none()) {
+            self.renew_lease(number);
+            return Ok(self.place(number).map(Link::Own));
+        }
+        let joining = self.joining(number)?;
+        joining.map(|joining| Some(Link::Cni(joining))).context("the CNI network that it was on is not there")
     }
 
     /// Finds out whether a Pod could be prepared, and changes nothing.
@@ -155,10 +172,6 @@ impl Worker {
             make_group(run, &self.cgroups, pids_max).map_err(other)
         });
         let qos = run.qos;
-        if done.is_err() {
-            // The next start has to make what has gone.
-            run.cni.iter_mut().for_each(|link| link.is_lost = run.namespaces.net.is_none());
-        }
         let event = match done {
             Ok(()) => {
                 self.hold_namespaces(number)?;
@@ -265,7 +278,8 @@ impl Worker {
         let Some(run) = self.pods.get_mut(&number) else { return };
         let event = match result {
             Ok(()) => {
-                run.slot = None;
+                run.lease = None;
+                run.holds_ports = false;
                 Event::Released
             }
             Err(message) => {
@@ -273,6 +287,11 @@ impl Worker {
                 Event::ReleaseFailed { message }
             }
         };
+        // Those of one that goes for good are its successor's, if it has one, and are offered then.
+        if !run.holds_ports && !run.machine.is_terminating() {
+            let pod = run.pod().clone();
+            self.offer_host_ports_of(&pod);
+        }
         self.name_pod(number);
         self.empty_trash();
         self.tell(number, event);

@@ -9,8 +9,8 @@ use super::name_files::host_dns;
 use super::pod_run::{Key, PodNumber};
 use super::poller::Interest;
 use super::worker::Worker;
+use crate::network;
 use crate::network::resolver::{Names, Place, Resolver};
-use crate::network::{self, NODE};
 use crate::pod::BootTime;
 
 const PORT: u16 = 53;
@@ -41,7 +41,7 @@ impl NodeResolver {
 impl Worker {
     /// Where Pods ask the resolver: at the node's addresses.
     pub fn addresses_of_resolver(&self) -> Vec<IpAddr> {
-        if self.resolver.is_there() { self.addresses_of(Some(NODE)) } else { Vec::new() }
+        if self.resolver.is_there() { self.node_addresses() } else { Vec::new() }
     }
 
     /// Opens the resolver, unless it is there, or none is wanted. The next Pod tries again where that failed: another one listens there,
@@ -51,8 +51,7 @@ impl Worker {
             return;
         }
         let Some(network) = &self.network else { return };
-        let places =
-            self.addresses_of(Some(NODE)).into_iter().map(|ip| Place::open(SocketAddr::new(ip, PORT)));
+        let places = self.node_addresses().into_iter().map(|ip| Place::open(SocketAddr::new(ip, PORT)));
         let domain = &self.options.config.dns.cluster_domain;
         let opened = places
             .collect::<std::io::Result<_>>()

@@ -70,6 +70,8 @@ pub struct PodSnapshot {
     pub addresses: Vec<IpAddr>,
     /// The CNI network that those are of, if they are.
     pub cni_network: Option<String>,
+    /// What the firewall has of it, in words.
+    pub rules: Vec<String>,
     /// What of this Pod's wishes this machine cannot enforce.
     pub not_enforced: Vec<String>,
 }
@@ -95,6 +97,7 @@ pub fn pod_snapshot(
         cgroup,
         addresses: Vec::new(),
         cni_network: None,
+        rules: Vec::new(),
         not_enforced,
     }
 }

@@ -20,10 +20,10 @@ use super::name_files;
 use super::output::fifo_key;
 use super::pod_run::{Key, Output, PodNumber, Process, Starting, Watched};
 use super::poller::{Interest, Poller};
-use super::prepare;
+use super::prepare::{self, Made};
 use super::state::SavedRun;
 use super::user_ids;
-use super::worker::Worker;
+use super::worker::{Done, Worker};
 use crate::cgroup::Controller;
 use crate::config::Config;
 use crate::container::environment::{Environment, Purpose};
@@ -38,7 +38,7 @@ use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir, prune_restarts};
 use crate::manifest::pod::{AppArmorProfile, SeccompProfile};
 use crate::manifest::{Container, Pod};
 use crate::pod::event::Index;
-use crate::pod::{Event, StartFailure};
+use crate::pod::{Command, Event, StartFailure};
 use crate::sys::process::start_time;
 use crate::volume;
 
@@ -54,10 +54,8 @@ impl Worker {
             Ok(ingredients) => ingredients,
             Err(failed) => return Ok(Err(failed)),
         };
-        match self.missing_namespaces(number) {
-            Ok(true) => self.hold_namespaces(number)?,
-            Ok(false) => {}
-            Err(error) => return Ok(Err((StartFailure::Create, format!("{error:#}")))),
+        if self.waits_for_namespaces(number, container, attempt) {
+            return Ok(Ok(()));
         }
         let pid_namespace = match self.shared_pid_namespace(number) {
             Ok(namespace) => namespace,
@@ -78,25 +76,53 @@ impl Worker {
         }
     }
 
-    /// Makes the Pod's namespaces anew if they are gone: the keeper that held them ended while no process of the Pod
-    /// was in them. Says whether it had to. Without them, the container would be in the host's.
-    fn missing_namespaces(&mut self, number: PodNumber) -> Result<bool> {
-        let link = self.place(number).map(prepare::Link::Own);
-        let run = self.pods.get_mut(&number).context("the Pod is gone")?;
-        let pod = Arc::clone(run.pod());
-        if prepare::has_namespaces(&pod, &run.namespaces) {
-            return Ok(false);
+    /// Whether the Pod's namespaces are gone: the keeper that held them ended while no process of the Pod was in them. Without them,
+    /// the container would be in the host's: they are made anew, beside the loop, and it starts then.
+    fn waits_for_namespaces(&mut self, number: PodNumber, container: Index, attempt: u32) -> bool {
+        let Some(run) = self.pods.get_mut(&number) else { return false };
+        if prepare::has_namespaces(run.pod(), &run.namespaces) {
+            return false;
         }
-        if let Some(link) = &mut run.cni {
-            if std::mem::take(&mut link.is_lost) {
-                self.prepare(number)?;
+        run.awaits_namespaces.push((container, attempt));
+        if run.awaits_namespaces.len() > 1 {
+            return true;
+        }
+        let (pod, folders) = (Arc::clone(run.pod()), self.options.folders.clone());
+        let link = self.claim_link_again(number).map_err(|error| format!("{error:#}"));
+        let cluster_domain = self.options.config.dns.cluster_domain.clone();
+        self.work.add(move || {
+            let made = |link| {
+                let ids = user_ids::of(&folders, &pod);
+                let made = ids.and_then(|ids| prepare::namespaces(&pod, ids, &cluster_domain, link));
+                made.map_err(|error| format!("{error:#}"))
+            };
+            Done::NamespacesMade { pod: number, result: link.and_then(made) }
+        });
+        true
+    }
+
+    /// The containers that have waited for their Pod's namespaces start, or fail to.
+    pub fn namespaces_made(&mut self, number: PodNumber, result: Result<Made, String>) -> Result<()> {
+        let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
+        let waiting = std::mem::take(&mut run.awaits_namespaces);
+        match result {
+            Ok(made) => {
+                run.namespaces = made.namespaces;
+                run.cni = made.cni;
+                self.hold_namespaces(number)?;
+                let starts =
+                    waiting.into_iter().map(|(container, attempt)| Command::Start { container, attempt });
+                self.begun.extend(starts.map(|start| (number, start)));
             }
-            bail!("its network namespace has gone: CNI plugins connect another one");
+            Err(message) => {
+                for (container, _) in waiting {
+                    let (failure, message) = (StartFailure::Create, message.clone());
+                    self.tell(number, Event::StartFailed { container, failure, message });
+                }
+            }
         }
-        let (folders, config) = (&self.options.folders, &self.options.config);
-        let ids = user_ids::of(folders, &pod)?;
-        run.namespaces = prepare::namespaces(&pod, ids, &config.dns.cluster_domain, link)?.namespaces;
-        Ok(true)
+        self.watch_network();
+        Ok(())
     }
 
     fn ingredients(&mut self, number: PodNumber, container: Index) -> Result<Ingredients, Failed> {

@@ -51,6 +51,9 @@ pub struct SavedState {
     /// Its place in the network of the node's Pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
+    /// It has no address of IPv6 there.
+    #[serde(default)]
+    pub is_v4_only: bool,
 }
 
 /// A hook that is a command and under way.

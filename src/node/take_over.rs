@@ -23,6 +23,7 @@ use crate::container::Namespaces;
 use crate::keeper::protocol::Exit as KeeperExit;
 use crate::logs::{Fifo, Stream, container_log_dir, pod_log_dir};
 use crate::manifest::{self, Uid};
+use crate::network::Lease;
 use crate::pod::event::Index;
 use crate::pod::set::SetEvent;
 use crate::pod::{Command, Event, Exit, Machine};
@@ -70,7 +71,8 @@ impl Worker {
             container.process = saved.map(open_process);
         }
         run.hooks = found.state.hooks;
-        run.slot = found.state.slot;
+        let is_v4_only = found.state.is_v4_only;
+        run.lease = found.state.slot.map(|slot| Lease { slot, is_v4_only });
         log::info!("{id}: taken over");
         Ok(self.add_run(run))
     }
@@ -81,6 +83,7 @@ impl Worker {
         let pod = Arc::clone(run.pod());
         let name = PodCgroupName::new(&pod.id, &pod.uid);
         run.group = self.cgroups.existing_pod(pod.qos_class(), &name)?;
+        run.holds_ports = run.group.is_some() || run.lease.is_some();
         // Before any end of a container is told, which may come of its end.
         self.find_pause(number)?;
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };

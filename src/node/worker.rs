@@ -27,7 +27,7 @@ use super::output::Chatty;
 use super::pod_network::Network;
 use super::pod_run::{Events, Key, PodNumber, PodRun};
 use super::poller::Poller;
-use super::prepare::Prepared;
+use super::prepare::{Made, Prepared};
 use super::pulls::{NotPulled, PullNumber, Pulls};
 use super::resolver::NodeResolver;
 use super::snapshot::{Handle, Request, Requests, Snapshot};
@@ -83,6 +83,11 @@ pub enum Done {
     Prepared {
         pod: PodNumber,
         result: Prepared,
+    },
+    /// The namespaces of a Pod that had lost them.
+    NamespacesMade {
+        pod: PodNumber,
+        result: Result<Made, String>,
     },
     /// Whether a new version of a Pod could be prepared.
     Rehearsed {
@@ -165,7 +170,7 @@ pub struct Worker {
     pub rehearses: bool,
     pub last_number: u32,
     pub events: Events,
-    /// What machines that were just added asked for first.
+    /// What machines that were just added asked for first, and starts that had to wait.
     pub begun: VecDeque<(PodNumber, Command)>,
     /// First processes of containers that are the keeper's children.
     pub processes: HashMap<u32, (PodNumber, Index)>,
@@ -377,6 +382,7 @@ impl Worker {
         for done in results {
             match done {
                 Done::Prepared { pod, result } => self.pod_prepared(pod, result)?,
+                Done::NamespacesMade { pod, result } => self.namespaces_made(pod, result)?,
                 Done::Rehearsed { pod, result } => self.rehearsed(pod, result),
                 Done::LookedIntoFolder(look) => self.image_folder_looked_into(look),
                 Done::Imported { source, stamp, result } => self.imported(&source, stamp, result),
@@ -500,7 +506,8 @@ impl Worker {
     fn forget(&mut self, number: PodNumber) {
         let Some(run) = self.pods.remove(&number) else { return };
         self.note_last_use(run.image_ids().collect());
-        let (uid, id) = (run.uid().clone(), run.pod().id.clone());
+        let pod = Arc::clone(run.pod());
+        let (uid, id) = (pod.uid.clone(), pod.id.clone());
         log::info!("{id}: gone");
         self.numbers.remove(&uid);
         self.deadlines.set(number, None);
@@ -512,6 +519,7 @@ impl Worker {
         // Its manifest still asks for a Pod that is stopped with all others.
         if self.ending != Some(Ending::Stop) {
             self.heed_set(commands);
+            self.offer_host_ports_of(&pod);
         }
     }
 
@@ -612,7 +620,6 @@ impl Worker {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        let drops = self.network.as_ref().map(|network| network.foreign_drops()).unwrap_or_default();
         // What is only rehearsed is no Pod yet.
         let pods = self.pods.values().filter(|run| run.machine.rehearsal().is_none()).map(|run| {
             let file = self.set.origin(&run.pod().id).map(|origin| origin.file.clone());
@@ -626,11 +633,13 @@ impl Worker {
                 self.options.config.pod_pids_limit,
             );
             let (images, addresses) = (run.image_ids().collect(), self.addresses_of_pod(run));
-            let of_network = drops.iter().filter(|_| run.slot.is_some()).cloned();
-            let of_network = of_network.chain(super::cni::unlimited(run));
-            let not_enforced = pod.not_enforced.into_iter().chain(of_network).collect();
+            let network = self.network.as_ref();
+            let troubles = network.map(|network| network.troubles_of(run)).unwrap_or_default();
+            let rules = network.map(|network| network.rules_of(run)).unwrap_or_default();
+            let troubles = troubles.into_iter().chain(super::cni::unlimited(run));
+            let not_enforced = pod.not_enforced.into_iter().chain(troubles).collect();
             let cni_network = run.cni.as_ref().map(|link| link.network.clone());
-            super::snapshot::PodSnapshot { images, addresses, cni_network, not_enforced, ..pod }
+            super::snapshot::PodSnapshot { images, addresses, cni_network, rules, not_enforced, ..pod }
         });
         let mut pods: Vec<_> = pods.collect();
         order::sort_by(&mut pods, |a, b| a.pod.id.cmp(&b.pod.id));

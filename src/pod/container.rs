@@ -79,6 +79,9 @@ pub(super) struct Container {
     /// The end of the run before that one.
     pub before_last: Option<Termination>,
     pub image_id: Option<String>,
+    /// What it waited in before it was tried again, until something comes of that: who asks meanwhile is told what was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tried_after: Option<Box<Stage>>,
     /// Why the kernel is ending its current run, where something else than the run itself is the reason.
     #[serde(default)]
     doom: Option<String>,
@@ -102,6 +105,7 @@ impl Container {
             last: None,
             before_last: None,
             image_id: None,
+            tried_after: None,
             doom: None,
             passed: false,
             crash: BackOff::default(),
@@ -136,6 +140,7 @@ impl Container {
         self.image.step(now, now, Pace::IMAGE);
         let until = self.image.due(now, Pace::IMAGE);
         self.stage = Stage::ImageBackOff { until, failed_at: now, problem, message };
+        self.tried_after = None;
     }
 
     /// The start failed before there was a process.
@@ -143,20 +148,27 @@ impl Container {
         self.create.step(now, now, Pace::CRASH_LOOP);
         let until = self.create.due(now, Pace::CRASH_LOOP);
         self.stage = Stage::CreateBackOff { until, failed_at: now, failure, message };
+        self.tried_after = None;
     }
 
     /// What it lacked for a start may be there now; says whether it lacked something.
     pub fn try_again_configured(&mut self) -> bool {
         let lacks = matches!(self.stage, Stage::CreateBackOff { failure: StartFailure::Config, .. });
         if lacks {
-            self.stage = Stage::Finding;
+            self.try_again();
         }
         lacks
+    }
+
+    /// Begins anew with its image, after something was missing or has failed.
+    pub fn try_again(&mut self) {
+        self.tried_after = Some(Box::new(std::mem::replace(&mut self.stage, Stage::Finding)));
     }
 
     pub fn started(&mut self, spec: &Spec, pid: u32, now: BootTime) {
         self.latest_run = Some(self.restarts);
         self.create = BackOff::default();
+        self.tried_after = None;
         let post_start = spec.lifecycle.post_start.is_some();
         let probing = Probing::begin(&spec.probes, now);
         self.stage = Stage::Running(Run { pid, since: now, post_start, probing, ending: None, fault: None });
@@ -287,9 +299,9 @@ impl Container {
         let is_killed = matches!(exit, Exit::Signal(SIGKILL) | Exit::Unknown);
         let doom = self.doom.take().filter(|_| is_killed);
         let fault = self.run_mut().and_then(|run| run.fault.take());
-        let unhealthy = matches!(fault, Some(Fault::Unhealthy(_)));
+        let unhealthy = matches!(fault, Some(Fault::Unhealthy(..)));
         let for_restart = is_killed && matches!(fault, Some(Fault::RestartAll(_)));
-        let fault = fault.map(|(Fault::Unhealthy(why) | Fault::RestartAll(why) | Fault::Other(why))| why);
+        let fault = fault.map(|(Fault::Unhealthy(_, why) | Fault::RestartAll(why) | Fault::Other(why))| why);
         let cause = fault.or(doom);
         let end = Termination {
             exit,
@@ -390,7 +402,11 @@ impl Container {
     /// `creating` is what it waits for where nothing is wrong.
     pub fn state(&self, spec: &Spec, pod: &Pod, creating: &'static str, pace: Pace) -> ContainerState {
         let waiting = |reason, message| ContainerState::Waiting { reason, message };
-        match &self.stage {
+        let stage = match &self.stage {
+            Stage::Finding | Stage::Ready | Stage::Starting => self.tried_after.as_deref(),
+            _ => None,
+        };
+        match stage.unwrap_or(&self.stage) {
             Stage::Waiting | Stage::Finding | Stage::Ready | Stage::Starting => waiting(creating, None),
             Stage::ImageBackOff { problem, message, .. } => {
                 waiting(self.image_reason(*problem), Some(message.clone()))

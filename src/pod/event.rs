@@ -159,7 +159,7 @@ pub enum Hook {
 }
 
 /// Which probe of a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProbeKind {
     Startup,
     Liveness,

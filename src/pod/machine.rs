@@ -16,7 +16,7 @@ use failure::Failure;
 pub use rehearsal::Rehearsal;
 
 use crate::manifest::Pod;
-use crate::manifest::pod::Role;
+use crate::manifest::pod::{RestartPolicy, Role};
 
 /// The numbers that hold for every Pod of the node.
 #[derive(Clone, Copy, Debug)]
@@ -447,7 +447,7 @@ impl Machine {
         let Some(c) = self.container_in(container, |s| matches!(s, Stage::ImageBackOff { .. })) else {
             return;
         };
-        c.stage = Stage::Finding;
+        c.try_again();
         todo.push(Command::FindImage { container });
     }
 
@@ -632,8 +632,17 @@ impl Machine {
             Outcome::Failure(why) | Outcome::Broken(why) => why.as_str(),
             Outcome::Success => "",
         };
-        let fault = Fault::Unhealthy(format!("its {} probe failed: {why}", kind.as_str()));
+        let fault = Fault::Unhealthy(kind, format!("its {} probe failed: {why}", kind.as_str()));
         self.end_for(container, fault, own.unwrap_or(pod.termination_grace), now, todo);
+    }
+
+    /// The probe for which a container is being ended that will run again, if one is.
+    pub fn failed_probe(&self, container: Index) -> Option<ProbeKind> {
+        let never = self.pod.containers.get(container)?.restart.policy == RestartPolicy::Never;
+        match self.state.containers.get(container)?.run()?.fault {
+            Some(Fault::Unhealthy(kind, _)) if !never => Some(kind),
+            _ => None,
+        }
     }
 
     /// Ends one container while its Pod goes on.

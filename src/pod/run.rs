@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 use super::BootTime;
-use super::event::{Command, Hook, Index};
+use super::event::{Command, Hook, Index, ProbeKind};
 use super::probe::Probing;
 
 /// How long after SIGKILL a process that is still there is worth a word.
@@ -36,7 +36,7 @@ pub(super) struct Run {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Fault {
     /// A liveness or startup probe has failed: it runs again, however it ends, unless that is never allowed.
-    Unhealthy(String),
+    Unhealthy(ProbeKind, String),
     /// All containers of the Pod start again, for this reason.
     RestartAll(String),
     /// Its postStart hook has failed: what follows is said by how it ends.

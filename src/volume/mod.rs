@@ -54,10 +54,8 @@ pub fn prepare(pod: &Pod, folder: &Path, owner: Owner) -> Result<(), Error> {
                 let size = empty_dir::size(*medium, *size_limit, pod);
                 empty_dir::prepare(volume, *medium, size, &path, owner)?;
                 if let (Medium::Disk, Some(limit)) = (medium, size_limit) {
-                    // Where the file system cannot, it is measured.
-                    if let Err(errno) = quota::limit(&pod.uid, &volume.name, &path, *limit) {
-                        log::warn!("{}: volume {}: limit {}: {errno}", pod.id, volume.name, path.display());
-                    }
+                    let limited = quota::limit(&pod.uid, &volume.name, &path, *limit);
+                    say_if_measured(limited, pod, &path);
                 }
                 if let Some(group) = owner.fs_group {
                     ownership::give_to_group(&path, group, pod.fs_group_change_policy).map_err(error(
@@ -76,6 +74,13 @@ pub fn prepare(pod: &Pod, folder: &Path, owner: Owner) -> Result<(), Error> {
         VolumeKind::EmptyDir { .. } => Some(empty_dir_of(volume, folder)),
         _ => host_path_of(volume),
     })
+}
+
+/// A quota that cannot be had keeps no Pod from running.
+fn say_if_measured(limited: rustix::io::Result<()>, pod: &Pod, volume: &Path) {
+    if let Err(errno) = limited {
+        log::warn!("{}: {} has no project quota, and is measured: {errno}", pod.id, volume.display());
+    }
 }
 
 /// Whether [`prepare`] would find what it needs, as far as that can be told without making anything.

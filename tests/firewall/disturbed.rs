@@ -5,8 +5,9 @@ use std::time::Duration;
 use podkeep::network::firewall::{Error, Firewall, Ingress, add, remove, table};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::site::{Namespace, Site, ranges};
-use super::talk::{dial, serve_tcp};
+use super::site::{Site, ranges};
+use crate::namespace::Namespace;
+use crate::talk::{dial, serve_tcp};
 
 /// Whether there is anything to hear; the kernel has said it before whoever changed something goes on.
 fn is_awake(firewall: &Firewall) -> bool {
@@ -107,5 +108,5 @@ fn connections_live_on_while_the_table_is_gone_and_comes_back() {
     let whole = table(&ranges()).into_iter().chain(add(&rules)).collect();
     site.firewall.commit(whole).unwrap();
     exchange(b"back");
-    dial(&site.world, super::site::UPLINK4, 8080);
+    dial(&site.world, crate::host::UPLINK4, 8080);
 }

@@ -2,7 +2,7 @@
 
 use podkeep::network::firewall::{Drops, legacy};
 
-use super::site::Namespace;
+use crate::namespace::Namespace;
 
 fn named(namespace: &Namespace) -> Vec<String> {
     let firewall = namespace.firewall();

@@ -7,7 +7,9 @@ use podkeep::manifest::pod::Protocol;
 use podkeep::network::firewall::{HostPort, Ingress, Pod, add, remove, table};
 use podkeep::network::{Ranges, Slot};
 
-use super::site::{Namespace, UPLINK4, UPLINK6, ranges};
+use super::site::ranges;
+use crate::host::{UPLINK4, UPLINK6};
+use crate::namespace::Namespace;
 
 /// One of each kind.
 fn ports() -> Vec<HostPort> {

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::pods::{addresses, asked_at, asked_from_host, behind_port, host_name, server};
+use super::web::{addresses, asked_at, asked_from_host, behind_port, host_name, server};
 use crate::harness::manifest::ShellPod;
 use crate::harness::{Node, Options, Site, wait_until};
 

@@ -40,12 +40,10 @@ pub(super) fn forget(socket: &Socket, pod: &Pod<'_>) -> Result<(), Refusal> {
     let mut stale = Vec::new();
     for (family, _) in families.into_iter().filter(|(_, has)| *has) {
         for port in of_udp().filter(|port| family.has(port)) {
-            socket.list(&question(family, port), &mut |_, payload| {
-                let found = Entry::read(family, payload).filter(|entry| entry.is_at(port));
-                stale.extend(
-                    found.filter(|entry| is_of_host(&routes, entry.to)).map(|entry| entry.order(family)),
-                );
-            })?;
+            stale.extend(socket.list(&question(family, port), |_, payload| {
+                let entry = Entry::read(family, payload).filter(|entry| entry.is_at(port))?;
+                is_of_host(&routes, entry.to).then(|| entry.order(family))
+            })?);
         }
     }
     match socket.tell(&stale) {
@@ -120,9 +118,8 @@ fn is_of_host(routes: &Socket, address: &[u8]) -> bool {
     header[0] = if address.len() == 4 { libc::AF_INET } else { libc::AF_INET6 } as u8;
     header[1] = 8 * address.len() as u8;
     let question = Message::new(libc::RTM_GETROUTE, &header).attribute(libc::RTA_DST, address);
-    let mut is_local = false;
-    let found = routes.list(&question, &mut |_, route| is_local = route.get(KIND) == Some(&libc::RTN_LOCAL));
-    found.is_ok() && is_local
+    let found = routes.list(&question, |_, route| route.get(KIND).copied());
+    found.is_ok_and(|kinds| kinds.last() == Some(&libc::RTN_LOCAL))
 }
 
 fn subsystem(kind: libc::c_int) -> u16 {

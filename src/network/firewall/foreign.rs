@@ -78,9 +78,8 @@ struct Chain {
 
 /// Those that nftables knows of: iptables-nft's too. Asks once for all chains, and for the rules of those alone that are on our way.
 pub(super) fn drops(socket: &Socket) -> Result<Vec<Foreign>, Refusal> {
-    let mut chains = Vec::new();
     let request = Message::list(subsystem(libc::NFT_MSG_GETCHAIN), &header(libc::NFPROTO_UNSPEC as u8));
-    socket.list(&request, &mut |_, payload| chains.extend(read_chain(payload)))?;
+    let chains = socket.list(&request, |_, payload| read_chain(payload))?;
     let mut found = Vec::new();
     for chain in &chains {
         let Some((hook, is_policy)) = chain.base else { continue };
@@ -150,12 +149,11 @@ fn ends_with_drop(socket: &Socket, chain: &Chain) -> Result<bool, Refusal> {
     let request = Message::list(subsystem(libc::NFT_MSG_GETRULE), &header(chain.family))
         .text(rule::TABLE, &chain.table)
         .text(rule::CHAIN, &chain.name);
-    let mut ends = false;
-    socket.list(&request, &mut |_, payload| {
+    let rules = socket.list(&request, |_, payload| {
         let expressions = payload.get(4..).and_then(|fields| find(fields, rule::EXPRESSIONS));
-        ends = expressions.is_some_and(drops_everything);
+        Some(expressions.is_some_and(drops_everything))
     })?;
-    Ok(ends)
+    Ok(rules.last() == Some(&true))
 }
 
 fn drops_everything(expressions: &[u8]) -> bool {

@@ -15,8 +15,6 @@ mod uapi;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::io::Errno;
-
 pub use elements::{HostPort, Pod, add, remove};
 pub use error::Error;
 pub use foreign::{Drops, Foreign, Hook, legacy};
@@ -189,15 +187,8 @@ impl Firewall {
     /// What others have in place that may keep packets from Pods or from the host, whatever our own rules say.
     ///
     /// # Errors
-    /// The kernel's. `EINTR` if it changed at each of several attempts.
+    /// The kernel's.
     pub fn foreign_drops(&self) -> Result<Vec<Foreign>, Error> {
-        const ATTEMPTS: usize = 5;
-        for _ in 1..ATTEMPTS {
-            match foreign::drops(&self.socket) {
-                Err(refusal) if refusal.errno == Errno::INTR => {}
-                other => return other.map_err(|refusal| Error::of_message(None, refusal)),
-            }
-        }
         foreign::drops(&self.socket).map_err(|refusal| Error::of_message(None, refusal))
     }
 }

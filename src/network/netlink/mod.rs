@@ -21,6 +21,8 @@ use crate::sys::netlink;
 
 /// More than the kernel puts into one part of a list (32 KiB; `netlink_dump`), so that none is cut off. Bytes.
 const PART: usize = 64 << 10;
+/// How often what changes while it is being read is read.
+const ATTEMPTS: usize = 20;
 
 /// A socket of one family, in the network namespace of the thread that has opened it.
 #[derive(Debug)]
@@ -145,38 +147,53 @@ impl Socket {
         }
     }
 
-    /// Asks for what there is, and hands over each of it: the kind of message, and what follows its header.
+    /// Asks for what there is, and gives what `read` makes of each of it: of the kind of message, and of what follows its header. Asks again
+    /// where it changed meanwhile, so that what was read may not be right.
     ///
     /// # Errors
-    /// The kernel's. `EINTR` if it changed meanwhile, so that the list may not be right: ask again.
-    pub fn list(&self, request: &Message, take: &mut dyn FnMut(u16, &[u8])) -> Result<(), Refusal> {
+    /// The kernel's; `EINTR` if it changed each time.
+    pub fn list<T>(
+        &self,
+        request: &Message,
+        mut read: impl FnMut(u16, &[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, Refusal> {
+        for _ in 0..ATTEMPTS {
+            let mut all = Vec::new();
+            if self.list_once(request, &mut |kind, payload| all.extend(read(kind, payload)))? {
+                return Ok(all);
+            }
+        }
+        let sentence = format!("what was to be listed changed meanwhile, {ATTEMPTS} times in a row");
+        Err(Refusal { index: 0, errno: Errno::INTR, sentence: Some(sentence) })
+    }
+
+    /// Says whether it stayed as it was meanwhile.
+    fn list_once(&self, request: &Message, take: &mut dyn FnMut(u16, &[u8])) -> Result<bool, Refusal> {
         let mut bytes = Vec::new();
         request.write(0, &mut bytes);
         self.send(&bytes)?;
         let mut buffer = vec![0; PART];
-        let mut interrupted = false;
+        let mut is_whole = true;
         loop {
             let count = match recv(&self.fd, &mut *buffer, RecvFlags::empty()) {
                 Err(Errno::INTR) => continue,
                 // What was asked for is no list but one thing, which has come.
-                Err(Errno::AGAIN) => break,
+                Err(Errno::AGAIN) => return Ok(is_whole),
                 other => other?.0,
             };
             for answer in answers(&buffer[..count]) {
                 match answer {
                     Answer::Data { kind, payload, is_torn } => {
-                        interrupted |= is_torn;
+                        is_whole &= !is_torn;
                         take(kind, payload);
                     }
-                    Answer::End if interrupted => return Err(Errno::INTR.into()),
-                    Answer::End => return Ok(()),
+                    Answer::End { is_torn } => return Ok(is_whole && !is_torn),
                     Answer::Refused { errno, sentence, .. } => {
                         return Err(Refusal { index: 0, errno, sentence });
                     }
                 }
             }
         }
-        Ok(())
     }
 
     /// Hands over what the kernel has told the groups since.
@@ -223,6 +240,8 @@ impl AsFd for Socket {
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
     use super::*;
 
     /// `struct ifinfomsg`, all zero but the index.
@@ -235,14 +254,12 @@ mod tests {
     #[test]
     fn the_loopback_is_listed_with_its_name() {
         let socket = Socket::route().unwrap();
-        let mut names = Vec::new();
         let request = Message::list(libc::RTM_GETLINK, &link(0));
-        let take = &mut |kind, payload: &[u8]| {
+        let names = socket.list(&request, |kind, payload| {
             assert_eq!(kind, libc::RTM_NEWLINK);
-            let name = find(&payload[16..], libc::IFLA_IFNAME).unwrap();
-            names.push(String::from_utf8(name[..name.len() - 1].to_vec()).unwrap());
-        };
-        socket.list(&request, take).unwrap();
+            find(&payload[16..], libc::IFLA_IFNAME).map(|name| text(name).to_owned())
+        });
+        let names = names.unwrap();
         assert!(names.contains(&"lo".to_owned()), "{names:?}");
     }
 
@@ -256,8 +273,40 @@ mod tests {
         assert_eq!((refusal.index, refusal.errno), (1, Errno::NODEV));
         let strange =
             Message::list(libc::RTM_GETROUTE, &[libc::AF_INET as u8, 200, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        let refusal = socket.list(&strange, &mut |_, _| ()).unwrap_err();
+        let refusal = socket.list(&strange, |_, _| Some(())).unwrap_err();
         assert_eq!(refusal.errno, Errno::INVAL);
         assert!(refusal.sentence.as_deref().is_some_and(|words| words.contains("header")), "{refusal:?}");
+    }
+
+    /// What the kernel would say: a list of one, which others change while it is being read or do not.
+    fn told(number: u32, is_torn: bool) -> Vec<u8> {
+        let flags = if is_torn { libc::NLM_F_DUMP_INTR } else { 0 };
+        let mut list = Vec::new();
+        for (kind, payload) in [(libc::RTM_NEWLINK, number), (libc::NLMSG_DONE as u16, 0)] {
+            Message::new(kind, &payload.to_ne_bytes()).flags(flags).write(0, &mut list);
+        }
+        list
+    }
+
+    #[test]
+    fn a_list_that_changes_while_it_is_read_is_read_again_and_not_for_ever() {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (kernel, fd) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let socket = Socket { fd };
+        let say = |answer: Vec<u8>| assert_eq!(send(&kernel, &answer, SendFlags::empty()), Ok(answer.len()));
+        let list = || {
+            let number = |_, payload: &[u8]| payload.first_chunk().copied().map(u32::from_ne_bytes);
+            socket.list(&Message::list(libc::RTM_GETLINK, &[]), number)
+        };
+        [told(1, true), told(2, true), told(3, false)].into_iter().for_each(say);
+        assert_eq!(list(), Ok(vec![3]));
+        (0..ATTEMPTS).for_each(|_| say(told(4, true)));
+        say(told(5, false));
+        let refusal = list().unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "Interrupted system call (os error 4) (what was to be listed changed meanwhile, 20 times in a row)"
+        );
+        assert_eq!(list(), Ok(vec![5]));
     }
 }

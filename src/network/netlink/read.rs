@@ -17,7 +17,10 @@ pub(super) enum Answer<'a> {
         is_torn: bool,
     },
     /// Of a list, or of what was asked: it is done.
-    End,
+    End {
+        /// As of what was listed: where that is nothing, this alone tells.
+        is_torn: bool,
+    },
     Refused {
         sequence: u32,
         errno: Errno,
@@ -42,7 +45,7 @@ fn read_one(message: &[u8]) -> Option<Answer<'_>> {
     match libc::c_int::from(kind) {
         // What ends a list may have an error of its own.
         libc::NLMSG_DONE | libc::NLMSG_ERROR => match u32_at(payload, 0).map_or(0, |code| code as i32) {
-            0.. => Some(Answer::End),
+            0.. => Some(Answer::End { is_torn }),
             code => {
                 let errno = Errno::from_raw_os_error(-code);
                 Some(Answer::Refused { sequence, errno, sentence: sentence(kind, flags, payload) })

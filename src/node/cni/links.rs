@@ -16,13 +16,13 @@ use crate::node::worker::{Done, Worker};
 impl Worker {
     /// The addresses that a Pod of its own network has, whosever that network is.
     pub fn addresses_of_pod(&self, run: &PodRun) -> Vec<IpAddr> {
-        run.cni.as_ref().map_or_else(|| self.addresses_of(run.slot), |link| link.addresses.clone())
+        run.cni.as_ref().map_or_else(|| self.addresses_of(run.lease), |link| link.addresses.clone())
     }
 
     /// What a Pod that shall get its namespaces asks of a CNI network, if it is to be on one.
     pub fn joining(&self, number: PodNumber) -> Result<Option<Joining>> {
         let Some(run) = self.pods.get(&number) else { return Ok(None) };
-        if run.pod().host_network || run.slot.is_some() {
+        if run.pod().host_network || run.lease.is_some() {
             return Ok(None);
         }
         let joining = self.cni.wish(run.pod())?;
@@ -62,16 +62,14 @@ impl Worker {
     /// Takes over the link of a Pod, once its namespaces are open.
     pub fn resume_link(&mut self, number: PodNumber) {
         let Some(run) = self.pods.get_mut(&number) else { return };
-        if run.pod().host_network || run.slot.is_some() || !self.cni.is_attached(run.uid()) {
+        if run.pod().host_network || run.lease.is_some() || !self.cni.is_attached(run.uid()) {
             return;
         }
         let uid = run.uid().clone();
         let resumed = match &run.namespaces.net {
             Some(namespace) => self.cni.resume(&uid, namespace),
-            None => self
-                .cni
-                .load(&uid)
-                .map(|found| found.map(|attachment| CniLink { is_lost: true, ..CniLink::of(&attachment) })),
+            // It has gone, and is made anew when a container starts.
+            None => self.cni.load(&uid).map(|found| found.as_ref().map(CniLink::of)),
         };
         match resumed {
             Ok(link) => run.cni = link,
@@ -90,7 +88,7 @@ impl Worker {
         let wanted = self.set.uids();
         let is_wanted = |uid: &Uid| self.numbers.contains_key(uid) || wanted.contains(uid);
         let unwanted: Vec<Uid> = attached.into_iter().filter(|uid| !is_wanted(uid)).collect();
-        let there = self.pods.iter().filter(|(_, run)| run.cni.as_ref().is_some_and(|link| !link.is_lost));
+        let there = self.pods.iter().filter(|(_, run)| run.cni.is_some() && run.namespaces.net.is_some());
         let there: Vec<_> = there.map(|(number, run)| (*number, run.uid().clone())).collect();
         if unwanted.is_empty() && there.is_empty() && network.is_none() {
             return;

@@ -69,8 +69,6 @@ pub struct CniLink {
     pub network: String,
     pub addresses: Vec<IpAddr>,
     limits_bandwidth: bool,
-    /// Its namespace has gone, with all that plugins had put there; another one is being made.
-    pub is_lost: bool,
 }
 
 impl Drop for Turn<'_> {
@@ -324,7 +322,6 @@ impl CniLink {
             network: attachment.network.name.clone(),
             addresses: attachment.addresses(),
             limits_bandwidth: attachment.network.takes(BANDWIDTH),
-            is_lost: false,
         }
     }
 }

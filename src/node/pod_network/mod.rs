@@ -2,7 +2,8 @@
 //!
 //! What has no worker in it: `ranges.rs` where addresses come from, `host_ports.rs` which ports of the host a Pod wants, `network.rs` what
 //! all Pods share, `place.rs` what one of them has of it. What the worker does with that: `claim.rs` gives Pods their places, `repair.rs`
-//! takes over what an earlier worker left and puts right what others change.
+//! takes over what an earlier worker left and puts right what others change, `shown.rs` says
+//! what there is.
 
 mod claim;
 mod host_ports;
@@ -10,6 +11,7 @@ mod network;
 mod place;
 mod ranges;
 mod repair;
+mod shown;
 
 pub use host_ports::distinct_host_ports;
 pub use network::Network;

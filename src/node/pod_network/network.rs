@@ -4,40 +4,43 @@ use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
-use super::host_ports::distinct_host_ports;
 use super::ranges::ranges;
 use crate::config::PodNetwork;
+use crate::manifest::Uid;
 use crate::manifest::pod::Ingress;
-use crate::manifest::{Pod, Uid};
 use crate::network::firewall::{self, Firewall, HostPort};
 use crate::network::netlink::{Message, Socket};
-use crate::network::{Ranges, Slot, forwarding, links};
+use crate::network::{Addresses, Ranges, Slot, forwarding, links};
 
 /// The network that this node's Pods share. Made when the first one needs it: nothing of the host is changed for Pods that run on its
 /// network.
 pub struct Network {
     pub(super) ranges: Ranges,
+    /// The configuration wants IPv6, and the host has none, or has it off.
+    pub(super) lacks_v6: bool,
     /// What our links are told by, among those of another podkeep.
     owner: String,
     /// Both are set once, by whoever first makes the network ready.
     pub(super) firewall: OnceLock<Firewall>,
     pub(super) watch: OnceLock<links::Watch>,
+    /// The host has what all Pods share, but for the firewall.
+    pub(super) is_ready: AtomicBool,
     /// Who has it makes changes, one after the other.
     state: Mutex<State>,
     /// Others have changed the firewall since they were looked at.
     pub(super) is_changed: AtomicBool,
-    /// What others drop, in words. Apart from the state, which is held while the kernel works: the loop reads it.
-    foreign: Mutex<Vec<String>>,
+    /// What others drop, or why Pods are not reached at all, in words. Apart from the state, which is held while the kernel works: the
+    /// loop reads it.
+    troubles: Mutex<Vec<String>>,
 }
 
 #[derive(Default)]
 pub(super) struct State {
-    is_ready: bool,
     /// A Pod has got its link since this worker is there.
     pub(super) has_linked: bool,
     /// Nobody else of this machine has it while this is open.
@@ -53,26 +56,30 @@ pub(super) struct State {
 pub(super) struct Member {
     pub uid: Uid,
     pub slot: Slot,
-    ports: Vec<HostPort>,
-    ingress: Ingress,
+    pub addresses: Addresses,
+    pub ports: Vec<HostPort>,
+    pub ingress: Ingress,
 }
 
 impl Network {
-    /// `None` where the configuration wants none.
+    /// `None` where the configuration wants none. What the host has of IPv6 then is what Pods have of it as long as this worker lives.
     pub fn open(config: &PodNetwork, run_dir: &Path) -> Option<Arc<Network>> {
         let wanted = ranges(config)?;
         let ranges = if forwarding::has_v6() { Some(wanted) } else { wanted.only_v4() };
         if ranges.is_none() {
             log::warn!("podCIDR: this host has no IPv6, so that Pods have a loopback only");
         }
+        let ranges = ranges?;
         Some(Arc::new(Network {
-            ranges: ranges?,
+            ranges,
+            lacks_v6: ranges.v6().is_none() && wanted.v6().is_some(),
             owner: format!("podkeep of {}", run_dir.display()),
             firewall: OnceLock::new(),
             watch: OnceLock::new(),
+            is_ready: AtomicBool::default(),
             state: Mutex::default(),
             is_changed: AtomicBool::default(),
-            foreign: Mutex::default(),
+            troubles: Mutex::default(),
         }))
     }
 
@@ -80,9 +87,9 @@ impl Network {
         self.ranges
     }
 
-    /// What others drop of the traffic of Pods, in words.
-    pub fn foreign_drops(&self) -> Vec<String> {
-        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What others drop of the traffic of Pods, or why there is none, in words.
+    pub(super) fn troubles(&self) -> Vec<String> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whatever a thread that panicked has left is put right by the next change.
@@ -103,18 +110,21 @@ impl Network {
 
     /// The host's own address, and forwarding.
     fn make_way(&self, host: &Socket, state: &mut State) -> Result<()> {
-        if state.is_ready {
+        if self.is_ready.load(Ordering::Relaxed) {
             return Ok(());
+        }
+        if self.watch.get().is_none() {
+            // Before anything that may be refused: by this is heard when that may be otherwise.
+            drop(self.watch.set(links::Watch::open().context("watch the host's links")?));
         }
         if state.claim.is_none() {
             state.claim = Some(claim_machine()?);
         }
         links::add_node(host, &self.ranges, &self.owner)?;
-        drop(self.watch.set(links::Watch::open().context("watch the host's links")?));
         for change in forwarding::turn_on(&self.ranges)? {
             log::info!("{change}");
         }
-        state.is_ready = true;
+        self.is_ready.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -138,7 +148,7 @@ impl Network {
                 if state.lacks_firewall.replace(error.to_string()).is_none() {
                     log::warn!("network: {words}");
                 }
-                self.say_drops(vec![format!("network: {words}")]);
+                self.say(vec![format!("network: {words}")]);
             }
         }
     }
@@ -153,8 +163,7 @@ impl Network {
     }
 
     fn pod<'a>(&self, member: &'a Member) -> firewall::Pod<'a> {
-        let addresses = self.ranges.addresses(member.slot);
-        firewall::Pod { addresses, ports: &member.ports, ingress: member.ingress }
+        firewall::Pod { addresses: member.addresses, ports: &member.ports, ingress: member.ingress }
     }
 
     /// Lets the firewall know a Pod.
@@ -215,8 +224,8 @@ impl Network {
         Ok(links::add_node(&host, &self.ranges, &self.owner)?)
     }
 
-    fn say_drops(&self, words: Vec<String>) {
-        *self.foreign.lock().unwrap_or_else(PoisonError::into_inner) = words;
+    fn say(&self, troubles: Vec<String>) {
+        *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = troubles;
     }
 
     pub(super) fn look_at_others(&self) {
@@ -230,7 +239,7 @@ impl Network {
                     .iter()
                     .chain(&legacy)
                     .map(|drop| format!("network: another firewall drops: {drop}"));
-                self.say_drops(words.collect());
+                self.say(words.collect());
             }
             Err(error) => log::warn!("look for what others drop: {error}"),
         }
@@ -238,34 +247,56 @@ impl Network {
 
     /// Takes over the Pods of an earlier worker, and removes the links of those that are gone.
     pub(super) fn resume(&self, members: Vec<Member>) -> Result<()> {
-        let host = host_socket()?;
         if members.is_empty() {
             // The last worker may have had some.
             return self.close();
         }
+        let host = host_socket()?;
         let mut state = self.state();
         state.members = members;
-        let names = state.members.iter().map(|member| links::name(self.ranges.addresses(member.slot)));
-        let known: Vec<String> = names.collect();
-        for link in links::list(&host)? {
-            if link.owner == self.owner && !known.contains(&link.name) {
-                log::warn!("removing the link {}: it belongs to no Pod", link.name);
-                if let Err(error) = links::remove(&host, &link.name) {
-                    log::warn!("{error}");
-                }
+        let ready = self.ready(&host, &mut state);
+        for name in self.strays(&host, &state)? {
+            log::warn!("removing the link {name}: it belongs to no Pod");
+            if let Err(error) = links::remove(&host, &name) {
+                log::warn!("{error}");
             }
         }
-        self.make_ready(&host, &mut state)
+        ready
+    }
+
+    /// What a take-over could not do, once something of the host has gone that may have stood in its way.
+    pub(super) fn make_ready_again(&self) -> Result<()> {
+        self.ready(&host_socket()?, &mut self.state())
+    }
+
+    /// For Pods that are there: why they are not reached is said of them.
+    fn ready(&self, host: &Socket, state: &mut State) -> Result<()> {
+        let ready = self.make_ready(host, state);
+        if let Err(error) = &ready {
+            self.say(vec![format!("network: {error:#}")]);
+        }
+        ready
+    }
+
+    /// Our links that belong to no Pod. A Pod's goes with its namespace, in the kernel's own time.
+    fn strays(&self, host: &Socket, state: &State) -> Result<Vec<String>> {
+        let known: Vec<String> = state.members.iter().map(|member| links::name(member.addresses)).collect();
+        let own = links::list(host)?.into_iter().filter(|link| link.owner == self.owner);
+        Ok(own.map(|link| link.name).filter(|name| !known.contains(name)).collect())
     }
 
     /// Gives the host back what it had before the first Pod, but for the forwarding of packets.
-    pub(super) fn close(&self) -> Result<()> {
+    pub fn close(&self) -> Result<()> {
         let host = host_socket()?;
         let mut state = self.state();
         if state.claim.is_none() {
             // Where another podkeep has it, nothing of it is ours.
             let Ok(claim) = claim_machine() else { return Ok(()) };
             state.claim = Some(claim);
+        }
+        // Before all else: who removes a link waits for what the kernel is removing already.
+        for name in self.strays(&host, &state)? {
+            links::remove(&host, &name)?;
         }
         // An earlier worker may have made it, or nobody.
         let was_ready = links::remove_node(&host, &self.ranges)?;
@@ -276,12 +307,6 @@ impl Network {
         }
         state.claim = None;
         Ok(())
-    }
-}
-
-impl Member {
-    pub fn of(pod: &Pod, slot: Slot) -> Member {
-        Member { uid: pod.uid.clone(), slot, ports: distinct_host_ports(pod), ingress: pod.ingress }
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::network::{Member, Network, host_socket};
 use crate::network::netlink::Socket;
-use crate::network::{Addresses, NODE, links};
+use crate::network::{NODE, links};
 use crate::sys::namespace::Tour;
 
 /// A Pod's place in the network.
@@ -18,10 +18,6 @@ pub struct Place {
 }
 
 impl Place {
-    fn addresses(&self) -> Addresses {
-        self.network.ranges.addresses(self.member.slot)
-    }
-
     /// Gives the Pod's network namespace its link to the host, and its host ports. May take a while: the kernel makes and unmakes links
     /// one by one.
     pub fn connect(&self, namespace: &OwnedFd) -> Result<()> {
@@ -48,7 +44,7 @@ impl Place {
         drop(tour);
         let descriptor = namespace.as_raw_fd() as u32;
         let node = network.ranges.addresses(NODE);
-        Ok(links::connect(host, &pod, descriptor, node, self.addresses(), network.settings())?)
+        Ok(links::connect(host, &pod, descriptor, node, self.member.addresses, network.settings())?)
     }
 
     /// Puts right what others have done to the link of a Pod that is there.
@@ -61,16 +57,15 @@ impl Place {
         if !state.members.iter().any(is_own) {
             return Ok(());
         }
-        match links::restore(&host, node, self.addresses(), self.network.settings())? {
+        match links::restore(&host, node, self.member.addresses, self.network.settings())? {
             true => Ok(()),
             false => self.link(&host, namespace),
         }
     }
 
-    /// Undoes what [`connect`](Self::connect) has done. Nothing there is no error.
+    /// Undoes what [`connect`](Self::connect) has done, but for the link. That goes with the Pod's namespace, by the thousand at once,
+    /// where the kernel takes some 20 ms for each that it is told to remove.
     pub fn disconnect(&self) -> Result<()> {
-        let host = host_socket()?;
-        self.network.leave(self.member.slot, &mut self.network.state())?;
-        Ok(links::remove(&host, &links::name(self.addresses()))?)
+        self.network.leave(self.member.slot, &mut self.network.state())
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::Context;
+use anyhow::{Context, Result};
 
 use super::network::Member;
 use super::place::Place;
@@ -15,20 +15,31 @@ use crate::node::pod_run::Key;
 use crate::node::poller::Interest;
 use crate::node::worker::{Done, Worker};
 
+/// A Pod that has a link: its place, its network namespace, its name.
+type Linked = (Place, OwnedFd, PodId);
+
+/// Puts the links of all of them right, whatever becomes of one; the first error.
+fn restore(linked: Vec<Linked>) -> Result<()> {
+    let restored = linked
+        .into_iter()
+        .map(|(place, namespace, id)| place.restore(&namespace).with_context(|| id.to_string()));
+    restored.fold(Ok(()), Result::and)
+}
+
 impl Worker {
     /// Takes over the network of an earlier worker.
     pub fn resume_network(&mut self) {
-        let members = self.pods.values().filter_map(|run| Some(Member::of(run.pod(), run.slot?)));
-        let members: Vec<Member> = members.collect();
-        self.last_slot = members.iter().map(|member| member.slot).max().unwrap_or(NODE);
-        let resumed = self.network.as_ref().map_or(Ok(()), |network| network.resume(members));
-        if let Err(error) = resumed {
+        let Some(network) = self.network.clone() else { return };
+        let members: Vec<Member> = self.pods.values().filter_map(|run| network.member(run)).collect();
+        let last = members.iter().map(|member| member.slot).max();
+        self.last_slot = last.unwrap_or(NODE);
+        if let Err(error) = network.resume(members) {
             log::warn!("{error:#}");
         }
         self.watch_network();
         // What others did to them while no worker was there.
         self.put_right(self.linked(|_| true), false);
-        if self.pods.values().any(|run| run.slot.is_some()) {
+        if last.is_some() {
             self.open_resolver();
         }
     }
@@ -54,10 +65,15 @@ impl Worker {
 
     /// Somebody has changed links, addresses or routes of the host; perhaps ours, which are put right then.
     pub fn links_changed(&mut self) {
+        // The firewall may have been opened since the last time, beside the loop.
+        self.watch_network();
         let Some(network) = &self.network else { return };
         let Some(news) = network.watch.get().map(links::Watch::news) else { return };
+        if news.is_less && !network.is_ready.load(Ordering::Relaxed) {
+            return self.make_network_ready();
+        }
         // As a rule what was heard is of our own Pods' coming and going.
-        if news == links::News::default() {
+        if !news.concerns_links() {
             return;
         }
         let lost = |addresses: Addresses| {
@@ -75,14 +91,28 @@ impl Worker {
         self.put_right(concerned, is_node_lost);
     }
 
+    /// Tries again what a take-over could not do: what stood in its way may be gone.
+    fn make_network_ready(&self) {
+        let Some(network) = self.network.clone() else { return };
+        let linked = self.linked(|_| true);
+        if linked.is_empty() {
+            // The next Pod does it.
+            return;
+        }
+        self.work.add(move || {
+            let result = network.make_ready_again().and(restore(linked));
+            Done::Finished(result.map_err(|error| format!("{error:#}")))
+        });
+    }
+
     /// The Pods that have a link, of those whose addresses are wanted.
-    fn linked(&self, is_wanted: impl Fn(Addresses) -> bool) -> Vec<(Place, OwnedFd, PodId)> {
+    fn linked(&self, is_wanted: impl Fn(Addresses) -> bool) -> Vec<Linked> {
         let Some(network) = &self.network else { return Vec::new() };
         let mut linked = Vec::new();
         for (number, run) in &self.pods {
             // Of a Pod that is only being prepared or released, it is our own doing.
-            let Some((namespace, slot)) = run.namespaces.net.as_ref().zip(run.slot) else { continue };
-            if !is_wanted(network.ranges.addresses(slot)) {
+            let Some((namespace, lease)) = run.namespaces.net.as_ref().zip(run.lease) else { continue };
+            if !is_wanted(network.ranges.leased(lease)) {
                 continue;
             }
             let Some(place) = self.place(*number) else { continue };
@@ -95,14 +125,11 @@ impl Worker {
     }
 
     /// Does it beside the loop.
-    fn put_right(&self, concerned: Vec<(Place, OwnedFd, PodId)>, is_node_lost: bool) {
+    fn put_right(&self, concerned: Vec<Linked>, is_node_lost: bool) {
         let Some(network) = self.network.clone().filter(|_| !concerned.is_empty()) else { return };
         self.work.add(move || {
-            let mut result = if is_node_lost { network.readdress() } else { Ok(()) };
-            for (place, namespace, id) in concerned {
-                let restored = place.restore(&namespace).with_context(|| id.to_string());
-                result = result.and(restored);
-            }
+            let readdressed = if is_node_lost { network.readdress() } else { Ok(()) };
+            let result = readdressed.and(restore(concerned));
             Done::Finished(result.map_err(|error| format!("{error:#}")))
         });
     }

@@ -81,7 +81,7 @@ impl Machine {
             }
             match &mut c.stage {
                 Stage::ImageBackOff { .. } | Stage::CreateBackOff { .. } => {
-                    c.stage = Stage::Finding;
+                    c.try_again();
                     todo.push(Command::FindImage { container });
                 }
                 Stage::CrashBackOff { .. } => {

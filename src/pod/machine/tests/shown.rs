@@ -169,7 +169,7 @@ fn an_image_that_is_lost_again_later_is_a_new_failure() {
         machine.step(missing(0), at(now));
         machine.step(Event::Tick, at(now + 20));
     }
-    assert_eq!(shown(&machine, 0), ("ContainerCreating", 0));
+    assert_eq!(shown(&machine, 0), ("ImagePullBackOff", 0));
     machine.step(ready(0), at(40));
     machine.step(started(0), at(40));
     assert_eq!(end(&mut machine, 0, 1, at(50)), [Command::FindImage { container: 0 }]);

@@ -1,4 +1,5 @@
 //! Servers that say who has come, and clients.
+#![allow(dead_code, reason = "every test uses its own part of this")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
-use super::site::Namespace;
+use super::namespace::Namespace;
 
 /// How long an answer may take that comes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -81,11 +82,11 @@ pub fn dial_udp<A: Into<IpAddr>>(namespace: &Namespace, to: A, port: u16) -> IpA
 }
 
 /// Whether nobody answers, or whoever would have answered says that nobody is there.
-pub fn is_closed(namespace: &Namespace, to: impl Into<IpAddr>, port: u16) -> bool {
+pub fn is_closed<A: Into<IpAddr>>(namespace: &Namespace, to: A, port: u16) -> bool {
     tcp(namespace, SocketAddr::new(to.into(), port), IMPATIENCE).is_none()
 }
 
-pub fn is_closed_udp(namespace: &Namespace, to: impl Into<IpAddr>, port: u16) -> bool {
+pub fn is_closed_udp<A: Into<IpAddr>>(namespace: &Namespace, to: A, port: u16) -> bool {
     udp(namespace, SocketAddr::new(to.into(), port), IMPATIENCE).is_none()
 }
 
@@ -133,12 +134,23 @@ fn is_no_answer(kind: ErrorKind) -> bool {
     )
 }
 
-/// A socket that sends and receives whole packets of SCTP, behind the headers of IPv4: the kernel needs not speak it.
-pub fn sctp(namespace: &Namespace) -> UdpSocket {
-    let open = || socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Sctp);
+/// A socket that sends and receives whole packets of SCTP, of the family of this address: the kernel needs not speak it.
+pub fn sctp(namespace: &Namespace, like: IpAddr) -> UdpSocket {
+    let family = if like.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let open = || socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Sctp);
     let socket = UdpSocket::from(namespace.inside(open).unwrap());
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
+}
+
+/// Who has begun an association by [`sctp_init`], and at which port.
+pub fn sctp_heard(socket: &UdpSocket) -> (IpAddr, u16) {
+    let mut packet = [0; 64];
+    let (count, from) = socket.recv_from(&mut packet).unwrap();
+    // Of IPv4 the header comes with it.
+    let own = &packet[if from.is_ipv4() { 20 } else { 0 }..count];
+    assert_eq!(own.len(), 32);
+    (from.ip(), u16::from_be_bytes([own[2], own[3]]))
 }
 
 /// The packet that begins an association (RFC 9260, 3.3.2), from port `from` to port `to`.
