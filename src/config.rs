@@ -1,6 +1,7 @@
 //! The node's configuration: a file of `kind: KubeletConfiguration`.
 #![forbid(unsafe_code)]
 
+mod cni;
 mod dns;
 mod images;
 mod shutdown;
@@ -8,6 +9,7 @@ mod shutdown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use cni::{CniConfig, CniRule};
 pub use dns::{DnsConfig, ResolvConf};
 pub use images::ImageConfig;
 pub use shutdown::ShutdownConfig;
@@ -56,6 +58,7 @@ pub struct Config {
     /// (`volumeStatsAggPeriod`, a negative one).
     pub volume_stats_period: Option<Duration>,
     pub pod_network: PodNetwork,
+    pub cni: CniConfig,
     pub dns: DnsConfig,
     pub images: ImageConfig,
     pub shutdown: ShutdownConfig,
@@ -71,7 +74,7 @@ pub enum PodNetwork {
     Usual,
     /// Of these (`podCIDR`).
     Ranges(Ranges),
-    /// None: a loopback of their own and nothing else.
+    /// None of podkeep's: a loopback of their own, and what plugins give them ([`CniConfig`]).
     Loopback,
 }
 
@@ -101,6 +104,7 @@ impl Default for Config {
             max_container_restart_period: Duration::from_secs(300),
             volume_stats_period: Some(VOLUME_STATS_PERIOD),
             pod_network: PodNetwork::default(),
+            cni: CniConfig::default(),
             dns: DnsConfig::default(),
             images: ImageConfig::default(),
             shutdown: ShutdownConfig::default(),
@@ -199,7 +203,7 @@ fn read(document: &Node, findings: &mut Findings) -> Decoded {
             findings.error(document.place_of(&path), Some(&path), format!("{key}: must be {expected:?}"));
         }
     }
-    let others = [HONOURED, dns::FIELDS, images::FIELDS, shutdown::FIELDS].concat();
+    let others = [HONOURED, cni::FIELDS, dns::FIELDS, images::FIELDS, shutdown::FIELDS].concat();
     for entry in document.entries() {
         let key = entry.key.as_str();
         if KNOWN.contains(&key) {
@@ -257,9 +261,10 @@ fn set(config: &mut Config, key: &str, value: &Node) -> Result<(), String> {
         "userNamespaces" => config.user_ids_per_pod = user_ids_per_pod(value)?,
         "crashLoopBackOff" => config.max_container_restart_period = max_restart_period(value)?,
         "volumeStatsAggPeriod" => config.volume_stats_period = volume_stats_period(text()?)?,
-        "podCIDR" => set_ranges(&mut config.pod_network, text()?)?,
-        "podNetwork" => set_network(&mut config.pod_network, text()?)?,
+        "podCIDR" => set_ranges(config, text()?)?,
+        "podNetwork" => set_network(config, text()?)?,
         "requireCgroupControllers" => config.require_cgroup_controllers = switch(value)?,
+        _ if cni::FIELDS.contains(&key) => config.cni.set(key, value)?,
         _ if dns::FIELDS.contains(&key) => config.dns.set(key, value)?,
         _ if images::FIELDS.contains(&key) => config.images.set(key, value)?,
         _ if shutdown::FIELDS.contains(&key) => config.shutdown.set(key, value)?,
@@ -268,25 +273,29 @@ fn set(config: &mut Config, key: &str, value: &Node) -> Result<(), String> {
     Ok(())
 }
 
-/// None where Pods have no network, whichever of the two fields stands first.
-fn set_ranges(network: &mut PodNetwork, text: &str) -> Result<(), String> {
+/// None where Pods have no network of podkeep's own, whichever of the two fields stands first. Who names ranges wants addresses of them.
+fn set_ranges(config: &mut Config, text: &str) -> Result<(), String> {
     let ranges = Ranges::parse(text)?;
-    if *network != PodNetwork::Loopback {
-        *network = PodNetwork::Ranges(ranges);
+    if config.pod_network != PodNetwork::Loopback {
+        config.pod_network = PodNetwork::Ranges(ranges);
+        config.cni.rule = CniRule::Never;
     }
     Ok(())
 }
 
 /// Ours.
-fn set_network(network: &mut PodNetwork, text: &str) -> Result<(), String> {
+fn set_network(config: &mut Config, text: &str) -> Result<(), String> {
+    config.cni.rule = CniRule::Never;
     match text {
-        "Addresses" => Ok(()),
-        "Loopback" => {
-            *network = PodNetwork::Loopback;
-            Ok(())
+        "Addresses" => {}
+        "Loopback" => config.pod_network = PodNetwork::Loopback,
+        "CNI" => {
+            config.pod_network = PodNetwork::Loopback;
+            config.cni.rule = CniRule::Always;
         }
-        _ => Err("must be `Addresses` or `Loopback`".to_owned()),
+        _ => return Err("must be `Addresses`, `CNI` or `Loopback`".to_owned()),
     }
+    Ok(())
 }
 
 fn switch(value: &Node) -> Result<bool, String> {
@@ -485,9 +494,28 @@ mod tests {
         for both in [format!("{ranges}podNetwork: Loopback\n"), format!("podNetwork: Loopback\n{ranges}")] {
             assert_eq!(network(&both), PodNetwork::Loopback);
         }
-        for wrong in ["podCIDR: 10.1.0.1/16\n", "podNetwork: none\n"] {
+        for wrong in
+            ["podCIDR: 10.1.0.1/16\n", "podNetwork: none\n", "cniConfDir: net.d\n", "cniBinDirs: /opt\n"]
+        {
             assert!(decode(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn who_says_nothing_of_the_network_gets_cni_where_it_is() {
+        let decoded = |text: &str| decode(text).unwrap().config;
+        let rule = |text: &str| (decoded(text).cni.rule, decoded(text).pod_network == PodNetwork::Loopback);
+        assert_eq!(rule("cniConfDir: /etc/net.d\n"), (CniRule::WhereFound, false));
+        let ranges = "podCIDR: 10.1.0.0/16\n";
+        for own in [ranges, "podNetwork: Addresses\n"] {
+            assert_eq!(rule(own), (CniRule::Never, false), "{own}");
+        }
+        assert_eq!(rule("podNetwork: Loopback\n"), (CniRule::Never, true));
+        for cni in [format!("{ranges}podNetwork: CNI\n"), format!("podNetwork: CNI\n{ranges}")] {
+            assert_eq!(rule(&cni), (CniRule::Always, true), "{cni}");
+        }
+        let cni = decoded("cniConfDir: /etc/net.d\ncniBinDirs: [/a, /b]\n").cni;
+        assert_eq!((cni.conf_dir, cni.bin_dirs), ("/etc/net.d".into(), vec!["/a".into(), "/b".into()]));
     }
 
     #[test]

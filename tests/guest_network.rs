@@ -5,6 +5,8 @@
 
 mod harness;
 
+#[path = "guest_network/cni.rs"]
+mod cni;
 #[path = "guest_network/firewalld.rs"]
 mod firewalld;
 #[path = "harness/host.rs"]

@@ -150,6 +150,9 @@ pub struct PodExtra {
     pub file: Option<PathBuf>,
     pub log_dir: PathBuf,
     pub cgroup: Option<PathBuf>,
+    /// The CNI network that it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cni_network: Option<String>,
     pub terminating: bool,
     /// What the firewall has of it, in words.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -215,6 +218,7 @@ impl PodView {
                 file: snapshot.file.clone(),
                 log_dir: snapshot.log_dir.clone(),
                 cgroup: snapshot.cgroup.clone(),
+                cni_network: snapshot.cni_network.clone(),
                 terminating: snapshot.status.terminating,
                 rules: snapshot.rules.clone(),
                 not_enforced: snapshot.not_enforced.clone(),
@@ -327,6 +331,7 @@ mod tests {
             log_dir: PathBuf::new(),
             images: Vec::new(),
             cgroup: None,
+            cni_network: None,
             addresses: Vec::new(),
             rules: Vec::new(),
             not_enforced: Vec::new(),

@@ -129,7 +129,9 @@ impl Text {
         self.line(0, "IP", status.pod_ip.as_deref().unwrap_or_default());
         let ips: Vec<_> = status.pod_ips.iter().map(|one| format!("IP:  {}", one.ip)).collect();
         self.list_or_none(0, "IPs", &ips);
-        if let Some(link) = link(status, spec) {
+        if let Some(network) = &extra.cni_network {
+            self.line(0, "Network", format!("CNI network {network}"));
+        } else if let Some(link) = link(status, spec) {
             self.line(0, "Link", link);
         }
         if !extra.rules.is_empty() {

@@ -120,6 +120,8 @@ pub(super) fn pod(
     let ingress = check_annotations::ingress(&annotations, &mut checker);
     check_annotations::known(&annotations, check_annotations::OF_PODS, &mut checker);
     let host_network = spec.host_network.unwrap_or_default();
+    let ips = check_annotations::ips(&annotations, host_network, &mut checker);
+    let bandwidth = check_annotations::bandwidth(&annotations, &mut checker);
     let own_names = check_names::own_names(spec, &id, &mut checker);
     let host_aliases = check_names::host_aliases(spec, &mut checker);
     let dns = check_names::dns(spec, &mut checker);
@@ -157,6 +159,8 @@ pub(super) fn pod(
         restart_on_change,
         after,
         ingress,
+        ips,
+        bandwidth,
         host_network,
         host_pid: spec.host_pid.unwrap_or_default(),
         host_ipc: spec.host_ipc.unwrap_or_default(),

@@ -1,10 +1,12 @@
 //! podkeep's own annotations: what Kubernetes has no field for.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::check::{Checker, Pairs};
 use super::names;
 use super::pod::{Ingress, PodId};
+use super::quantity::Quantity;
 use super::tree::Path;
 
 const PREFIX: &str = "podkeep.io/";
@@ -14,11 +16,14 @@ const UPDATE: &str = "podkeep.io/update";
 const AFTER: &str = "podkeep.io/after";
 const RESTART_ON_CHANGE: &str = "podkeep.io/restart-on-change";
 const INGRESS: &str = "podkeep.io/ingress";
+const IPS: &str = "podkeep.io/ips";
+/// Kubernetes' own; bits per second.
+const BANDWIDTH: [&str; 2] = ["kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"];
 /// Of a Secret: its values are encrypted, in this format.
 pub(super) const SEALED: (&str, &str) = ("podkeep.io/sealed", "age");
 /// All of a Pod, without the prefix.
 pub(super) const OF_PODS: &[&str] =
-    &["max-container-restart-period", "update", "after", "restart-on-change", "ingress"];
+    &["max-container-restart-period", "update", "after", "restart-on-change", "ingress", "ips"];
 /// All of a Secret, without the prefix. A ConfigMap has none.
 pub(super) const OF_SECRETS: &[&str] = &["sealed"];
 
@@ -92,6 +97,44 @@ pub(super) fn ingress(annotations: &Pairs, checker: &mut Checker<'_>) -> Ingress
         ("all", Ingress::All),
     ];
     checker.word(&path(INGRESS), written, &words, Ingress::All)
+}
+
+/// Addresses that it wants, each with the length of its network's prefix or without.
+pub(super) fn ips(annotations: &Pairs, host_network: bool, checker: &mut Checker<'_>) -> Vec<String> {
+    let Some(text) = annotations.get(IPS) else { return Vec::new() };
+    let all: Vec<String> = text.split(',').map(|one| one.trim().to_owned()).collect();
+    if let Some(wrong) = all.iter().find(|one| !is_address(one)) {
+        checker.invalid(
+            &path(IPS),
+            wrong,
+            "must be an address, as 10.1.0.9 or fd00::9, or one with a prefix, as 10.1.0.9/16",
+        );
+    } else if host_network {
+        checker.invalid(&path(IPS), text, "a Pod on the host's network has the host's addresses");
+    }
+    all
+}
+
+fn is_address(text: &str) -> bool {
+    let (address, length) =
+        text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    length.is_none_or(|length| length.parse().is_ok_and(|length: u8| length <= most))
+}
+
+/// What may come in, what may go out; within the bounds of the kubelet (`pkg/util/bandwidth/utils.go`).
+pub(super) fn bandwidth(annotations: &Pairs, checker: &mut Checker<'_>) -> [Option<u64>; 2] {
+    BANDWIDTH.map(|key| {
+        let text = annotations.get(key)?;
+        let bits = Quantity::parse(text).map(Quantity::units).map_err(|error| error.to_string());
+        let bits = bits.and_then(|bits| match bits {
+            ..1_000 => Err("is unreasonably small (< 1kbit)".to_owned()),
+            1_000_000_000_000_001.. => Err("is unreasonably large (> 1Pbit)".to_owned()),
+            bits => Ok(bits),
+        });
+        bits.map_err(|reason| checker.invalid(&path(key), text, reason)).ok()
+    })
 }
 
 /// Pods as their manifests name them, of the Pod's own namespace or as `namespace/name`.

@@ -57,6 +57,10 @@ pub struct Pod {
     /// It starts when these are Ready, and ends before they do.
     pub after: Vec<PodId>,
     pub ingress: Ingress,
+    /// Addresses that it wants of a CNI network (`podkeep.io/ips`), as plugins take them: with the length of a prefix or without.
+    pub ips: Vec<String>,
+    /// Bits per second that may come in, and that may go out, on a CNI network (`kubernetes.io/ingress-bandwidth`).
+    pub bandwidth: [Option<u64>; 2],
     pub host_network: bool,
     /// The host's PID namespace; never together with `share_process_namespace`.
     pub host_pid: bool,
@@ -114,6 +118,8 @@ impl Pod {
             restart_on_change: false,
             after: Vec::new(),
             ingress: Ingress::All,
+            ips: Vec::new(),
+            bandwidth: [None; 2],
             host_network: false,
             host_pid: false,
             host_ipc: false,

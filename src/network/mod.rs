@@ -2,6 +2,7 @@
 //! have, and what has to be in the kernel for it.
 #![forbid(unsafe_code)]
 
+pub mod cni;
 mod dns;
 pub mod firewall;
 pub mod forwarding;

@@ -12,6 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::clean_images::CleanUp;
+use super::cni::Cni;
 use super::deadlines::Deadlines;
 use super::errands::Errands;
 use super::exec::Execs;
@@ -99,6 +100,7 @@ pub fn begin(mut options: Options) -> Result<(Handle, Worker)> {
         cgroups,
         network: Network::open(&options.config.pod_network, &options.folders.run),
         watches_network: [false; 2],
+        cni: Cni::open(&options.config.cni, &options.folders),
         resolver: NodeResolver::default(),
         last_slot: NODE,
         errands: Errands::default(),
@@ -397,7 +399,14 @@ impl Worker {
             log::warn!("{error:#}");
         }
         self.spares.clear();
-        for folder in [folders.run_pods(), folders.files(), folders.mount_point(), folders.trash()] {
+        for folder in [
+            folders.attachments(),
+            folders.namespaces(),
+            folders.run_pods(),
+            folders.files(),
+            folders.mount_point(),
+            folders.trash(),
+        ] {
             let _ = fs::remove_dir(folder);
         }
     }

@@ -59,7 +59,7 @@ impl Worker {
 
     fn node_facts(&self, pod: &Pod) -> NodeFacts {
         let run = self.numbers.get(&pod.uid).and_then(|number| self.pods.get(number));
-        let pod_addresses = self.addresses_of(run.and_then(|run| run.lease));
+        let pod_addresses = run.map(|run| self.addresses_of_pod(run)).unwrap_or_default();
         NodeFacts { addresses: host_ips(), pod_addresses, allocatable: self.allocatable() }
     }
 

@@ -230,8 +230,8 @@ impl Worker {
 
     /// Where a Pod itself is asked: its first address; the loopback where it has none of its own.
     fn own_address(&self, pod: PodNumber) -> IpAddr {
-        let lease = self.pods.get(&pod).and_then(|run| run.lease);
-        self.addresses_of(lease).first().copied().unwrap_or(probe::OWN_ADDRESS)
+        let own = self.pods.get(&pod).map(|run| self.addresses_of_pod(run)).unwrap_or_default();
+        own.first().copied().unwrap_or(probe::OWN_ADDRESS)
     }
 
     /// Opens the connection, once it is known to whom: to the Pod itself where no host is named.

@@ -158,6 +158,16 @@ impl Folders {
         self.files().join(uid.as_str())
     }
 
+    /// What Pods have of CNI networks, a file for each Pod.
+    pub fn attachments(&self) -> PathBuf {
+        self.root.join("cni")
+    }
+
+    /// Under the Pods' uids: links that lead to their network namespaces, for plugins.
+    pub fn namespaces(&self) -> PathBuf {
+        self.run.join("netns")
+    }
+
     /// Folders made ahead.
     pub fn spare(&self) -> PathBuf {
         self.root.join("spare")

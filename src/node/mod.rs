@@ -10,6 +10,7 @@ mod carry_out;
 mod clean_images;
 mod clear;
 pub mod clock;
+mod cni;
 mod deadlines;
 mod environment;
 mod errands;

@@ -48,7 +48,7 @@ impl Worker {
         let name = format!("{}\n", self.host_name_of(&pod));
         let folders = &self.options.folders;
         let ids = user_ids::of(folders, &pod)?;
-        let own = self.addresses_of(lease);
+        let own = self.pods.get(&number).map(|run| self.addresses_of_pod(run)).unwrap_or_default();
         let texts =
             [(HOSTS, self.hosts_of(&pod, &own)?), (RESOLV_CONF, dns.text().into()), (HOSTNAME, name.into())];
         for (name, text) in texts {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::cni::CniLink;
 use super::errands::{Connection, ErrandNumber};
 use super::images::Wanted;
 use super::pause::Pause;
@@ -88,6 +89,8 @@ pub struct PodRun {
     pub holds_ports: bool,
     /// Its place in the network of the node's Pods, from its preparation until its link is gone.
     pub lease: Option<Lease>,
+    /// What it has of a CNI network; then it has no lease.
+    pub cni: Option<CniLink>,
     /// What it asked for of names and does not get was told.
     pub names_told: bool,
     /// In the order of the Pod's containers.
@@ -182,6 +185,7 @@ impl PodRun {
             hooks: Vec::new(),
             holds_ports: false,
             lease: None,
+            cni: None,
             names_told: false,
             containers,
             qos,

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::admission;
+use super::cni::{CniLink, Joining};
 use super::file_volumes::{owner, remove_files};
 use super::folders::Folders;
 use super::pod_network::Place;
@@ -69,8 +70,8 @@ impl Worker {
         if let Err(message) = self.check_files(&pod) {
             return self.pod_prepared(number, Err((PrepareProblem::Volume, message)));
         }
-        let place = match self.claim_place(number) {
-            Ok(place) => place,
+        let link = match self.claim_link(number, prepared) {
+            Ok(link) => link,
             Err(error) => return self.pod_prepared(number, Err(other(format!("{error:#}")))),
         };
         let job = move || {
@@ -81,7 +82,7 @@ impl Worker {
             let result = admitted.and_then(|()| prepare_folder(&pod, &folders, &spares, ids_per_pod));
             let result = result.and_then(|ids| match prepared {
                 true => Ok(None),
-                false => namespaces(&pod, ids, &cluster_domain, place.as_ref()).map(Some),
+                false => namespaces(&pod, ids, &cluster_domain, link).map(Some),
             });
             result.map_err(|error| (problem_of(&error), format!("{error:#}")))
         };
@@ -90,6 +91,35 @@ impl Worker {
         }
         self.work.add(move || Done::Prepared { pod: number, result: job() });
         Ok(())
+    }
+
+    /// What is to connect the Pod's network namespace, if anything is. `is_there`: it was connected before.
+    fn claim_link(&mut self, number: PodNumber, is_there: bool) -> Result<Option<Link>> {
+        let is_on_cni = self.pods.get(&number).is_some_and(|run| run.cni.is_some());
+        if is_there && is_on_cni {
+            return Ok(None);
+        }
+        match if is_there { None } else { self.joining(number)? } {
+            Some(joining) => Ok(Some(self.hold_ports(number, joining))),
+            None => Ok(self.claim_place(number)?.map(Link::Own)),
+        }
+    }
+
+    fn hold_ports(&mut self, number: PodNumber, joining: Joining) -> Link {
+        if let Some(run) = self.pods.get_mut(&number) {
+            run.holds_ports = true;
+        }
+        Link::Cni(joining)
+    }
+
+    /// The same for a Pod whose namespace has gone: of the network that it was on.
+    pub fn claim_link_again(&mut self, number: PodNumber) -> Result<Option<Link>> {
+        if self.pods.get(&number).is_none_or(|run| run.cni.is_none()) {
+            self.renew_lease(number);
+            return Ok(self.place(number).map(Link::Own));
+        }
+        let joining = self.joining(number)?;
+        joining.map(|joining| Some(Link::Cni(joining))).context("the CNI network that it was on is not there")
     }
 
     /// Finds out whether a Pod could be prepared, and changes nothing.
@@ -126,24 +156,26 @@ impl Worker {
     /// Takes over what [`prepare`](Self::prepare) made, and makes the files and the cgroup.
     pub fn pod_prepared(&mut self, number: PodNumber, result: Prepared) -> Result<()> {
         let Some(run) = self.pods.get(&number) else { return Ok(()) };
-        let result = result.and_then(|namespaces| {
+        let result = result.and_then(|made| {
             self.has_controllers(run.pod()).map_err(other)?;
             self.write_files(run.pod()).map_err(|message| (PrepareProblem::Volume, message))?;
-            Ok(namespaces)
+            Ok(made)
         });
         self.watch_network();
         let pids_max = self.options.config.pod_pids_limit;
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
-        let made = result.and_then(|namespaces| {
-            if let Some(namespaces) = namespaces {
-                run.namespaces = namespaces;
+        let done = result.and_then(|made| {
+            if let Some(made) = made {
+                run.namespaces = made.namespaces;
+                run.cni = made.cni;
             }
             make_group(run, &self.cgroups, pids_max).map_err(other)
         });
         let qos = run.qos;
-        let event = match made {
+        let event = match done {
             Ok(()) => {
                 self.hold_namespaces(number)?;
+                self.name_pod(number);
                 self.weigh_class(qos);
                 Event::Prepared
             }
@@ -207,6 +239,10 @@ impl Worker {
                 self.released(number, Err(format!("{error:#}")));
                 return Ok(());
             }
+        }
+        // With the Pod's namespace, which plugins look into.
+        if self.detach(number) {
+            return Ok(());
         }
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         for (_, name) in NAMESPACES {
@@ -285,7 +321,19 @@ impl Worker {
 }
 
 /// What came of the folders and namespaces; those that were there stay.
-pub type Prepared = Result<Option<Namespaces>, (PrepareProblem, String)>;
+pub type Prepared = Result<Option<Made>, (PrepareProblem, String)>;
+
+/// A Pod's namespaces, and what a CNI network has given it.
+pub struct Made {
+    pub namespaces: Namespaces,
+    pub cni: Option<CniLink>,
+}
+
+/// What connects a Pod's network namespace.
+pub enum Link {
+    Own(Place),
+    Cni(Joining),
+}
 
 fn problem_of(error: &anyhow::Error) -> PrepareProblem {
     if error.is::<volume::Error>() { PrepareProblem::Volume } else { PrepareProblem::Other }
@@ -336,12 +384,7 @@ fn prepare_folder(
 }
 
 /// The namespaces that the Pod's containers share, its network's with what leads out of it.
-pub fn namespaces(
-    pod: &Pod,
-    ids: Option<IdRange>,
-    cluster_domain: &str,
-    place: Option<&Place>,
-) -> Result<Namespaces> {
+pub fn namespaces(pod: &Pod, ids: Option<IdRange>, cluster_domain: &str, link: Option<Link>) -> Result<Made> {
     let host_name = admission::host_name(pod, cluster_domain)?;
     let wanted = PodNamespaces {
         hostname: host_name.as_deref(),
@@ -350,10 +393,15 @@ pub fn namespaces(
         mappings: ids.map(|ids| Mappings::range(ids.first, ids.size)),
     };
     let namespaces = Namespaces::create(&wanted)?;
-    if let (Some(place), Some(net)) = (place, &namespaces.net) {
-        place.connect(net).context("give the Pod its addresses")?;
-    }
-    Ok(namespaces)
+    let cni = match (link, &namespaces.net) {
+        (Some(Link::Own(place)), Some(net)) => {
+            place.connect(net).context("give the Pod its addresses")?;
+            None
+        }
+        (Some(Link::Cni(joining)), Some(net)) => Some(joining.connect(net)?),
+        _ => None,
+    };
+    Ok(Made { namespaces, cni })
 }
 
 fn make_group(run: &mut PodRun, cgroups: &Tree, pids_max: Option<u64>) -> Result<(), String> {

@@ -78,7 +78,7 @@ impl Worker {
     /// Makes what is known of a Pod what is true of it now.
     pub fn name_pod(&mut self, number: PodNumber) {
         let Some(run) = self.pods.get(&number) else { return };
-        let addresses = self.addresses_of(run.lease);
+        let addresses = self.addresses_of_pod(run);
         let Some(resolver) = &mut self.resolver.resolver else { return };
         if addresses.is_empty() {
             return resolver.set_pod(number.0, None);

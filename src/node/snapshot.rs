@@ -68,6 +68,8 @@ pub struct PodSnapshot {
     pub cgroup: Option<PathBuf>,
     /// Its own; none on the host's network.
     pub addresses: Vec<IpAddr>,
+    /// The CNI network that those are of, if they are.
+    pub cni_network: Option<String>,
     /// What the firewall has of it, in words.
     pub rules: Vec<String>,
     /// What of this Pod's wishes this machine cannot enforce.
@@ -94,6 +96,7 @@ pub fn pod_snapshot(
         log_dir,
         cgroup,
         addresses: Vec::new(),
+        cni_network: None,
         rules: Vec::new(),
         not_enforced,
     }

@@ -47,11 +47,11 @@ impl Worker {
                 self.tell_of_objects();
             }
             // A Pod that only the other source can ask for has its volumes until then.
-            if listed
-                && self.set.is_listed()
-                && let Err(error) = self.remove_unwanted_folders()
-            {
-                log::warn!("{error:#}");
+            if listed && self.set.is_listed() {
+                if let Err(error) = self.remove_unwanted_folders() {
+                    log::warn!("{error:#}");
+                }
+                self.tidy_cni();
             }
         }
     }

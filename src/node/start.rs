@@ -20,7 +20,7 @@ use super::name_files;
 use super::output::fifo_key;
 use super::pod_run::{Key, Output, PodNumber, Process, Starting, Watched};
 use super::poller::{Interest, Poller};
-use super::prepare;
+use super::prepare::{self, Made};
 use super::state::SavedRun;
 use super::user_ids;
 use super::worker::{Done, Worker};
@@ -88,23 +88,27 @@ impl Worker {
             return true;
         }
         let (pod, folders) = (Arc::clone(run.pod()), self.options.folders.clone());
-        self.renew_lease(number);
-        let (place, cluster_domain) = (self.place(number), self.options.config.dns.cluster_domain.clone());
+        let link = self.claim_link_again(number).map_err(|error| format!("{error:#}"));
+        let cluster_domain = self.options.config.dns.cluster_domain.clone();
         self.work.add(move || {
-            let made = user_ids::of(&folders, &pod)
-                .and_then(|ids| prepare::namespaces(&pod, ids, &cluster_domain, place.as_ref()));
-            Done::NamespacesMade { pod: number, result: made.map_err(|error| format!("{error:#}")) }
+            let made = |link| {
+                let ids = user_ids::of(&folders, &pod);
+                let made = ids.and_then(|ids| prepare::namespaces(&pod, ids, &cluster_domain, link));
+                made.map_err(|error| format!("{error:#}"))
+            };
+            Done::NamespacesMade { pod: number, result: link.and_then(made) }
         });
         true
     }
 
     /// The containers that have waited for their Pod's namespaces start, or fail to.
-    pub fn namespaces_made(&mut self, number: PodNumber, result: Result<Namespaces, String>) -> Result<()> {
+    pub fn namespaces_made(&mut self, number: PodNumber, result: Result<Made, String>) -> Result<()> {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         let waiting = std::mem::take(&mut run.awaits_namespaces);
         match result {
-            Ok(namespaces) => {
-                run.namespaces = namespaces;
+            Ok(made) => {
+                run.namespaces = made.namespaces;
+                run.cni = made.cni;
                 self.hold_namespaces(number)?;
                 let starts =
                     waiting.into_iter().map(|(container, attempt)| Command::Start { container, attempt });

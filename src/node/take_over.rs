@@ -89,6 +89,7 @@ impl Worker {
         let Some(run) = self.pods.get_mut(&number) else { return Ok(()) };
         run.namespaces = namespaces(&pod.uid, held, run);
         self.hold_namespaces(number)?;
+        self.resume_link(number);
         for container in 0..pod.containers.len() {
             self.reopen_container(number, container, held)?;
         }

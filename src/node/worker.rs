@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use super::begin;
 use super::clean_images::CleanUp;
 use super::clock;
+use super::cni::Cni;
 use super::deadlines::Deadlines;
 use super::errands::{ErrandNumber, Errands};
 use super::exec::{Begun, Execs};
@@ -26,7 +27,7 @@ use super::output::Chatty;
 use super::pod_network::Network;
 use super::pod_run::{Events, Key, PodNumber, PodRun};
 use super::poller::Poller;
-use super::prepare::Prepared;
+use super::prepare::{Made, Prepared};
 use super::pulls::{NotPulled, PullNumber, Pulls};
 use super::resolver::NodeResolver;
 use super::snapshot::{Handle, Request, Requests, Snapshot};
@@ -38,7 +39,6 @@ use super::storage::{Measured, Measuring};
 use super::tasks::{OneAtATime, Tasks};
 use crate::cgroup::Tree;
 use crate::config::Config;
-use crate::container::Namespaces;
 use crate::events::{self, Fresh, Recorder};
 use crate::http::Url;
 use crate::keeper;
@@ -87,7 +87,7 @@ pub enum Done {
     /// The namespaces of a Pod that had lost them.
     NamespacesMade {
         pod: PodNumber,
-        result: Result<Namespaces, String>,
+        result: Result<Made, String>,
     },
     /// Whether a new version of a Pod could be prepared.
     Rehearsed {
@@ -119,6 +119,13 @@ pub enum Done {
     },
     /// `None`: there was no reason to.
     ImagesCleaned(Result<Option<crate::image::Cleaned>, String>),
+    /// Plugins have undone what they had done for a Pod.
+    Detached {
+        pod: PodNumber,
+        result: Result<(), String>,
+    },
+    /// What is wrong with the links that plugins have made, in their words.
+    LinksChecked(Vec<(PodNumber, String)>),
     Released {
         pod: PodNumber,
         result: Result<(), String>,
@@ -172,6 +179,8 @@ pub struct Worker {
     pub network: Option<Arc<Network>>,
     /// Whether the poller has what tells of changes to its links, and to its firewall.
     pub watches_network: [bool; 2],
+    /// Networks that plugins make.
+    pub cni: Arc<Cni>,
     pub resolver: NodeResolver,
     /// The one that was given to a Pod last.
     pub last_slot: Slot,
@@ -381,6 +390,8 @@ impl Worker {
                 Done::Asked { pull, result } => self.registry_asked(pull, result),
                 Done::Pulled { pull, result } => self.pull_ended(pull, result),
                 Done::ImagesCleaned(result) => self.images_cleaned(result),
+                Done::Detached { pod, result } => self.detached(pod, result)?,
+                Done::LinksChecked(wrong) => self.links_checked(wrong),
                 Done::Released { pod, result } => self.released(pod, result),
                 Done::UrlAnswered(answer) => self.url_answered(answer),
                 Done::Exec(begun) => self.exec_begun(*begun)?,
@@ -621,12 +632,14 @@ impl Worker {
                 self.cgroups.missing_controllers(),
                 self.options.config.pod_pids_limit,
             );
-            let (images, addresses) = (run.image_ids().collect(), self.addresses_of(run.lease));
+            let (images, addresses) = (run.image_ids().collect(), self.addresses_of_pod(run));
             let network = self.network.as_ref();
             let troubles = network.map(|network| network.troubles_of(run)).unwrap_or_default();
             let rules = network.map(|network| network.rules_of(run)).unwrap_or_default();
+            let troubles = troubles.into_iter().chain(super::cni::unlimited(run));
             let not_enforced = pod.not_enforced.into_iter().chain(troubles).collect();
-            super::snapshot::PodSnapshot { images, addresses, rules, not_enforced, ..pod }
+            let cni_network = run.cni.as_ref().map(|link| link.network.clone());
+            super::snapshot::PodSnapshot { images, addresses, cni_network, rules, not_enforced, ..pod }
         });
         let mut pods: Vec<_> = pods.collect();
         order::sort_by(&mut pods, |a, b| a.pod.id.cmp(&b.pod.id));

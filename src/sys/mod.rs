@@ -17,6 +17,7 @@ pub mod netlink;
 pub mod pause;
 pub mod pidfd;
 pub mod process;
+pub mod program;
 pub mod project_quota;
 pub mod regular_file;
 pub mod remove_tree;

@@ -63,8 +63,10 @@ impl Site {
     /// Writes the configuration file.
     pub fn configure(&self, lines: &str) {
         let text = format!(
-            "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\npodLogsDir: {}\n{lines}",
-            self.logs().display()
+            "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\npodLogsDir: {}\n\
+             cniConfDir: {}\n{lines}",
+            self.logs().display(),
+            self.cni().display()
         );
         fs::write(self.base.join("config.yaml"), text).unwrap();
     }
@@ -80,6 +82,11 @@ impl Site {
 
     pub fn images(&self) -> PathBuf {
         self.base.join("images")
+    }
+
+    /// `cniConfDir`: not the machine's, where podman has left a network.
+    pub fn cni(&self) -> PathBuf {
+        self.base.join("net.d")
     }
 
     /// `--root-dir`

@@ -230,6 +230,8 @@ fn podkeeps_own_annotations() {
         "podkeep.io/after: \"b, other/c\"",
         "podkeep.io/restart-on-change: 'false'",
         "example.com/after: a",
+        "podkeep.io/ips: \"10.22.0.9, fd00::9/64\"",
+        "kubernetes.io/ingress-bandwidth: 10M",
     ] {
         assert_eq!(annotated(sound), [""; 0], "{sound}");
     }
@@ -242,6 +244,11 @@ fn podkeeps_own_annotations() {
         ("podkeep.io/after: \"b,\"", "Invalid value: \"\": "),
         ("podkeep.io/after: a", "a Pod cannot come after itself"),
         ("podkeep.io/upate: recreate", "did you mean podkeep.io/update?"),
+        ("podkeep.io/ips: \"10.22.0.9, 10.22.0\"", "Invalid value: \"10.22.0\": must be an address"),
+        ("podkeep.io/ips: 10.22.0.9/33", "must be an address"),
+        ("kubernetes.io/ingress-bandwidth: fast", "quantities must match"),
+        ("kubernetes.io/egress-bandwidth: '999'", "is unreasonably small (< 1kbit)"),
+        ("kubernetes.io/egress-bandwidth: 1001T", "is unreasonably large (> 1Pbit)"),
         (
             "podkeep.io/frobnicate: a",
             "there are max-container-restart-period, update, after, restart-on-change",

@@ -36,7 +36,10 @@ impl Worker {
     fn claim_addresses(&mut self, number: PodNumber, pod: &Pod) -> Result<bool> {
         let Some(network) = &self.network else {
             let has_wishes = host_ports(pod).next().is_some() || pod.ingress != Ingress::All;
-            ensure!(!has_wishes, "podNetwork: Loopback: there are no host ports and no podkeep.io/ingress");
+            ensure!(
+                !has_wishes,
+                "there are no host ports and no podkeep.io/ingress where Pods have a loopback only (podNetwork)"
+            );
             return Ok(false);
         };
         if self.pods.get(&number).is_some_and(|run| run.lease.is_some()) {
@@ -55,7 +58,7 @@ impl Worker {
     }
 
     /// As the kubelet does: of two Pods that want one port of the host, the second does not start.
-    fn check_host_ports(&self, number: PodNumber, pod: &Pod) -> Result<()> {
+    pub fn check_host_ports(&self, number: PodNumber, pod: &Pod) -> Result<()> {
         let others = self.pods.iter().filter(|(other, run)| **other != number && run.holds_ports);
         for port in host_ports(pod) {
             let holder =

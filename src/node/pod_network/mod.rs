@@ -13,6 +13,7 @@ mod ranges;
 mod repair;
 mod shown;
 
+pub use host_ports::distinct_host_ports;
 pub use network::Network;
 pub use place::Place;
 pub use ranges::ranges;
