@@ -1,7 +1,8 @@
 //! Networks that plugins of others make (`network::cni`): which Pods are on one, what is kept of that, and when plugins are run.
 //!
-//! `wish.rs` what a Pod asks of it, `links.rs` what the worker does with it. Plugins take as long as they like, so all of it but the choice is done beside the loop. What a Pod has of a network is on the disk
-//! from before its ADD until after its DEL: whoever comes next, after a crash, a power cut or a change of the configuration, can undo it.
+//! `wish.rs` what a Pod asks of it, `links.rs` what the worker does with it. Plugins take as long as they like, so all of it but the choice
+//! is done beside the loop. What a Pod has of a network is on the disk from before its ADD until after its DEL: whoever comes next, after a
+//! crash, a power cut or a change of the configuration, can undo it.
 
 mod links;
 mod wish;
