@@ -129,7 +129,26 @@ fn everything_wrong_is_named_at_its_place() {
             "64Mi",
             "64Mb",
             &[
-                "pod.yaml:12:17: error: spec.containers[0].resources.limits.memory: Invalid value: \"64Mb\": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+                "pod.yaml:12:17: error: spec.containers[0].resources.limits.memory: Invalid value: \"64Mb\": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$': a unit has no B at its end: M is 10^6, Mi is 2^20",
+            ],
+        ),
+        (
+            "    emptyDir: {}",
+            "\temptyDir: {}",
+            &["pod.yaml:18:1: error: this line begins with a tab, and YAML is indented with spaces"],
+        ),
+        (
+            "mountPath: /data",
+            "mountPath: /data\n      readOnly: \"true\"",
+            &[
+                "pod.yaml:16:17: error: spec.containers[0].volumeMounts[0].readOnly: expected a boolean, found the string \"true\" (write it without quotes)",
+            ],
+        ),
+        (
+            "image: nginx:1.27",
+            "image: nginx:1.27\n    ports: [{containerPort: \"80\"}]",
+            &[
+                "pod.yaml:9:29: error: spec.containers[0].ports[0].containerPort: expected an integer of 32 bits, found the string \"80\" (write it without quotes)",
             ],
         ),
         (

@@ -10,6 +10,8 @@ pub(crate) enum QuantityError {
          '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
     )]
     Form,
+    #[error("{}: a unit has no B at its end: M is 10^6, Mi is 2^20", Self::Form)]
+    Bytes,
     #[error("must be greater than or equal to 0")]
     Negative,
     #[error("must be less than 2^63")]
@@ -32,7 +34,9 @@ impl Quantity {
         };
         let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
         let (number, suffix) = unsigned.split_at(end);
-        let scale = Scale::parse(suffix)?;
+        let of_bytes = suffix.strip_suffix(['B', 'b']).is_some_and(|unit| Scale::parse(unit).is_ok());
+        let scale =
+            Scale::parse(suffix).map_err(|error| if of_bytes { QuantityError::Bytes } else { error })?;
         let milli = scaled(number, scale)?;
         if negative && milli != 0 { Err(QuantityError::Negative) } else { Ok(Quantity { milli }) }
     }

@@ -47,7 +47,11 @@ pub(crate) fn documents(bytes: &[u8], findings: &mut Findings) -> Vec<Node> {
             Ok(Node { data: Data::Null, .. }) => {}
             Ok(node) => documents.push(node),
             Err(error) => {
-                let (message, place) = split_place(&error.to_string());
+                let (mut message, place) = split_place(&error.to_string());
+                let may_be_of_tab = message.contains("tab") || message.contains("cannot start any token");
+                if may_be_of_tab && begins_with_tab(text, place.line) {
+                    "this line begins with a tab, and YAML is indented with spaces".clone_into(&mut message);
+                }
                 findings.error(place, None, message);
                 return documents;
             }
@@ -64,6 +68,11 @@ fn place_of_offset(bytes: &[u8], offset: usize) -> Place {
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = before.matches('\n').count() + 1;
     Place { line, column: before[line_start..].chars().count() + 1 }
+}
+
+fn begins_with_tab(text: &str, line: usize) -> bool {
+    let line = text.lines().nth(line.saturating_sub(1));
+    line.is_some_and(|line| line.trim_start_matches(' ').starts_with('\t'))
 }
 
 /// The offset of the bracket that is one too many. Brackets in quoted text count too: no manifest comes near.

@@ -130,13 +130,19 @@ impl de::Error for Misfit {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        let wants_text = expected.to_string().contains("string");
+        let wanted = expected.to_string();
+        let wants_text = wanted.contains("string");
+        let wants_integer = ["i32", "u32", "i64", "u64"].contains(&wanted.as_str());
         let hint = match found {
             Unexpected::Bool(_) | Unexpected::Signed(_) | Unexpected::Unsigned(_) | Unexpected::Float(_)
                 if wants_text =>
             {
                 " (quote it to make it a string)"
             }
+            Unexpected::Str(text) if wants_integer && text.parse::<i64>().is_ok() => {
+                " (write it without quotes)"
+            }
+            Unexpected::Str("true" | "false") if wanted == "a boolean" => " (write it without quotes)",
             _ => "",
         };
         let found = match found {
