@@ -247,7 +247,7 @@ fn a_pod_waits_for_its_secret_and_starts_when_the_right_one_comes() {
     assert!(message.contains("Secret default/regcred of imagePullSecrets is not there"), "{message}");
     // Of the back-off, the second step is the longer one: it would outlast the test's patience.
     node.manifest("secret.yaml", &registry.secret(WRONG));
-    let message = wait_message(&node, "web", "credentials");
+    let message = wait_message(&node, "web", "check the credentials");
     assert!(!message.contains("is not there") && !message.contains("wrong"), "{message}");
     node.manifest("secret.yaml", &registry.secret(RIGHT));
     node.wait_running("web", "main0");
