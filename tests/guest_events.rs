@@ -4,6 +4,7 @@
 
 mod harness;
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
@@ -88,6 +89,11 @@ fn events_outlive_the_worker_and_the_node_and_are_watched_over_both() {
     node.manifest("a.yaml", &shell_pod("a", "exec sleep 1000"));
     next("pod/a-node1");
     next("Started container main");
+    // Who watches is told a moment before the end of the turn, when it is kept for the next worker.
+    wait_until("it is kept", || {
+        let files = [node.run(), node.root()].map(|folder| fs::read_to_string(folder.join("events.jsonl")));
+        files.into_iter().flatten().any(|text| text.contains("Started container main")).then_some(())
+    });
     harness::kill(node.worker().expect("a worker"), rustix::process::Signal::KILL);
     node.manifest("b.yaml", &shell_pod("b", "exec sleep 1000"));
     assert!(next("Started container main").contains("pod/b-node1"));
