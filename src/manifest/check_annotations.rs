@@ -90,12 +90,8 @@ pub(super) fn restart_on_change(annotations: &Pairs, checker: &mut Checker<'_>) 
 /// Who may reach the Pod.
 pub(super) fn ingress(annotations: &Pairs, checker: &mut Checker<'_>) -> Ingress {
     let written = annotations.get(INGRESS).map(String::as_str);
-    let words = [
-        ("none", Ingress::None),
-        ("hostport", Ingress::HostPort),
-        ("pods", Ingress::Pods),
-        ("all", Ingress::All),
-    ];
+    let all = [Ingress::None, Ingress::HostPort, Ingress::Pods, Ingress::All];
+    let words = all.map(|ingress| (ingress.as_str(), ingress));
     checker.word(&path(INGRESS), written, &words, Ingress::All)
 }
 

@@ -305,6 +305,18 @@ pub enum Ingress {
     All,
 }
 
+impl Ingress {
+    /// As the annotation says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ingress::None => "none",
+            Ingress::HostPort => "hostport",
+            Ingress::Pods => "pods",
+            Ingress::All => "all",
+        }
+    }
+}
+
 /// A declared port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {

@@ -130,19 +130,19 @@ impl de::Error for Misfit {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        let wanted = expected.to_string();
+        let wanted = readable(expected);
         let wants_text = wanted.contains("string");
-        let wants_integer = ["i32", "u32", "i64", "u64"].contains(&wanted.as_str());
+        let needs_no_quotes = |text: &str| match wanted.as_str() {
+            "a boolean" => ["true", "false"].contains(&text),
+            _ => wanted.starts_with("an integer") && text.parse::<i64>().is_ok(),
+        };
         let hint = match found {
             Unexpected::Bool(_) | Unexpected::Signed(_) | Unexpected::Unsigned(_) | Unexpected::Float(_)
                 if wants_text =>
             {
                 " (quote it to make it a string)"
             }
-            Unexpected::Str(text) if wants_integer && text.parse::<i64>().is_ok() => {
-                " (write it without quotes)"
-            }
-            Unexpected::Str("true" | "false") if wanted == "a boolean" => " (write it without quotes)",
+            Unexpected::Str(text) if needs_no_quotes(text) => " (write it without quotes)",
             _ => "",
         };
         let found = match found {
@@ -151,7 +151,7 @@ impl de::Error for Misfit {
             Unexpected::Seq => "a list".to_owned(),
             other => format!("the {other}"),
         };
-        Misfit { message: format!("expected {}, found {found}{hint}", readable(expected)), at: None }
+        Misfit { message: format!("expected {wanted}, found {found}{hint}"), at: None }
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {

@@ -21,7 +21,7 @@ use super::worker::{Done, Worker};
 use crate::container::expanded_command;
 use crate::events::{Kind, Note};
 use crate::http;
-use crate::manifest::pod::{HookAction, ProbeAction};
+use crate::manifest::pod::{HookAction, HttpGet, ProbeAction};
 use crate::order;
 use crate::pod::event::{Hook, Index, Outcome as Told, ProbeKind};
 use crate::pod::{BootTime, Event, probe_of};
@@ -189,9 +189,7 @@ impl Worker {
             }
             Some(HookAction::Exec(command)) => self.run_command(place, purpose, command.clone(), None),
             Some(HookAction::HttpGet(get)) => {
-                let way = Get::new(get, Asker::Hook, self.own_address(pod))
-                    .map(Way::Http)
-                    .map_err(|error| error.to_string());
+                let way = self.way_of(pod, get, Asker::Hook);
                 self.ask(place, purpose, get.host.as_deref(), get.port, way, HTTP_HOOK);
             }
         }
@@ -214,18 +212,17 @@ impl Worker {
                 let command = expanded_command(command, &spec.env);
                 return self.run_command(place, purpose, command, Some(timeout));
             }
-            ProbeAction::HttpGet(get) => {
-                let way = Get::new(get, Asker::Probe, self.own_address(pod))
-                    .map(Way::Http)
-                    .map_err(|error| error.to_string());
-                (get.host.as_deref(), get.port, way)
-            }
+            ProbeAction::HttpGet(get) => (get.host.as_deref(), get.port, self.way_of(pod, get, Asker::Probe)),
             ProbeAction::TcpSocket { host, port } => (host.as_deref(), *port, Ok(Way::Tcp)),
             ProbeAction::Grpc { port, service } => {
                 (None, *port, Ok(Way::Grpc { service: service.clone(), timeout }))
             }
         };
         self.ask(place, purpose, host, port, way, timeout);
+    }
+
+    fn way_of(&self, pod: PodNumber, get: &HttpGet, asker: Asker) -> Result<Way, String> {
+        Get::new(get, asker, self.own_address(pod)).map(Way::Http).map_err(|error| error.to_string())
     }
 
     /// Where a Pod itself is asked: its first address; the loopback where it has none of its own.
@@ -294,7 +291,7 @@ impl Worker {
                     attempt.map(|attempt| Box::new(Connection { attempt, own, until, watched: None }))
                 }
                 Question::Again(mut connection) => {
-                    (connection.until, connection.watched) = (until, None);
+                    connection.until = until;
                     connection.attempt.connect().map(|()| connection)
                 }
             };
@@ -428,7 +425,7 @@ impl Worker {
         let mut errand = self.errands.remove(number)?;
         match &mut errand.way {
             Running::Connection(connection) => {
-                if let Some(watched) = connection.watched {
+                if let Some(watched) = connection.watched.take() {
                     self.poller.remove(&connection.attempt, watched);
                 }
             }

@@ -99,17 +99,15 @@ impl Worker {
         if is_there && is_on_cni {
             return Ok(None);
         }
-        match if is_there { None } else { self.joining(number)? } {
-            Some(joining) => Ok(Some(self.hold_ports(number, joining))),
-            None => Ok(self.claim_place(number)?.map(Link::Own)),
-        }
-    }
-
-    fn hold_ports(&mut self, number: PodNumber, joining: Joining) -> Link {
+        let joining = if is_there { None } else { self.joining(number)? };
+        let link = match joining {
+            Some(joining) => Some(Link::Cni(joining)),
+            None => self.claim_place(number)?.map(Link::Own),
+        };
         if let Some(run) = self.pods.get_mut(&number) {
             run.holds_ports = true;
         }
-        Link::Cni(joining)
+        Ok(link)
     }
 
     /// The same for a Pod whose namespace has gone: of the network that it was on.

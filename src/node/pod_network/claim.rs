@@ -26,9 +26,6 @@ impl Worker {
             self.open_resolver();
             self.name_pod(number);
         }
-        if let Some(run) = self.pods.get_mut(&number) {
-            run.holds_ports = true;
-        }
         Ok(self.place(number))
     }
 

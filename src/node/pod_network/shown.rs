@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::network::{Member, Network};
-use crate::manifest::pod::Ingress;
 use crate::network::firewall::{HostPort, TABLE};
 use crate::node::pod_run::PodRun;
 
@@ -18,7 +17,7 @@ impl Network {
         }
         let mut rules = vec![format!("table inet {TABLE}: in place")];
         rules.extend(member.ports.iter().filter_map(|port| host_port(&member, port)));
-        rules.push(format!("ingress: {}", who(member.ingress)));
+        rules.push(format!("ingress: {}", member.ingress.as_str()));
         rules.push(format!("masquerade: from {} to elsewhere", self.ranges));
         rules
     }
@@ -47,13 +46,4 @@ fn host_port(member: &Member, port: &HostPort) -> Option<String> {
     let own = member.addresses.iter().filter(is_of_family);
     let own: Vec<_> = own.map(|ip| SocketAddr::new(ip, port.container_port).to_string()).collect();
     (!own.is_empty()).then(|| format!("{host}/{} → {}", port.protocol.as_str(), own.join(", ")))
-}
-
-fn who(ingress: Ingress) -> &'static str {
-    match ingress {
-        Ingress::None => "none",
-        Ingress::HostPort => "hostport",
-        Ingress::Pods => "pods",
-        Ingress::All => "all",
-    }
 }
